@@ -1,0 +1,31 @@
+# make demo: from a fresh clone to a rescored table.  make test: everything that is checked.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := build/demo
+DEMO_OPTIONS := --max-updates 400 --validate-every 100
+
+.PHONY: demo test clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,data]'
+	touch $@
+
+demo: $(VENV)/installed
+	mkdir -p $(DEMO)
+	$(BIN)/phrase-scorer train data/model/phrase-table.gz --model $(DEMO)/rnn --overwrite $(DEMO_OPTIONS)
+	$(BIN)/phrase-scorer rescore data/model/phrase-table.gz $(DEMO)/phrase-table.rnn.gz \
+	    --model $(DEMO)/rnn --moses-ini data/moses.ini --moses-ini-out $(DEMO)/moses.rnn.ini
+	@echo; echo "before:"; gzip -dc data/model/phrase-table.gz | sed -n '1000,1009p'
+	@echo; echo "after:"; gzip -dc $(DEMO)/phrase-table.rnn.gz | sed -n '1000,1009p'
+	@echo; grep -e '^PhraseDictionaryMemory' -e '^TranslationModel0' $(DEMO)/moses.rnn.ini
+
+test: $(VENV)/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+clean:
+	rm -rf $(VENV) build
