@@ -1,0 +1,72 @@
+"""The exceptions of the project; every one carries a message of one line.
+
+    PhraseScorerError
+    ├── UsageError            a wrong option, or options that do not go together (exit code 2)
+    └── DataError             wrong content of a file: path, line number, text (exit code 1)
+        └── ModelError        a model directory that cannot be used
+
+`str(error)` is what a user reads: `phrase-table.gz:1042: 2 fields, expected at least 3: "a ||| b"`.
+"""
+
+from __future__ import annotations
+
+import os
+
+LONGEST_QUOTE = 120  # characters of offending text that a message shows
+
+
+class PhraseScorerError(Exception):
+    """Base class: catch this one to catch all errors that the project raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(PhraseScorerError):
+    """A wrong option, or options that do not go together."""
+
+    exit_code = 2
+
+
+class DataError(PhraseScorerError):
+    """Something is wrong in a file.
+
+    Args:
+        message: What is wrong, and where there is one, the remedy.
+        path: The file, as the user named it.
+        line: 1-based line number.
+        text: The offending text as read; quoted, shortened, with unprintable bytes escaped.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        line: int | None = None,
+        text: bytes | str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = None if path is None else os.fspath(path)
+        self.line = line
+        self.text = text
+
+    def __str__(self) -> str:
+        place = "" if self.path is None else f"{self.path}: "
+        if self.path is not None and self.line is not None:
+            place = f"{self.path}:{self.line}: "
+        return place + self.message + ("" if self.text is None else f": {quoted(self.text)}")
+
+
+class ModelError(DataError):
+    """A model directory is incomplete, of a newer format, or does not fit the use."""
+
+
+def quoted(text: bytes | str, longest: int = LONGEST_QUOTE) -> str:
+    """The text in double quotes on one line: control characters escaped, a long one shortened."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "backslashreplace")
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if len(text) > longest:
+        text = text[: longest - 1] + "…"
+    return f'"{text}"'

@@ -1,0 +1,243 @@
+"""Bytes in and out of files: compressed input by its magic bytes, output that appears only whole.
+
+`-` is standard input or output. Lines end at b"\\n" alone, as in Moses: never at a carriage return,
+U+0085 or U+2028. Knows nothing of phrases.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
+
+from xopen import xopen
+from zlib_ng import gzip_ng, zlib_ng
+
+from phrase_scorer.errors import DataError
+
+Item = TypeVar("Item")
+
+BLOCK_BYTES = 1 << 20  # text read at once; a block then ends at a line end
+COMPRESSION_LEVEL = 6
+STANDARD = "-"
+
+DECOMPRESSION_ERRORS: tuple[Any, ...] = (EOFError, zlib.error, zlib_ng.error)
+try:  # xopen decompresses with ISA-L where the processor has it
+    from isal.isal_zlib import IsalError
+
+    DECOMPRESSION_ERRORS += (IsalError,)
+except ImportError:  # pragma: no cover - depends on the processor
+    pass
+
+
+class Lines(NamedTuple):
+    """Some lines of a file, without their line ends.
+
+    `first` is the number of the first of them, from 1; `ended` whether the last one had a b"\\n".
+    """
+
+    first: int
+    lines: list[bytes]
+    ended: bool = True
+
+
+def line_blocks(
+    path: str | Path,
+    block_bytes: int = BLOCK_BYTES,
+    *,
+    on_chunk: Callable[[bytes], object] | None = None,
+    position: Callable[[int], object] | None = None,
+) -> Iterator[Lines]:
+    """The lines of a file, block by block.
+
+    Args:
+        path: Plain, gz, bz2, xz or zst; `-` is standard input.
+        block_bytes: About how much text a block holds.
+        on_chunk: Is given all text as it is read, for a checksum.
+        position: Is given the place in the (compressed) file after each read, for progress.
+
+    Raises:
+        DataError: The file cannot be opened, or ends in the middle of its compressed data.
+    """
+    number, rest = 1, b""
+    try:
+        with open_input(path) as (stream, raw):
+            while chunk := stream.read(block_bytes):
+                if on_chunk:
+                    on_chunk(chunk)
+                if position and raw is not None:
+                    position(raw.tell())
+                body, newline, tail = chunk.rpartition(b"\n")
+                if not newline:
+                    rest += chunk
+                    continue
+                lines = (rest + body).split(b"\n")
+                yield Lines(number, lines)
+                number += len(lines)
+                rest = tail
+    except DECOMPRESSION_ERRORS as error:
+        text = f"compressed data is broken or cut short ({error})"
+        raise DataError(text, path=path, line=number) from error
+    except OSError as error:
+        raise DataError(f"cannot read: {reason(error)}", path=path) from error
+    if rest:
+        yield Lines(number, [rest], ended=False)
+
+
+@contextmanager
+def open_input(path: str | Path) -> Iterator[tuple[IO[bytes], IO[bytes] | None]]:
+    """(decompressed stream, the file below it) for reading; no file below for standard input."""
+    if os.fspath(path) == STANDARD:
+        with xopen(sys.stdin.buffer, "rb", threads=0) as stream:
+            yield cast(IO[bytes], stream), None
+        return
+    with open(path, "rb") as raw, xopen(raw, "rb", threads=0) as stream:
+        yield cast(IO[bytes], stream), raw
+
+
+class OutputFile:
+    """A file that gets its name only when it is whole: written as `NAME.partial`, then renamed.
+
+    Written in blocks; where the name ends in `.gz`, each block is one gzip member, without a time
+    stamp, so that equal content gives equal bytes.
+    """
+
+    def __init__(self, path: str | Path, level: int = COMPRESSION_LEVEL) -> None:
+        self.path = os.fspath(path)
+        self.level = level
+        self.compressed = self.path.endswith(".gz")
+        self.partial = f"{self.path}.partial"
+        self._stream: BinaryIO | None = None
+
+    def __enter__(self) -> OutputFile:
+        if self.path == STANDARD:
+            self._stream = sys.stdout.buffer
+        else:
+            with self._telling_errors():
+                self._stream = open(self.partial, "wb")
+        return self
+
+    def write(self, block: bytes) -> None:
+        """Appends a block of text.
+
+        Raises:
+            DataError: The block cannot be written (disk full, say).
+        """
+        assert self._stream is not None
+        if self.compressed:
+            block = cast(bytes, gzip_ng.compress(block, self.level, mtime=0))
+        with self._telling_errors():
+            self._stream.write(block)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        assert self._stream is not None
+        if self.path == STANDARD:
+            with self._telling_errors():
+                self._stream.flush()
+            return
+        try:
+            with self._telling_errors():
+                if kind is None:
+                    if self.compressed and self._stream.tell() == 0:
+                        self.write(b"")  # an empty gz file is one empty member
+                    self._stream.flush()
+                    os.fsync(self._stream.fileno())
+                self._stream.close()
+                if kind is None:
+                    os.replace(self.partial, self.path)
+        finally:
+            if os.path.exists(self.partial):
+                os.unlink(self.partial)
+
+    @contextmanager
+    def _telling_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise DataError(f"cannot write: {reason(error)}", path=self.path) from error
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Writes a small file so that its name never stands for half of it.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    partial = f"{os.fspath(path)}.partial"
+    try:
+        with open(partial, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise DataError(f"cannot write: {reason(error)}", path=path) from error
+    finally:
+        if os.path.exists(partial):
+            os.unlink(partial)
+
+
+def reason(error: OSError) -> str:
+    """What the system says of an error, without Python's decoration."""
+    return error.strerror or str(error)
+
+
+def is_same_file(one: str | Path, other: str | Path) -> bool:
+    """Whether both names lead to one existing file."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return Path(one).resolve() == Path(other).resolve()
+
+
+_END = object()
+
+
+def prefetch(items: Iterable[Item], depth: int = 2) -> Generator[Item]:
+    """Runs an iterator in a thread of its own, at most `depth` items ahead of its consumer.
+
+    What it raises is raised here, in its place. When the consumer stops early, so does it.
+    """
+    waiting: queue.Queue[object] = queue.Queue(depth)
+    stopped = threading.Event()
+    failure: list[BaseException] = []
+
+    def put(item: object) -> bool:
+        while not stopped.is_set():
+            try:
+                waiting.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def run() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    return
+        except BaseException as error:  # noqa: BLE001 - raised again in the consumer's thread
+            failure.append(error)
+        finally:
+            if hasattr(items, "close"):
+                items.close()
+            put(_END)
+
+    thread = threading.Thread(target=run, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while (item := waiting.get()) is not _END:
+            yield cast(Item, item)
+        if failure:
+            raise failure[0]
+    finally:
+        stopped.set()
+        thread.join()
