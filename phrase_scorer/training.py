@@ -1,0 +1,490 @@
+"""Training on phrase pairs: objective, optimisers, schedule, validation, early stopping, resume.
+
+In: `PhrasePairs` as ids, a configuration. Out: a model directory (checkpoint.py). Whatever happens
+in an update is a function of the settings, the pairs and the update's number, so a training that
+was stopped and resumed ends with the weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from phrase_scorer.batches import Batch, TrainingOrder, by_length, pair_batch
+from phrase_scorer.checkpoint import ModelDirectory
+from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
+from phrase_scorer.models import INITIAL_DEVIATION, EncoderDecoder, ModelConfig, build
+from phrase_scorer.normalizer import chosen_log_probs, cross_entropy
+from phrase_scorer.phrase_pairs import PhrasePairs
+from phrase_scorer.streams import prefetch
+from phrase_scorer.vocabulary import Vocabulary
+
+Optimizer = Literal["adamw", "adadelta"]
+Schedule = Literal["constant", "linear", "inverse-sqrt"]
+Reduction = Literal["mean", "sum"]
+Precision = Literal["float32", "bfloat16"]
+
+VALIDATION_BATCH = 512
+LOG_EVERY = 50  # updates
+DIVERGED = 20  # updates in a row without a finite gradient
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train; the default is the paper's (section 4.1.1), the rest as in GroundHog."""
+
+    batch_pairs: int = 64
+    optimizer: Optimizer = "adadelta"  # rho 0.95, epsilon 1e-6
+    learning_rate: float = 1.0
+    schedule: Schedule = "constant"
+    warmup: int = 0  # updates in which the learning rate rises from 0
+    initial_deviation: float = INITIAL_DEVIATION  # of the weights at the start
+    clip_norm: float = 1.0  # largest norm of the gradient; 0: not clipped
+    reduction: Reduction = "mean"  # objective over the pairs of a batch: eq. 4's mean, or a sum
+    max_updates: int = 3_000_000
+    pool_batches: int = 10  # batches sorted by length together
+    validation_pairs: int = 5_000  # pairs of held-out source phrases
+    validate_every: int = 1_000  # updates
+    patience: int = 20  # validations without improvement before training stops; 0: never
+    precision: Precision = "float32"  # of the recurrent and readout products
+    compile: bool = False  # torch.compile the recurrent steps
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("batch_pairs", "max_updates", "pool_batches", "validate_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name, kind in (
+            ("optimizer", Optimizer),
+            ("schedule", Schedule),
+            ("reduction", Reduction),
+            ("precision", Precision),
+        ):
+            if getattr(self, name) not in get_args(kind):
+                choices = ", ".join(get_args(kind))
+                raise UsageError(f"unknown {name} {getattr(self, name)!r}; choose from {choices}")
+
+    def learning_rate_at(self, update: int) -> float:
+        """The learning rate of an update (from 0)."""
+        rising = min(1.0, (update + 1) / (self.warmup + 1))
+        if self.schedule == "linear":
+            left = (self.max_updates - update) / max(1, self.max_updates - self.warmup)
+            return self.learning_rate * min(rising, max(0.0, left))
+        if self.schedule == "inverse-sqrt":
+            falling = math.sqrt((self.warmup + 1) / (update + 1))
+            return self.learning_rate * min(rising, falling)
+        return self.learning_rate * rising
+
+
+_FAST: dict[str, Any] = {
+    "batch_pairs": 512,
+    "optimizer": "adamw",
+    "schedule": "linear",
+    "warmup": 100,
+    "initial_deviation": 0.1,
+    "clip_norm": 5.0,
+    "pool_batches": 50,
+    "validate_every": 500,
+    "patience": 6,
+}
+TRAINING_PRESETS: dict[str, dict[str, Any]] = {
+    "small": {**_FAST, "learning_rate": 4e-3, "max_updates": 5_000},
+    "base": {**_FAST, "learning_rate": 2e-3, "max_updates": 20_000},
+    "paper": {},
+}
+
+
+@dataclass
+class Progress:
+    """Where a training stands; saved with its state."""
+
+    update: int = 0  # updates done
+    best_loss: float = math.inf  # nats a target symbol on the validation pairs
+    best_update: int = 0
+    waited: int = 0  # validations since the best
+    seconds: float = 0.0  # spent so far, over all runs
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came of a training.
+
+    Attributes:
+        progress: Where it stands.
+        stopped: Why: "updates", "minutes", "patience", or the name of a signal.
+    """
+
+    progress: Progress
+    stopped: str
+
+
+def train(
+    pairs: PhrasePairs,
+    vocabularies: tuple[Vocabulary, Vocabulary],
+    config: ModelConfig,
+    settings: TrainingSettings,
+    path: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    max_minutes: float | None = None,
+    checkpoint_minutes: float = 10.0,
+    resume: bool = False,
+    show_progress: bool = True,
+    details: Mapping[str, Any] | None = None,
+) -> TrainingResult:
+    """Trains a model and leaves it in a directory.
+
+    Args:
+        pairs: Unique pairs, as ids of the vocabularies, source first (the model's input side).
+        vocabularies: (source, target).
+        config: Sizes of the model.
+        settings: How to train.
+        path: The model directory.
+        device: Where to compute.
+        max_minutes: Stop after this time, at the end of an update.
+        checkpoint_minutes: Save the state this often (and at SIGINT and SIGTERM).
+        resume: Continue from the saved state.
+        show_progress: A progress bar on standard error.
+        details: More to note in config.json (the data's path, say).
+
+    Raises:
+        DataError: No pairs.
+        ModelError: Nothing to resume, or from other data or settings.
+        PhraseScorerError: The training diverged.
+    """
+    if not len(pairs):
+        raise DataError("no phrase pairs to train on")
+    directory = ModelDirectory(Path(path))
+    trainer = Trainer(pairs, config, settings, directory, torch.device(device))
+    if resume:
+        trainer.load_state()
+    else:
+        known = {
+            "training": dataclasses.asdict(settings),
+            "data": {"pairs": len(pairs), "fingerprint": trainer.fingerprint, **(details or {})},
+        }
+        directory.create(config, vocabularies, known)
+    return trainer.run(max_minutes, checkpoint_minutes, show_progress=show_progress)
+
+
+class Trainer:
+    """One training: the model, its optimiser, the pairs, and where it stands."""
+
+    def __init__(
+        self,
+        pairs: PhrasePairs,
+        config: ModelConfig,
+        settings: TrainingSettings,
+        directory: ModelDirectory,
+        device: torch.device,
+    ) -> None:
+        self.settings = settings
+        self.directory = directory
+        self.device = device
+        self.fingerprint = hashlib.sha256(pairs.hashes().tobytes()).hexdigest()[:16]
+        self.pairs, self.validation = pairs.split_by_source(
+            settings.validation_pairs, settings.seed
+        )
+        self.order = TrainingOrder(
+            self.pairs, settings.batch_pairs, settings.pool_batches, settings.seed
+        )
+        self.model = build(config, settings.seed, settings.initial_deviation).to(device)
+        self.optimizer = _optimizer(self.model, settings)
+        self.progress = Progress()
+        self.best_weights = _weights(self.model)
+        self.features = torch.compile(self.model.features) if settings.compile else None
+        self._not_finite = 0
+        # Weights of pairs (counts) are scaled to a mean of 1, so that they change no step size.
+        mean = 1.0 if self.pairs.weights is None else float(self.pairs.weights.mean(dtype=float))
+        self._weight_scale = 1.0 / mean if mean > 0 else 1.0
+
+    # -- one update ------------------------------------------------------------------------------
+
+    def update(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser; returns (nats a symbol, norm of the gradient)."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate_at(self.progress.update)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._objective(batch)
+        pairs = batch.target.words.shape[1]
+        scale = 1.0 / pairs if self.settings.reduction == "mean" else 1.0
+        (loss * scale).backward()
+        limit = self.settings.clip_norm or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        if self._finite(norm):
+            self.optimizer.step()
+        self.progress.update += 1
+        return loss.detach() / len(batch.target.symbols), norm
+
+    def _objective(self, batch: Batch) -> Tensor:
+        """Summed -ln p of a batch's target symbols, in nats."""
+        features = self._features(batch)
+        weights = torch.ones(len(features), device=self.device)
+        if batch.weights is not None:
+            weights = batch.weights.index_select(0, batch.target.phrases) * self._weight_scale
+        output = self.model.output
+        return cross_entropy(
+            features, output.right, output.bias, batch.target.symbol_words, weights
+        )
+
+    def _features(self, batch: Batch) -> Tensor:
+        half = self.settings.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            return (self.features or self.model.features)(batch)
+
+    def _finite(self, norm: Tensor) -> bool:
+        if bool(norm.isfinite()):
+            self._not_finite = 0
+            return True
+        self._not_finite += 1
+        if self._not_finite >= DIVERGED:
+            raise PhraseScorerError(
+                f"training diverged: no finite gradient in {DIVERGED} updates up to update "
+                f"{self.progress.update}; lower --learning-rate"
+            )
+        return False
+
+    # -- validation ------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def validate(self) -> float:
+        """Nats a target symbol (words and end symbols) on the held-out source phrases."""
+        total, symbols = 0.0, 0
+        output = self.model.output
+        for rows in by_length(self.validation.target.lengths, VALIDATION_BATCH):
+            batch = pair_batch(self.validation, rows, self.device)
+            words = batch.target.symbol_words
+            features = self.model.features(batch)
+            total -= float(chosen_log_probs(features, output.right, output.bias, words).sum())
+            symbols += len(words)
+        return total / max(1, symbols)
+
+    def _note_validation(self, loss: float) -> None:
+        """Keeps the best weights; without validation pairs the latest are the best."""
+        if loss < self.progress.best_loss or not len(self.validation):
+            self.progress.best_loss = loss
+            self.progress.best_update = self.progress.update
+            self.progress.waited = 0
+            self.best_weights = _weights(self.model)
+            self.directory.save_weights(self.best_weights)
+        else:
+            self.progress.waited += 1
+
+    # -- state -----------------------------------------------------------------------------------
+
+    def save_state(self) -> None:
+        """Saves all that resuming needs."""
+        tensors = {f"model/{name}": value for name, value in _weights(self.model).items()}
+        tensors |= {f"best/{name}": value for name, value in self.best_weights.items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer/{name}/{key}"] = torch.as_tensor(value).cpu()
+        known = {
+            "progress": dataclasses.asdict(self.progress),
+            "config": self.model.config.as_dict(),
+            "settings": dataclasses.asdict(self.settings),
+            "data": self.fingerprint,
+        }
+        self.directory.save_state(tensors, known)
+
+    def load_state(self) -> None:
+        """Continues where `save_state` was called.
+
+        Raises:
+            ModelError: There is no state, or it is of other data or settings.
+        """
+        tensors, known = self.directory.load_state()
+        self._require_same(known)
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+        for name, value in tensors.items():
+            part, _, rest = name.partition("/")
+            parts[part][rest] = value
+        self.model.load_state_dict(parts["model"])
+        self.best_weights = parts["best"]
+        state: dict[int, dict[str, Tensor]] = {}
+        for number, (name, _) in enumerate(self.model.named_parameters()):
+            prefix = f"{name}/"
+            state[number] = {
+                key.removeprefix(prefix): value
+                for key, value in parts["optimizer"].items()
+                if key.startswith(prefix)
+            }
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.progress = Progress(**known["progress"])
+        if self.progress.best_update:
+            self.directory.save_weights(self.best_weights)
+
+    def _require_same(self, known: Mapping[str, Any]) -> None:
+        if known["data"] != self.fingerprint:
+            message = "cannot resume: it was trained on other phrase pairs"
+            raise DataError(message, path=self.directory.path)
+        now = {**self.model.config.as_dict(), **dataclasses.asdict(self.settings)}
+        before = {**known["config"], **known["settings"]}
+        for name, value in now.items():
+            # A constant schedule may be prolonged; a falling one depends on its end.
+            free = name == "patience" or (
+                name == "max_updates" and self.settings.schedule != "linear"
+            )
+            if not free and before.get(name) != value:
+                message = f"cannot resume: {name} was {before.get(name)}, now {value}"
+                raise DataError(message, path=self.directory.path)
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def run(
+        self, max_minutes: float | None, checkpoint_minutes: float, *, show_progress: bool = True
+    ) -> TrainingResult:
+        """Updates until something says stop; saves the state, then the best weights."""
+        began = time.monotonic() - self.progress.seconds
+        limit = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
+        saved = time.monotonic()
+        stopped = ""
+        with (
+            _signals() as received,
+            self._bar(show_progress) as bar,
+            open(self.directory.log_file, "a", encoding="utf-8") as log,
+            contextlib.closing(prefetch(self._batches())) as batches,
+        ):
+            journal = _Journal(log, bar, self.settings)
+            while not (stopped := self._stop(received, limit)):
+                batch = next(batches)
+                loss, norm = self.update(batch)
+                self.progress.seconds = time.monotonic() - began
+                journal.note(self.progress, loss, norm, batch)
+                if self.progress.update % self.settings.validate_every == 0:
+                    self._validate_and_note(journal)
+                if time.monotonic() - saved > 60 * checkpoint_minutes:
+                    self.save_state()
+                    saved = time.monotonic()
+            # The state is that of an undisturbed run: a validation out of turn comes after it.
+            self.save_state()
+            if self.progress.update % self.settings.validate_every and stopped not in _SIGNALS:
+                self._validate_and_note(journal)
+        return TrainingResult(self.progress, stopped)
+
+    def _validate_and_note(self, journal: _Journal) -> None:
+        loss = self.validate()
+        self._note_validation(loss)
+        journal.note_validation(self.progress, loss if len(self.validation) else None)
+
+    def _stop(self, received: list[str], limit: float) -> str:
+        """Why to stop now, or an empty string."""
+        if received:
+            return received[0]
+        if self.progress.update >= self.settings.max_updates:
+            return "updates"
+        if self.settings.patience and self.progress.waited >= self.settings.patience:
+            return "patience"
+        return "minutes" if time.monotonic() >= limit else ""
+
+    def _batches(self) -> Iterator[Batch]:
+        for number in range(self.progress.update, self.settings.max_updates):
+            yield pair_batch(self.pairs, self.order.rows(number), self.device)
+
+    def _bar(self, show: bool) -> tqdm[Any]:
+        per_update = min(self.settings.batch_pairs, len(self.pairs))
+        return tqdm(
+            desc="training",
+            total=self.settings.max_updates * per_update,
+            initial=self.progress.update * per_update,
+            unit=" pairs",
+            unit_scale=True,
+            disable=not show,
+            dynamic_ncols=True,
+            smoothing=0.05,
+        )
+
+
+class _Journal:
+    """What a training says of itself: the progress bar and training_log.jsonl."""
+
+    def __init__(self, log: Any, bar: tqdm[Any], settings: TrainingSettings) -> None:
+        self.log = log
+        self.bar = bar
+        self.settings = settings
+        self.losses: list[Tensor] = []
+        self.validation: float | None = None
+
+    def note(self, progress: Progress, loss: Tensor, norm: Tensor, batch: Batch) -> None:
+        """After an update."""
+        self.losses.append(loss)
+        self.bar.update(batch.target.words.shape[1])
+        if progress.update % LOG_EVERY == 0:
+            mean = float(torch.stack(self.losses).mean())
+            self.losses = []
+            self._write(
+                progress,
+                train_loss=round(mean, 5),
+                gradient_norm=round(float(norm), 4),
+                learning_rate=self.settings.learning_rate_at(progress.update - 1),
+            )
+            self._show(mean)
+
+    def note_validation(self, progress: Progress, loss: float | None) -> None:
+        """After a validation; None: there is nothing to validate on."""
+        self.validation = loss
+        if loss is not None:
+            self._write(progress, validation_loss=round(loss, 5))
+
+    def _write(self, progress: Progress, **values: Any) -> None:
+        line = {"update": progress.update, "seconds": round(progress.seconds, 1), **values}
+        self.log.write(json.dumps(line) + "\n")
+        self.log.flush()
+
+    def _show(self, mean: float) -> None:
+        shown = {"nats/symbol": f"{mean:.3f}"}
+        if self.validation is not None:
+            shown["validation"] = f"{self.validation:.3f}"
+        self.bar.set_postfix(shown, refresh=False)
+
+
+_SIGNALS = ("SIGINT", "SIGTERM")
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[str]]:
+    """Collects the names of SIGINT and SIGTERM instead of dying of them (main thread only)."""
+    received: list[str] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, _: FrameType | None) -> None:
+        received.append(signal.Signals(number).name)
+
+    before = {name: signal.signal(getattr(signal, name), note) for name in _SIGNALS}
+    try:
+        yield received
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+def _optimizer(model: EncoderDecoder, settings: TrainingSettings) -> torch.optim.Optimizer:
+    parameters = list(model.parameters())
+    if settings.optimizer == "adadelta":
+        return torch.optim.Adadelta(parameters, lr=settings.learning_rate, rho=0.95, eps=1e-6)
+    return torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+    )
+
+
+def _weights(model: EncoderDecoder) -> dict[str, Tensor]:
+    """A copy of the weights on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
