@@ -59,7 +59,18 @@ def main() -> None:
     rest = split(arguments.table, arguments.work)
     began = time.monotonic()
     subprocess.run(
-        [sys.executable, "-m", "moses_integration", "train", rest, "--model", model, "--quiet", "--overwrite", *arguments.train_options],
+        [
+            sys.executable,
+            "-m",
+            "moses_integration",
+            "train",
+            rest,
+            "--model",
+            model,
+            "--quiet",
+            "--overwrite",
+            *arguments.train_options,
+        ],
         check=True,
     )
     minutes = (time.monotonic() - began) / 60

@@ -158,8 +158,12 @@ class PhraseTable:
         texts = [f[2].rstrip(BLANKS) for f in fields]
         if not self._good_scores(texts):
             return None
+        if any(b"]" in f[0] or b"]" in f[1] for f in fields) and any(
+            ends_in_nonterminal(f[0]) or ends_in_nonterminal(f[1]) for f in fields
+        ):
+            return None
         pairs = self._words(fields)
-        if not all(pairs.sources) or has_nonterminals(pairs):
+        if not all(pairs.sources):
             return None
         ends: list[int | None] = [
             len(f[0]) + len(f[1]) + len(text) + 2 * len(SEPARATOR)
@@ -221,7 +225,7 @@ def diagnose(line: bytes, scores: int) -> Problem | None:
         return Problem(f"{found}, expected at least {FIELDS} (source ||| target ||| scores)", line)
     if not _words_of(fields[0]):
         return Problem("empty source phrase", line)
-    if has_nonterminals(PairBlock([_words_of(fields[0])], [_words_of(fields[1])])):
+    if ends_in_nonterminal(fields[0]) or ends_in_nonterminal(fields[1]):
         return Problem(HIERARCHICAL, line)
     return diagnose_scores(fields[2], scores)
 
@@ -267,16 +271,10 @@ def _words_of(phrase: bytes) -> list[bytes]:
     return [word for word in _WORD_BREAK.split(phrase) if word]
 
 
-def has_nonterminals(pairs: PairBlock) -> bool:
-    """Whether any phrase ends in `[…]`: what Moses takes for a left-hand side (Phrase.cpp:186)."""
-    return any(
-        words[-1:]
-        and words[-1].endswith(b"]")
-        and words[-1].startswith(b"[")
-        and len(words[-1]) > 1
-        for phrases in (pairs.sources, pairs.targets)
-        for words in phrases
-    )
+def ends_in_nonterminal(phrase: bytes) -> bool:
+    """Whether a phrase ends in `[…]`: what Moses takes for a left-hand side (Phrase.cpp:186)."""
+    last = phrase.rstrip(BLANKS).rpartition(b" ")[2].rpartition(b"\t")[2]
+    return last.startswith(b"[") and last.endswith(b"]") and len(last) > 1
 
 
 def cut_at_sources(blocks: Iterable[Lines], entries: int) -> Iterator[Lines]:

@@ -6,10 +6,10 @@ few blocks between them, so memory does not grow with the table. Blocks are cut 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,15 @@ from moses_integration.feature_columns import (
 )
 from moses_integration.phrase_table import PhraseTable, TableBlock
 from phrase_scorer.errors import UsageError
-from phrase_scorer.streams import STANDARD, OutputFile, is_same_file, line_blocks, prefetch
+from phrase_scorer.progress import progress_bar
+from phrase_scorer.streams import (
+    STANDARD,
+    OutputFile,
+    is_same_file,
+    line_blocks,
+    paused_garbage_collection,
+    prefetch,
+)
 
 
 @dataclass
@@ -115,16 +123,18 @@ def rescore(
             refuse_twice(table.path, known, column)
     statistics = Statistics()
     source = Input(table.path)
-    with contextlib.closing(prefetch(source.blocks(table))) as blocks:
+    with paused_garbage_collection(), closing(prefetch(source.blocks(table))) as blocks:
         first = next(blocks)
         assert table.scores is not None
         if require_scores:
             require_scores(table.scores)
         scored = prefetch(_scored(_chain(first, blocks), columns))
         with (
-            contextlib.closing(scored),
+            closing(scored),
             OutputFile(output) as out,
-            _bar(source, show_progress) as bar,
+            progress_bar(
+                "rescoring", show=show_progress, total=source.size, unit="B", unit_divisor=1024
+            ) as bar,
         ):
             for block, values in scored:
                 texts = _texts(block, values, floor)
@@ -176,21 +186,9 @@ def _provenance(source: Input, scores: int, statistics: Statistics) -> dict[str,
     }
 
 
-def _bar(source: Input, show: bool) -> tqdm[Any]:
-    return tqdm(
-        desc="rescoring",
-        total=source.size,
-        unit="B",
-        unit_scale=True,
-        unit_divisor=1024,
-        disable=not show,
-        dynamic_ncols=True,
-    )
-
-
 def _advance(bar: tqdm[Any], source: Input, statistics: Statistics) -> None:
     bar.update(source.position - bar.n)
     if not bar.disable:
         elapsed = bar.format_dict["elapsed"] or 1e-9
         rate = statistics.entries / elapsed
-        bar.set_postfix(entries=statistics.entries, per_second=f"{rate:,.0f}", refresh=False)
+        bar.set_postfix_str(f"{statistics.entries:,} entries, {rate:,.0f}/s", refresh=False)

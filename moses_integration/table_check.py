@@ -37,7 +37,7 @@ KNOWN_PROPERTIES = frozenset(  # moses/PP/Factory.cpp:61-69; any other key stops
     }
 )
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!$)")
-_UNICODE_BREAK = re.compile("[\x85\u2028\u2029]".encode().replace(b"[", b"(?:") + b"")
+_UNICODE_BREAK = re.compile(b"|".join(mark.encode() for mark in "\x85\u2028\u2029"))
 _POINT = re.compile(rb"(\d+)-(\d+)")
 _PROPERTY = re.compile(rb"\{\{(\S*)")
 

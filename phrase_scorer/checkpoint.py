@@ -172,15 +172,23 @@ class ModelDirectory:
         metadata = {"progress": json.dumps(progress)}
         write_atomically(self.state_file, save(dict(tensors), metadata=metadata))
 
+    def require_state(self) -> None:
+        """Checks that there is a training to resume.
+
+        Raises:
+            ModelError: There is not.
+        """
+        if not self.state_file.exists():
+            message = "nothing to resume: there is no training_state.safetensors"
+            raise ModelError(message, path=self.path)
+
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What `save_state` wrote.
 
         Raises:
             ModelError: There is no such file, or it is broken.
         """
-        if not self.state_file.exists():
-            message = "nothing to resume: there is no training_state.safetensors"
-            raise ModelError(message, path=self.path)
+        self.require_state()
         tensors, metadata = _read_tensors(self.state_file)
         return tensors, json.loads(metadata["progress"])
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from phrase_scorer import __version__
-from phrase_scorer.errors import ModelError, PhraseScorerError, UsageError
+from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
 from phrase_scorer.phrase_pairs import PairBlock, PairCollector, read_tab_separated
 
 if TYPE_CHECKING:
@@ -172,6 +172,7 @@ def train(read: PairReader, /, **options: Any) -> int:  # fmt: skip
 def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
     from phrase_scorer.device import choose_device, set_threads
     from phrase_scorer.models import PRESETS, ModelConfig
+    from phrase_scorer.streams import paused_garbage_collection, prefetch
     from phrase_scorer.training import TRAINING_PRESETS, TrainingSettings, train
     from phrase_scorer.vocabulary import shortlists
 
@@ -183,11 +184,14 @@ def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
         if options.get(name) is not None
     }
     settings = TrainingSettings(**{**TRAINING_PRESETS[options["preset"]], **chosen})
-    _refuse_overwriting(options)
+    _check_directory(options)
     collector = PairCollector()
-    for block in read(options["pairs"], with_counts=options["weight_by_count"]):
-        collector.add(block)
+    with paused_garbage_collection():
+        for block in prefetch(read(options["pairs"], with_counts=options["weight_by_count"])):
+            collector.add(block)
     pairs = collector.finish().unique()
+    if not len(pairs):
+        raise DataError("the phrase table is empty", path=options["pairs"])
     if options["direction"] == "inverse":
         pairs = pairs.swapped()
         collector.swap()
@@ -218,11 +222,16 @@ def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
     )
 
 
-def _refuse_overwriting(options: dict[str, Any]) -> None:
+def _check_directory(options: dict[str, Any]) -> None:
+    """Refuses what is there or is not, before the table is read."""
+    from phrase_scorer.checkpoint import ModelDirectory
+
     path: Path = options["model_path"]
     if path.is_file():
         raise UsageError(f"--model {path} is a file, not a directory")
-    if (path / "config.json").exists() and not (options["resume"] or options["overwrite"]):
+    if options["resume"]:
+        ModelDirectory(path).require_state()
+    elif (path / "config.json").exists() and not options["overwrite"]:
         raise UsageError(f"{path} holds a model; --resume continues it, --overwrite replaces it")
 
 
@@ -277,8 +286,8 @@ def info(model_path: Path, as_json: bool) -> None:
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        click.echo(f"{name:<{width}}  {value:,}" if isinstance(value, int) else
-                   f"{name:<{width}}  {value}")  # fmt: skip
+        counted = isinstance(value, int) and not isinstance(value, bool)
+        click.echo(f"{name:<{width}}  {value:,}" if counted else f"{name:<{width}}  {value}")
 
 
 def build_group(read: PairReader) -> click.Group:
@@ -336,6 +345,3 @@ def warn_of_unknown(side: str, share: float, examples: Sequence[bytes]) -> None:
         f"warning: {share:.0%} of the {side} words are unknown to the model ({shown} …): other "
         "casing, another language, or other tokenisation or escaping than in training?"
     )
-
-
-__all__ = ["ModelError", "build_group", "main", "run", "say"]

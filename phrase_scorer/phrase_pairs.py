@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -186,28 +186,33 @@ class ArrayBuilder:
         self.limit = limit
         self.size = 0
         self._parts: list[npt.NDArray[np.generic]] = []
-        self._file = tempfile.TemporaryFile(prefix="phrase-scorer-")  # noqa: SIM115
+        self._waiting = 0  # elements in these parts, not in the file
+        self._file: IO[bytes] | None = None
 
     def append(self, part: npt.NDArray[np.generic]) -> None:
         """Adds the elements of `part`."""
         self._parts.append(part.astype(self.dtype, copy=False))
         self.size += len(part)
-        if sum(p.nbytes for p in self._parts) > self.limit:
+        self._waiting += len(part)
+        if self._waiting * self.dtype.itemsize > self.limit:
             self._spill()
 
-    def _spill(self) -> None:
+    def _spill(self) -> IO[bytes]:
+        """Moves the parts to the file, which has no name and goes with the process."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="phrase-scorer-")  # noqa: SIM115 - kept
         for part in self._parts:
             self._file.write(part.tobytes())
-        self._parts = []
+        self._parts, self._waiting = [], 0
+        return self._file
 
     def finish(self) -> npt.NDArray[np.generic]:
         """The whole array; memory-mapped (and writable) where it outgrew the limit."""
-        with self._file:
-            if self._file.tell() == 0:
-                return np.concatenate([np.zeros(0, self.dtype), *self._parts])
-            self._spill()
-            self._file.flush()
-            return np.memmap(self._file, self.dtype, mode="r+", shape=(self.size,))
+        if self._file is None:
+            return np.concatenate([np.zeros(0, self.dtype), *self._parts])
+        with self._spill() as file:
+            file.flush()
+            return np.memmap(file, self.dtype, mode="r+", shape=(self.size,))
 
 
 class PairCollector:

@@ -6,6 +6,7 @@ U+0085 or U+2028. Knows nothing of phrases.
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import sys
@@ -196,6 +197,22 @@ def is_same_file(one: str | Path, other: str | Path) -> bool:
         return os.path.samefile(one, other)
     except OSError:
         return Path(one).resolve() == Path(other).resolve()
+
+
+@contextmanager
+def paused_garbage_collection() -> Iterator[None]:
+    """Leaves memory to reference counting while millions of short-lived lists are made.
+
+    They hold no cycles, and Python's cycle collector, walking them again and again, takes half of
+    the time of parsing a phrase table.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 _END = object()

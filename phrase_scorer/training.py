@@ -31,6 +31,7 @@ from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
 from phrase_scorer.models import INITIAL_DEVIATION, EncoderDecoder, ModelConfig, build
 from phrase_scorer.normalizer import chosen_log_probs, cross_entropy
 from phrase_scorer.phrase_pairs import PhrasePairs
+from phrase_scorer.progress import progress_bar
 from phrase_scorer.streams import prefetch
 from phrase_scorer.vocabulary import Vocabulary
 
@@ -399,14 +400,12 @@ class Trainer:
 
     def _bar(self, show: bool) -> tqdm[Any]:
         per_update = min(self.settings.batch_pairs, len(self.pairs))
-        return tqdm(
-            desc="training",
+        return progress_bar(
+            "training",
+            show=show,
             total=self.settings.max_updates * per_update,
             initial=self.progress.update * per_update,
             unit=" pairs",
-            unit_scale=True,
-            disable=not show,
-            dynamic_ncols=True,
             smoothing=0.05,
         )
 
