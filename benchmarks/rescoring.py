@@ -78,7 +78,9 @@ def main() -> None:
     if arguments.times > 1:
         with tempfile.TemporaryDirectory() as folder:
             long = Path(folder) / "long.gz"  # gzip members may be concatenated
-            long.write_bytes(arguments.table.read_bytes() * arguments.times)
+            with open(long, "wb") as stream:
+                for _ in range(arguments.times):
+                    stream.write(arguments.table.read_bytes())
             entries, seconds, peak = in_a_process(long, arguments.model, True)
         print(
             f"{entries:,} entries, constant scores: {entries / seconds:,.0f}/s, peak {peak:,.0f} MB"

@@ -141,7 +141,7 @@ def _rescore(
     return rescore(
         PhraseTable(table, on_bad_line=options["on_bad_line"]),
         output,
-        [translation_column(scorer)],
+        [translation_column(scorer, options["model_path"])],
         floor=options["floor"],
         allow_duplicate=options["allow_duplicate"],
         require_scores=ini.require_scores if ini else None,
@@ -182,9 +182,6 @@ class _IniEdit:
         self.table = table
         self.weight = weight
         self.feature: PhraseTableFeature = self.ini.phrase_table(name)
-        if out:
-            # An impossible edit is refused before hours of scoring.
-            self.ini.with_columns(name, path="checked-now", start_weights=[weight])
 
     @classmethod
     def of(cls, table: str, output: str | None, options: dict[str, Any]) -> _IniEdit | None:
@@ -199,7 +196,10 @@ class _IniEdit:
             raise UsageError(f"--moses-ini-out would overwrite --moses-ini: {out}")
         if out and output == STANDARD:
             raise UsageError("--moses-ini-out needs a file as OUTPUT, not -")
-        return cls(path, out, table, options["table_name"], options["weight"])
+        edit = cls(path, out, table, options["table_name"], options["weight"])
+        if out and output is not None:
+            edit.edited(output)  # An impossible edit is refused before hours of scoring.
+        return edit
 
     def require_scores(self, scores: int) -> None:
         """Refuses a table whose number of scores is not the ini's."""
@@ -212,11 +212,14 @@ class _IniEdit:
         if not self.out:
             say(f"--moses-ini-out not given: {self.ini.path} was only checked")
             return
-        new = self.ini.with_columns(
+        write_atomically(self.out, self.edited(output).to_bytes())
+        say(f"{self.out}: {self.feature.name} with {self.feature.num_features + 1} scores; tune it")
+
+    def edited(self, output: str) -> MosesIni:
+        """The new ini, for the table that will stand at `output`."""
+        return self.ini.with_columns(
             self.feature.name, path=self._path_of(output), start_weights=[self.weight]
         )
-        write_atomically(self.out, new.to_bytes())
-        say(f"{self.out}: {self.feature.name} with {self.feature.num_features + 1} scores; tune it")
 
     def _path_of(self, output: str) -> str:
         """`path=` of the new table: absolute where the old one was.

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phrase_scorer import __version__
-from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
 from phrase_scorer.phrase_pairs import PairBlock
 from phrase_scorer.scorer import PhraseScorer
 from phrase_scorer.streams import reason, write_atomically
@@ -46,16 +46,17 @@ class FeatureColumn:
     values: Callable[[PairBlock], Values]
 
 
-def translation_column(scorer: PhraseScorer) -> FeatureColumn:
-    """p(target | source) of a forward model.
+def translation_column(scorer: PhraseScorer, model: str | Path | None = None) -> FeatureColumn:
+    """p(target | source) of a forward model; `model`, its directory, is for the message.
 
     Raises:
-        UsageError: The model was trained in the other direction.
+        ModelError: The model was trained in the other direction.
     """
     if scorer.direction != "forward":
-        raise UsageError(
+        raise ModelError(
             "the model was trained in the other direction, p(source | target); "
-            "train one with --direction forward"
+            "train one with --direction forward",
+            path=model,
         )
     return FeatureColumn("p(target | source)", scorer.fingerprint, scorer.score_block)
 
@@ -66,9 +67,14 @@ def score_texts(values: Values, floor: float = DEFAULT_FLOOR) -> list[bytes]:
     Seven significant digits: ln of the text differs from the value by at most 5e-7, which is about
     the resolution of float32 there. Values below the floor become the floor, those above 0
     (rounding) become 0.
+
+    Raises:
+        PhraseScorerError: A value is not a number.
     """
     if not len(values):
         return []
+    if np.isnan(values).any():
+        raise PhraseScorerError("the model gives a score that is not a number: broken weights?")
     numbers = np.exp(np.clip(values.astype(np.float64), floor, 0.0))
     return ("%.7g\n" * len(numbers) % tuple(numbers.tolist())).encode().split()
 

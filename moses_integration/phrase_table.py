@@ -30,7 +30,7 @@ FIELDS = 3  # source, target, scores: what an entry must have
 
 OnBadLine = Literal["stop", "keep"]
 
-_SCORE_BYTES = b"0123456789.eE+-" + BLANKS
+_SCORE_BYTES = b"0123456789.eE+- \t"
 _SCORE = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _LARGEST_SCORE = float(np.finfo(np.float32).max)  # Moses reads float32
 _WORD_BREAK = re.compile(rb"[ \t]+")
@@ -141,14 +141,17 @@ class PhraseTable:
         return self._parse_each(lines) if block is None else block
 
     def _count_scores(self, lines: Lines) -> int:
-        """Scores of the first line that has any."""
+        """Scores of the first line that has any; with "keep", of the first good line."""
+        counts = []
         for line in lines.lines:
             fields = line.split(SEPARATOR, FIELDS)
             if len(fields) >= FIELDS and fields[2].strip(BLANKS):
-                return len(fields[2].split())
-            if self.on_bad_line == "stop":
+                counts.append(len(_words_of(fields[2].rstrip(BLANKS))))
+                if self.on_bad_line == "stop" or diagnose(line, counts[-1]) is None:
+                    return counts[-1]
+            elif self.on_bad_line == "stop":
                 break
-        return 1  # whatever it is, the line will be refused
+        return counts[0] if counts else 1  # whatever it is, the lines will be refused
 
     def _parse_good(self, lines: Lines) -> TableBlock | None:
         """The block, if every line is an entry; None if any is not."""

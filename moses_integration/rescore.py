@@ -30,7 +30,7 @@ from moses_integration.feature_columns import (
     write_signature,
 )
 from moses_integration.phrase_table import PhraseTable, TableBlock
-from phrase_scorer.errors import UsageError
+from phrase_scorer.errors import DataError
 from phrase_scorer.progress import progress_bar
 from phrase_scorer.streams import (
     STANDARD,
@@ -111,12 +111,12 @@ def rescore(
 
     Raises:
         DataError: A bad line (file, line number, text), an empty table, a column that is there
-            already, or a file that cannot be read or written.
-        UsageError: Output equal to input, or an impossible floor.
+            already, output equal to input, or a file that cannot be read or written.
+        UsageError: An impossible floor.
     """
     check_floor(floor)
     if os.fspath(output) != STANDARD and is_same_file(table.path, output):
-        raise UsageError(f"the output would overwrite the input: {output}")
+        raise DataError("the output would overwrite the input", path=output)
     known = read_signature(table.path)
     if not allow_duplicate:
         for column in columns:

@@ -21,6 +21,7 @@ import click
 from phrase_scorer import __version__
 from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
 from phrase_scorer.phrase_pairs import PairBlock, PairCollector, read_tab_separated
+from phrase_scorer.streams import reason
 
 if TYPE_CHECKING:
     from phrase_scorer.training import TrainingResult
@@ -262,7 +263,7 @@ def score(
 
     set_threads(threads)
     if output != "-" and is_same_file(pairs, output):
-        raise UsageError(f"the output would overwrite the input: {output}")
+        raise DataError("the output would overwrite the input", path=output)
     scorer = PhraseScorer.load(model_path, device)
     if scorer.direction == "inverse":
         say("the model is inverse: scores are ln p(source | target)")
@@ -322,13 +323,28 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
         if "--debug" in arguments:
             traceback.print_exc()
         say(f"error: {error}")
+        _give_up_output()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         say("interrupted")
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return 1
+    except OSError as error:  # standard output that takes no more, say
+        if "--debug" in arguments:
+            traceback.print_exc()
+        say(f"error: {error.filename or 'standard output'}: {reason(error)}")
+        _give_up_output()
+        return 1
+
+
+def _give_up_output() -> None:
+    """Lets standard output go where it cannot be written, so that Python's exit stays silent."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ Rows = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 
 MEMORY_LIMIT = 2 << 30  # bytes of one array above which it is kept in a file and memory-mapped
-ROWS_AT_ONCE = 1 << 20  # phrases hashed at once, so that temporaries stay small
+ROWS_AT_ONCE = 1 << 20  # phrases hashed or copied at once, so that temporaries stay small
 
 
 class PairBlock(NamedTuple):
@@ -73,11 +73,15 @@ class PhraseIds:
 
     def take(self, rows: Rows) -> PhraseIds:
         """The phrases of these rows, in this order."""
-        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
         offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return PhraseIds(self.ids[positions], offsets)
+        np.cumsum(self.offsets[rows + 1] - self.offsets[rows], out=offsets[1:])
+        ids = np.empty(offsets[-1], np.int32)
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            ends = offsets[start : start + ROWS_AT_ONCE + 1]
+            shift = self.offsets[rows[start : start + ROWS_AT_ONCE]] - ends[:-1]
+            positions = np.arange(ends[0], ends[-1]) + np.repeat(shift, np.diff(ends))
+            ids[ends[0] : ends[-1]] = self.ids[positions]
+        return PhraseIds(ids, offsets)
 
     def padded(self, rows: Rows, filler: int) -> Ids:
         """(rows, longest + 1) ids; what follows a phrase's last word is `filler`."""
