@@ -105,9 +105,8 @@ class Adjective:
         return form if not plural or form.endswith(("s", "x")) else form + "s"
 
 
-NOUNS = [
-    Noun(*fields.split("/"))
-    for fields in """
+# English / French / gender / kind / irregular English plural / irregular French plural
+NOUN_TABLE = """
 teacher/professeur/m/person student/étudiant/m/person neighbour/voisin/m/person
 doctor/médecin/m/person nurse/infirmière/f/person farmer/fermier/m/person
 woman/femme/f/person/women man/homme/m/person/men girl/fille/f/person boy/garçon/m/person
@@ -133,8 +132,8 @@ church/église/f/place market/marché/m/place station/gare/f/place park/parc/m/p
 hotel/hôtel/m/place museum/musée/m/place village/village/m/place library/bibliothèque/f/place
 kitchen/cuisine/f/place forest/forêt/f/place bridge/pont/m/place factory/usine/f/place
 castle/château/m/place//châteaux hospital/hôpital/m/place//hôpitaux
-""".split()
-]
+"""
+NOUNS = [Noun(*fields.split("/")) for fields in NOUN_TABLE.split()]
 
 VERBS = [
     Verb("carry", "carried", "carried", "porter", ("thing", "text")),
