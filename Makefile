@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
-DEMO_OPTIONS := --max-updates 400 --validate-every 100
+DEMO_OPTIONS := --max-updates 300 --validate-every 100
 
 .PHONY: demo test clean
 

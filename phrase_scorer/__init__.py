@@ -21,7 +21,8 @@ from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, Usage
 if TYPE_CHECKING:
     from phrase_scorer.models import ModelConfig
     from phrase_scorer.scorer import PhraseScorer
-    from phrase_scorer.training import TrainingSettings, train
+    from phrase_scorer.training import train
+    from phrase_scorer.training_settings import TrainingSettings
 
 __all__ = [
     "DataError",
@@ -40,7 +41,7 @@ __version__ = version("phrase-scorer")
 _LAZY = {
     "ModelConfig": "phrase_scorer.models",
     "PhraseScorer": "phrase_scorer.scorer",
-    "TrainingSettings": "phrase_scorer.training",
+    "TrainingSettings": "phrase_scorer.training_settings",
     "train": "phrase_scorer.training",
 }
 

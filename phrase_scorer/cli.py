@@ -174,7 +174,8 @@ def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
     from phrase_scorer.device import choose_device, set_threads
     from phrase_scorer.models import PRESETS, ModelConfig
     from phrase_scorer.streams import paused_garbage_collection, prefetch
-    from phrase_scorer.training import TRAINING_PRESETS, TrainingSettings, train
+    from phrase_scorer.training import train
+    from phrase_scorer.training_settings import TRAINING_PRESETS, TrainingSettings
     from phrase_scorer.vocabulary import shortlists
 
     set_threads(options["threads"])

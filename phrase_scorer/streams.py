@@ -144,12 +144,12 @@ class OutputFile:
             return
         try:
             with self._telling_errors():
-                if kind is None:
-                    if self.compressed and self._stream.tell() == 0:
-                        self.write(b"")  # an empty gz file is one empty member
-                    self._stream.flush()
-                    os.fsync(self._stream.fileno())
-                self._stream.close()
+                with self._stream:  # closed even where the last bytes cannot be written
+                    if kind is None:
+                        if self.compressed and self._stream.tell() == 0:
+                            self.write(b"")  # an empty gz file is one empty member
+                        self._stream.flush()
+                        os.fsync(self._stream.fileno())
                 if kind is None:
                     os.replace(self.partial, self.path)
         finally:
