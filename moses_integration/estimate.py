@@ -42,11 +42,13 @@ class Estimate:
 
     Attributes:
         sampled: Entries read.
-        entries: Of the whole table: counted where the sample is the whole, else by file size.
+        entries: Of the whole table: counted where the sample is the whole, else by file size;
+            of standard input, whose size is unknown, those of the sample.
         sources: Distinct source phrases in the sample.
         sides: "source" and "target".
         pairs_per_second: Of the scorer, on part of the sample.
         memory: Peak of this process so far, in bytes.
+        extent: How `entries` is to be read: "", "about " or "at least ".
     """
 
     sampled: int
@@ -55,22 +57,22 @@ class Estimate:
     sides: dict[str, Side]
     pairs_per_second: float
     memory: int
+    extent: str = ""
 
     @property
     def seconds(self) -> float:
-        """Time that scoring the table would take."""
-        return self.entries / self.pairs_per_second
+        """Time that scoring the table would take; 0 where there was nothing to score."""
+        return self.entries / self.pairs_per_second if self.pairs_per_second else 0.0
 
     def lines(self) -> Iterator[str]:
         """As a user reads it."""
-        about = "" if self.sampled == self.entries else "about "
-        yield f"entries            {about}{self.entries:,} (sample: {self.sampled:,})"
+        yield f"entries            {self.extent}{self.entries:,} (sample: {self.sampled:,})"
         per_source = self.sampled / max(1, self.sources)
         yield f"distinct sources   {self.sources:,} in the sample, {per_source:.2f} targets each"
         for name, side in self.sides.items():
             yield f"unknown words      {name}: {side.share:.2%} of {side.words:,}"
         yield f"speed              {self.pairs_per_second:,.0f} entries/s"
-        yield f"time               about {duration(self.seconds)}"
+        yield f"time               {self.extent or 'about '}{duration(self.seconds)}"
         yield f"memory             about {self.memory / 2**20:,.0f} MB, whatever the table's length"
 
 
@@ -92,8 +94,12 @@ def estimate(table: PhraseTable, scorer: PhraseScorer, sample: int = SAMPLE_ENTR
     blocks = source.blocks(table)
     taken = list(_take(blocks, sample))
     entries = sampled = sum(len(block.lines.lines) for block in taken)
-    if next(blocks, None) is not None and source.size:
-        entries = round(sampled * source.size / max(1, source.position))
+    extent = ""
+    if next(blocks, None) is not None:
+        extent = "at least "
+        if source.size:
+            extent = "about "
+            entries = round(sampled * source.size / max(1, source.position))
     distinct = {tuple(words) for block in taken for words in block.pairs.sources}
     return Estimate(
         sampled,
@@ -102,6 +108,7 @@ def estimate(table: PhraseTable, scorer: PhraseScorer, sample: int = SAMPLE_ENTR
         unknown_words(taken, scorer),
         _speed(taken, scorer),
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        extent,
     )
 
 

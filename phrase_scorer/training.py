@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import math
 import signal
 import threading
@@ -33,23 +32,12 @@ from phrase_scorer.normalizer import chosen_log_probs, cross_entropy
 from phrase_scorer.phrase_pairs import PhrasePairs
 from phrase_scorer.progress import progress_bar
 from phrase_scorer.streams import prefetch
+from phrase_scorer.training_log import Progress, TrainingLog
 from phrase_scorer.training_settings import TrainingSettings
 from phrase_scorer.vocabulary import Vocabulary
 
 VALIDATION_BATCH = 512
-LOG_EVERY = 50  # updates
 DIVERGED = 20  # updates in a row without a finite gradient
-
-
-@dataclass
-class Progress:
-    """Where a training stands; saved with its state."""
-
-    update: int = 0  # updates done
-    best_loss: float = math.inf  # nats a target symbol on the validation pairs
-    best_update: int = 0
-    waited: int = 0  # validations since the best
-    seconds: float = 0.0  # spent so far, over all runs
 
 
 @dataclass(frozen=True)
@@ -292,7 +280,7 @@ class Trainer:
             open(self.directory.log_file, "a", encoding="utf-8") as log,
             contextlib.closing(prefetch(self._batches())) as batches,
         ):
-            journal = _Journal(log, bar, self.settings)
+            journal = TrainingLog(log, bar, self.settings)
             while not (stopped := self._stop(received, limit)):
                 batch = next(batches)
                 loss, norm = self.update(batch)
@@ -309,7 +297,7 @@ class Trainer:
                 self._validate_and_note(journal)
         return TrainingResult(self.progress, stopped)
 
-    def _validate_and_note(self, journal: _Journal) -> None:
+    def _validate_and_note(self, journal: TrainingLog) -> None:
         loss = self.validate()
         self._note_validation(loss)
         journal.note_validation(self.progress, loss if len(self.validation) else None)
@@ -338,49 +326,6 @@ class Trainer:
             unit=" pairs",
             smoothing=0.05,
         )
-
-
-class _Journal:
-    """What a training says of itself: the progress bar and training_log.jsonl."""
-
-    def __init__(self, log: Any, bar: tqdm[Any], settings: TrainingSettings) -> None:
-        self.log = log
-        self.bar = bar
-        self.settings = settings
-        self.losses: list[Tensor] = []
-        self.validation: float | None = None
-
-    def note(self, progress: Progress, loss: Tensor, norm: Tensor, batch: Batch) -> None:
-        """After an update."""
-        self.losses.append(loss)
-        self.bar.update(batch.target.words.shape[1])
-        if progress.update % LOG_EVERY == 0:
-            mean = float(torch.stack(self.losses).mean())
-            self.losses = []
-            self._write(
-                progress,
-                train_loss=round(mean, 5),
-                gradient_norm=round(float(norm), 4),
-                learning_rate=self.settings.learning_rate_at(progress.update - 1),
-            )
-            self._show(mean)
-
-    def note_validation(self, progress: Progress, loss: float | None) -> None:
-        """After a validation; None: there is nothing to validate on."""
-        self.validation = loss
-        if loss is not None:
-            self._write(progress, validation_loss=round(loss, 5))
-
-    def _write(self, progress: Progress, **values: Any) -> None:
-        line = {"update": progress.update, "seconds": round(progress.seconds, 1), **values}
-        self.log.write(json.dumps(line) + "\n")
-        self.log.flush()
-
-    def _show(self, mean: float) -> None:
-        shown = {"nats/symbol": f"{mean:.3f}"}
-        if self.validation is not None:
-            shown["validation"] = f"{self.validation:.3f}"
-        self.bar.set_postfix(shown, refresh=False)
 
 
 _SIGNALS = ("SIGINT", "SIGTERM")

@@ -1,0 +1,193 @@
+"""What Moses reads in a column is the log-probability, floored; the signature says what it is."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moses_integration.feature_columns import (
+    FeatureColumn,
+    SignedColumn,
+    check_floor,
+    read_signature,
+    refuse_twice,
+    score_texts,
+    sign_columns,
+    signature_path,
+    translation_column,
+    write_signature,
+)
+from phrase_scorer import __version__
+from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
+from phrase_scorer.phrase_pairs import PairBlock
+from phrase_scorer.scorer import PhraseScorer
+
+
+def texts(*values: float, **options: float) -> list[bytes]:
+    return score_texts(np.array(values, np.float32), **options)
+
+
+# -- numbers -------------------------------------------------------------------------------------
+
+
+def test_numbers_worked_by_hand():
+    assert texts(0, -1, -0.5, -10) == [b"1", b"0.3678794", b"0.6065307", b"4.539993e-05"]
+
+
+def test_values_above_zero_are_one():
+    assert texts(1e-6, 0.5, np.inf) == [b"1", b"1", b"1"]
+
+
+def test_values_below_the_floor_are_the_floor():
+    assert texts(-49.5, -50, -51, -1e30, -np.inf) == [b"3.179971e-22", *[b"1.92875e-22"] * 4]
+    assert texts(-1.9, -2, -3, floor=-2.0) == [b"0.1495686", b"0.1353353", b"0.1353353"]
+
+
+def test_lowest_floor_is_still_a_normal_float32():
+    (text,) = texts(-100, floor=-87.0)
+    assert float(np.float32(text)) >= float(np.finfo(np.float32).tiny)
+
+
+def test_no_values_no_texts():
+    assert texts() == []
+
+
+def test_a_value_that_is_no_number_is_an_error():
+    with pytest.raises(PhraseScorerError) as caught:
+        texts(-1, np.nan)
+    expected = "the model gives a score that is not a number: broken weights?"
+    assert str(caught.value) == expected
+
+
+@given(st.lists(st.floats(-50, 0, width=32), min_size=1))
+def test_moses_reads_the_value(values):
+    found = texts(*values)
+    assert len(found) == len(values)
+    for text, value in zip(found, values, strict=True):
+        assert re.fullmatch(rb"\d(\.\d{1,6})?(e-\d\d)?|0\.0{0,3}\d{1,7}", text)
+        assert 0 < float(text) <= 1
+        assert abs(np.log(float(text)) - value) <= 6e-7
+        read = np.log(np.float64(np.float32(text)))  # Moses reads float32
+        assert abs(read - value) <= 7e-7
+
+
+@given(st.lists(st.floats(allow_nan=False, width=32), min_size=1), st.floats(-87, -0.01))
+def test_never_zero_negative_or_infinite(values, floor):
+    for text in texts(*values, floor=floor):
+        assert np.exp(floor) * (1 - 1e-6) <= float(text) <= 1
+
+
+def test_order_of_values_is_kept():
+    values = np.sort(np.random.default_rng(1).uniform(-50, 0, 2000).astype(np.float32))
+    numbers = [float(text) for text in score_texts(values)]
+    assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("floor", [-87.0, -50.0, -1e-9])
+def test_floor_that_can_be(floor):
+    check_floor(floor)
+
+
+@pytest.mark.parametrize(
+    ("floor", "shown"),
+    [(0.0, "0"), (1.0, "1"), (-87.5, "-87.5"), (-np.inf, "-inf"), (np.inf, "inf"), (np.nan, "nan")],
+)
+def test_floor_that_cannot_be(floor, shown):
+    with pytest.raises(UsageError) as caught:
+        check_floor(floor)
+    assert str(caught.value) == f"--floor must be from -87 to below 0, not {shown}"
+
+
+# -- columns -------------------------------------------------------------------------------------
+
+
+def test_translation_column_is_what_the_scorer_says(scorer):
+    column = translation_column(scorer)
+    assert (column.name, column.model) == ("p(target | source)", scorer.fingerprint)
+    block = PairBlock([[b"la"], [b"chat"]], [[b"the"], []])
+    assert column.values(block).tolist() == scorer.score_block(block).tolist()
+
+
+def test_model_of_the_other_direction(inverse_path):
+    with pytest.raises(ModelError) as caught:
+        translation_column(PhraseScorer.load(inverse_path, "cpu"), "rnn/")
+    assert str(caught.value) == (
+        "rnn/: the model was trained in the other direction, p(source | target); "
+        "train one with --direction forward"
+    )
+
+
+# -- signatures ----------------------------------------------------------------------------------
+
+
+def column(name: str = "p", model: str = "m1") -> FeatureColumn:
+    return FeatureColumn(name, model, lambda block: np.zeros(len(block.sources), np.float32))
+
+
+def test_signature_round_trip(tmp_path):
+    table = tmp_path / "table.gz"
+    signed = sign_columns([column(), column("q")], 4, -50.0)
+    assert signed == [SignedColumn(4, "p", "m1", -50.0), SignedColumn(5, "q", "m1", -50.0)]
+    write_signature(table, signed, {"input": {"name": "t\udcff", "entries": 3}})
+    assert signature_path(table) == tmp_path / "table.gz.signature.json"
+    assert read_signature(table) == signed
+    content = json.loads(signature_path(table).read_bytes())
+    assert content["format"] == 1
+    assert content["phrase_scorer"] == __version__
+    assert content["input"]["entries"] == 3
+    before = signature_path(table).read_bytes()
+    write_signature(table, signed, {"input": {"name": "t\udcff", "entries": 3}})
+    assert signature_path(table).read_bytes() == before
+
+
+def test_no_signature_no_columns(tmp_path):
+    assert read_signature(tmp_path / "table") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"format": 2, "columns": []}', "format 2 is newer than this program"),
+        (b"{", "not a signature (Expecting property name enclosed in double quotes: line 1 col"),
+        (b"{}", "not a signature ('format')"),
+        (b'{"format": 1}', "not a signature ('columns')"),
+        (b'{"format": 1, "columns": 3}', "not a signature ('int' object is not iterable)"),
+        (b"[]", "not a signature (list indices must be integers or slices, not str)"),
+        (b'{"format": 1, "columns": [{}]}', "not a signature (SignedColumn.__init__() missing 4 "),
+        (b"\xff", "not a signature ('utf-8' codec can't decode byte 0xff in position 0: "),
+    ],
+)
+def test_signature_that_cannot_be_used(content, expected, tmp_path):
+    path = signature_path(tmp_path / "table")
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_signature(tmp_path / "table")
+    assert str(caught.value).startswith(f"{path}: {expected}")
+    assert "\n" not in str(caught.value)
+
+
+def test_signature_that_cannot_be_read(tmp_path):
+    signature_path(tmp_path / "table").mkdir()
+    with pytest.raises(DataError) as caught:
+        read_signature(tmp_path / "table")
+    assert str(caught.value) == f"{tmp_path}/table.signature.json: cannot read: Is a directory"
+
+
+def test_same_column_twice():
+    known = [SignedColumn(3, "q", "m1", -50.0), SignedColumn(4, "p", "m1", -50.0)]
+    with pytest.raises(DataError) as caught:
+        refuse_twice("t.gz", known, column())
+    assert str(caught.value) == (
+        "t.gz: score 5 of each line is already p of this model (m1); "
+        "--allow-duplicate adds it again"
+    )
+
+
+@pytest.mark.parametrize("other", [column("q"), column(model="m2")])
+def test_another_column_is_no_repetition(other):
+    assert refuse_twice("t.gz", [SignedColumn(4, "p", "m1", -50.0)], other) is None
