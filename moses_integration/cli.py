@@ -192,14 +192,23 @@ class _IniEdit:
                 if options[name]:
                     raise UsageError(f"--{name.replace('_', '-')} needs --moses-ini")
             return None
-        if out and is_same_file(path, out):
-            raise UsageError(f"--moses-ini-out would overwrite --moses-ini: {out}")
-        if out and output == STANDARD:
-            raise UsageError("--moses-ini-out needs a file as OUTPUT, not -")
+        if out:
+            cls._check_out(out, {"--moses-ini": path, "PHRASE_TABLE": table, "OUTPUT": output})
         edit = cls(path, out, table, options["table_name"], options["weight"])
         if out and output is not None:
             edit.edited(output)  # An impossible edit is refused before hours of scoring.
         return edit
+
+    @staticmethod
+    def _check_out(out: str, others: dict[str, str | None]) -> None:
+        """Refuses, before hours of scoring, what could not be written after them."""
+        if others["OUTPUT"] == STANDARD:
+            raise UsageError("--moses-ini-out needs a file as OUTPUT, not -")
+        for name, other in others.items():
+            if other and is_same_file(other, out):
+                raise UsageError(f"--moses-ini-out would overwrite {name}: {out}")
+        if not Path(out).parent.is_dir():
+            raise UsageError(f"--moses-ini-out: there is no folder {Path(out).parent}")
 
     def require_scores(self, scores: int) -> None:
         """Refuses a table whose number of scores is not the ini's."""

@@ -161,7 +161,7 @@ class PhraseTable:
         texts = [f[2].rstrip(BLANKS) for f in fields]
         if not self._good_scores(texts):
             return None
-        if any(b"]" in f[0] or b"]" in f[1] for f in fields) and any(
+        if b"]" in b"".join(lines.lines) and any(
             ends_in_nonterminal(f[0]) or ends_in_nonterminal(f[1]) for f in fields
         ):
             return None
@@ -178,11 +178,10 @@ class PhraseTable:
         """Whether each text is the right number of finite scores, none below 0."""
         if b"".join(texts).translate(None, _SCORE_BYTES):
             return False
-        split = list(map(bytes.split, texts))
-        if set(map(len, split)) != {self.scores}:
+        if set(map(len, map(bytes.split, texts))) != {self.scores}:
             return False
         try:
-            values = [float(score) for scores in split for score in scores]
+            values = list(map(float, b" ".join(texts).split()))
         except ValueError:
             return False
         return min(values) >= 0 and max(values) <= _LARGEST_SCORE

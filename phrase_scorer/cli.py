@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -160,10 +162,15 @@ def train(read: PairReader, /, **options: Any) -> int:  # fmt: skip
     """
     result = _train(read, options)
     progress = result.progress
+    best = "no validation pairs"
+    if result.validated:
+        best = (
+            f"best validation {progress.best_loss:.4f} nats a target symbol "
+            f"(update {progress.best_update})"
+        )
     say(
-        f"stopped by {result.stopped} after {progress.update} updates, {progress.seconds / 60:.1f} "
-        f"minutes; best validation {progress.best_loss:.4f} nats a target symbol "
-        f"(update {progress.best_update})"
+        f"stopped by {result.stopped} after {progress.update} updates, "
+        f"{progress.seconds / 60:.1f} minutes; {best}"
     )
     if result.stopped in SIGNAL_EXIT_CODES:
         say("the state is saved; --resume continues")
@@ -313,6 +320,9 @@ def build_group(read: PairReader) -> click.Group:
 def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code, errors told in one line on standard error."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if threading.current_thread() is threading.main_thread():
+        # Leaves through the context managers, so that no half-written file stays behind.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGNAL_EXIT_CODES["SIGTERM"]))
     try:
         result = group.main(arguments, prog_name="phrase-scorer", standalone_mode=False)
         sys.stdout.flush()

@@ -47,10 +47,12 @@ class TrainingResult:
     Attributes:
         progress: Where it stands.
         stopped: Why: "updates", "minutes", "patience", or the name of a signal.
+        validated: Whether there were pairs to validate on.
     """
 
     progress: Progress
     stopped: str
+    validated: bool = True
 
 
 def train(
@@ -295,7 +297,7 @@ class Trainer:
             self.save_state()
             if self.progress.update % self.settings.validate_every and stopped not in _SIGNALS:
                 self._validate_and_note(journal)
-        return TrainingResult(self.progress, stopped)
+        return TrainingResult(self.progress, stopped, len(self.validation) > 0)
 
     def _validate_and_note(self, journal: TrainingLog) -> None:
         loss = self.validate()
