@@ -7,6 +7,7 @@ U+0085 or U+2028. Knows nothing of phrases.
 from __future__ import annotations
 
 import gc
+import io
 import os
 import queue
 import sys
@@ -14,6 +15,7 @@ import threading
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
 
@@ -27,8 +29,9 @@ Item = TypeVar("Item")
 BLOCK_BYTES = 1 << 20  # text read at once; a block then ends at a line end
 COMPRESSION_LEVEL = 6
 STANDARD = "-"
+MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
 
-DECOMPRESSION_ERRORS: tuple[Any, ...] = (EOFError, zlib.error, zlib_ng.error)
+DECOMPRESSION_ERRORS: tuple[Any, ...] = (EOFError, LZMAError, zlib.error, zlib_ng.error)
 try:  # xopen decompresses with ISA-L where the processor has it
     from isal.isal_zlib import IsalError
 
@@ -93,13 +96,23 @@ def line_blocks(
 
 @contextmanager
 def open_input(path: str | Path) -> Iterator[tuple[IO[bytes], IO[bytes] | None]]:
-    """(decompressed stream, the file below it) for reading; no file below for standard input."""
+    """(decompressed stream, the file below it) for reading; no file below for standard input.
+
+    The first bytes decide what it is, not the name: Moses, too, reads plain text named `.gz`.
+    """
     if os.fspath(path) == STANDARD:
-        with xopen(sys.stdin.buffer, "rb", threads=0) as stream:
-            yield cast(IO[bytes], stream), None
+        yield _decompressing(cast(io.BufferedReader, sys.stdin.buffer)), None
         return
-    with open(path, "rb") as raw, xopen(raw, "rb", threads=0) as stream:
-        yield cast(IO[bytes], stream), raw
+    with open(path, "rb") as raw:
+        yield _decompressing(raw), raw
+
+
+def _decompressing(raw: io.BufferedReader) -> IO[bytes]:
+    start = raw.peek(max(map(len, MAGIC)))
+    for magic, kind in MAGIC.items():
+        if start.startswith(magic):
+            return cast(IO[bytes], xopen(raw, "rb", threads=0, format=kind))
+    return raw
 
 
 class OutputFile:

@@ -247,7 +247,7 @@ def test_collector(limit):
     for block in BLOCKS:
         collector.add(block)
     pairs = collector.finish()
-    assert sorted(collector.source_words) == [b"la", b"maison", b"\xff"][:2] + [b"\xff"]
+    assert sorted(collector.source_words) == [*[b"la", b"maison", b"\xff"][:2], b"\xff"]
     assert sorted(collector.source_words.values()) == [0, 1, 2]
     names = [{i: word for word, i in words.items()} for words in
              (collector.source_words, collector.target_words)]  # fmt: skip
@@ -282,10 +282,12 @@ def test_collector_swap():
 def test_read_tab_separated(tmp_path):
     path = tmp_path / "pairs.tsv"
     path.write_bytes(b" la  maison \tthe house\nla\t\n\xff \ta\tignored\tmore\nx\ty")
-    (block,) = read_tab_separated(path)
-    assert block.sources == [[b"la", b"maison"], [b"la"], [b"\xff"], [b"x"]]
-    assert block.targets == [[b"the", b"house"], [], [b"a"], [b"y"]]
-    assert block.counts is None
+    blocks = list(read_tab_separated(path))
+    sources = [source for block in blocks for source in block.sources]
+    targets = [target for block in blocks for target in block.targets]
+    assert sources == [[b"la", b"maison"], [b"la"], [b"\xff"], [b"x"]]
+    assert targets == [[b"the", b"house"], [], [b"a"], [b"y"]]
+    assert all(block.counts is None for block in blocks)
 
 
 @pytest.mark.parametrize(

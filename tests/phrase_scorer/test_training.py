@@ -1,0 +1,266 @@
+"""Training: a toy translation is learned; stopped and resumed is the same as never stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from phrase_scorer import PhraseScorer, training
+from phrase_scorer.checkpoint import ModelDirectory
+from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
+from phrase_scorer.models import ModelConfig
+from phrase_scorer.phrase_pairs import PhrasePairs
+from phrase_scorer.training import Trainer, train
+from phrase_scorer.training_settings import TrainingSettings
+from phrase_scorer.vocabulary import Vocabulary
+
+WORDS = [b"w%d" % i for i in range(10)]
+VOCABULARIES = (Vocabulary(WORDS), Vocabulary(WORDS))
+CONFIG = ModelConfig(12, 12, hidden=24, embedding=12, maxout=12, output_rank=0)
+SETTINGS = TrainingSettings(
+    batch_pairs=16,
+    optimizer="adamw",
+    learning_rate=1e-2,
+    initial_deviation=0.1,
+    clip_norm=5.0,
+    max_updates=12,
+    pool_batches=3,
+    validation_pairs=20,
+    validate_every=4,
+    patience=0,
+)
+
+
+@pytest.fixture(scope="module")
+def toy(phrase_pairs) -> PhrasePairs:
+    """A word-for-word translation: word i becomes word 13 - i, in the same order."""
+    draw = np.random.default_rng(3)
+    sources = {tuple(draw.integers(2, 12, draw.integers(1, 4)).tolist()) for _ in range(150)}
+    return phrase_pairs([(list(s), [13 - i for i in s]) for s in sorted(sources)])
+
+
+def run(pairs, path, settings=SETTINGS, config=CONFIG, **options):
+    return train(pairs, VOCABULARIES, config, settings, path, show_progress=False, **options)
+
+
+def weights(path) -> dict[str, torch.Tensor]:
+    """The latest (not the best) weights of a training."""
+    tensors, _ = ModelDirectory(path).load_state()
+    return {k: v for k, v in tensors.items() if k.startswith(("model/", "optimizer/"))}
+
+
+def same(one, other) -> bool:
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("variant", ["paper", "groundhog"])
+def test_learns_a_toy_translation(toy, tmp_path, variant):
+    settings = dataclasses.replace(SETTINGS, max_updates=800, validation_pairs=0, schedule="linear")
+    run(toy, tmp_path, settings, dataclasses.replace(CONFIG, variant=variant))
+    scorer = PhraseScorer.load(tmp_path, "cpu")
+    scores = scorer.score_ids(toy)
+    symbols = (toy.target.lengths + 1).sum()
+    assert -scores.sum() / symbols < 0.05  # ln 12 = 2.48 at the start
+    wrong = PhrasePairs(toy.source, toy.source)
+    assert (scorer.score_ids(wrong) < scores - 1).mean() > 0.9
+
+
+def test_the_first_loss_is_the_logarithm_of_the_vocabulary(toy, tmp_path):
+    settings = dataclasses.replace(SETTINGS, initial_deviation=0.01)
+    trainer = Trainer(toy, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+    assert trainer.validate() == pytest.approx(math.log(12), abs=1e-3)
+
+
+def test_equal_seeds_give_equal_weights(toy, tmp_path):
+    run(toy, tmp_path / "a")
+    run(toy, tmp_path / "b")
+    run(toy, tmp_path / "c", dataclasses.replace(SETTINGS, seed=2))
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+    fingerprints = {ModelDirectory(tmp_path / name).fingerprint() for name in "ab"}
+    assert len(fingerprints) == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adadelta"])
+def test_resumed_is_never_stopped(toy, tmp_path, optimizer):
+    whole = dataclasses.replace(SETTINGS, optimizer=optimizer, max_updates=13)
+    run(toy, tmp_path / "whole", whole)
+    run(toy, tmp_path / "parts", dataclasses.replace(whole, max_updates=5))
+    result = run(toy, tmp_path / "parts", whole, resume=True)
+    assert result.progress.update == 13
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert (
+        ModelDirectory(tmp_path / "whole").fingerprint()
+        == ModelDirectory(tmp_path / "parts").fingerprint()
+    )
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_saves_the_state(toy, tmp_path, monkeypatch, name):
+    settings = dataclasses.replace(SETTINGS, schedule="linear", warmup=3)
+    run(toy, tmp_path / "whole", settings)
+    update = Trainer.update
+
+    def interrupted(self, batch):
+        if self.progress.update == 6:
+            os.kill(os.getpid(), getattr(signal, name))
+        return update(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", interrupted)
+        stopped = run(toy, tmp_path / "parts", settings)
+    assert (stopped.stopped, stopped.progress.update) == (name, 7)
+    run(toy, tmp_path / "parts", settings, resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_stops_after_minutes(toy, tmp_path):
+    result = run(toy, tmp_path, max_minutes=0)
+    assert (result.stopped, result.progress.update) == ("minutes", 0)
+
+
+def test_early_stopping_keeps_the_best(toy, tmp_path, monkeypatch):
+    losses = iter([3.0, 2.0, 2.5, 2.4, 2.3])
+    monkeypatch.setattr(Trainer, "validate", lambda self: next(losses))
+    settings = dataclasses.replace(SETTINGS, max_updates=1000, validate_every=2, patience=3)
+    result = run(toy, tmp_path, settings)
+    assert result.stopped == "patience"
+    assert (result.progress.update, result.progress.best_update) == (10, 4)
+    best = ModelDirectory(tmp_path).load_model().state_dict()
+    tensors, _ = ModelDirectory(tmp_path).load_state()
+    assert all(torch.equal(best[name], tensors[f"best/{name}"]) for name in best)
+    assert not all(torch.equal(best[name], tensors[f"model/{name}"]) for name in best)
+
+
+def test_validation_is_on_other_sources(toy, tmp_path):
+    trainer = Trainer(toy, CONFIG, SETTINGS, ModelDirectory(tmp_path), torch.device("cpu"))
+    held_out = set(trainer.validation.source.hashes().tolist())
+    assert held_out
+    assert held_out.isdisjoint(trainer.pairs.source.hashes().tolist())
+
+
+def test_validation_is_the_plain_mean(toy, tmp_path):
+    trainer = Trainer(toy, CONFIG, SETTINGS, ModelDirectory(tmp_path), torch.device("cpu"))
+    from phrase_scorer.batches import pair_batch
+
+    rows = np.arange(len(trainer.validation))
+    plain = trainer.model.log_probs(pair_batch(trainer.validation, rows)).sum()
+    symbols = (trainer.validation.target.lengths + 1).sum()
+    assert trainer.validate() == pytest.approx(-float(plain.detach()) / symbols, rel=1e-5)
+
+
+def test_weights_by_count_are_relative(toy, tmp_path):
+    counts = np.arange(1, len(toy) + 1, dtype=np.float32)
+    for name, factor in (("a", 1), ("b", 4)):
+        run(PhrasePairs(toy.source, toy.target, counts * factor), tmp_path / name)
+    run(toy, tmp_path / "c")
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+def test_adadelta_is_groundhogs():
+    """GroundHog, trainer/SGD_adadelta.py, with its sums in float64: rho 0.95, epsilon 1e-6."""
+    draw = np.random.default_rng(4)
+    value = draw.normal(size=5)
+    parameter = torch.nn.Parameter(torch.tensor(value))
+    optimizer = torch.optim.Adadelta([parameter], lr=1.0, rho=0.95, eps=1e-6)
+    squares, deltas = np.zeros(5), np.zeros(5)
+    for _ in range(6):
+        gradient = draw.normal(size=5)
+        parameter.grad = torch.tensor(gradient)
+        optimizer.step()
+        squares = 0.95 * squares + 0.05 * gradient**2
+        delta = np.sqrt(deltas + 1e-6) / np.sqrt(squares + 1e-6) * gradient
+        value = value - delta
+        deltas = 0.95 * deltas + 0.05 * delta**2
+        np.testing.assert_allclose(parameter.detach().numpy(), value, rtol=1e-12)
+
+
+def test_sum_and_mean_differ_by_the_batch(toy, tmp_path):
+    norms = {}
+    for reduction in ("mean", "sum"):
+        settings = dataclasses.replace(SETTINGS, reduction=reduction)
+        trainer = Trainer(toy, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+        batch = next(trainer._batches())
+        norms[reduction] = float(trainer.update(batch)[1])
+    assert norms["sum"] == pytest.approx(16 * norms["mean"], rel=1e-4)
+
+
+def test_bfloat16_is_near(toy, tmp_path):
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        settings = dataclasses.replace(SETTINGS, precision=precision)
+        trainer = Trainer(toy, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+        losses.append([float(trainer.update(batch)[0]) for batch in trainer._batches()][-1])
+    assert losses[0] == pytest.approx(losses[1], abs=0.05)
+    assert losses[0] != losses[1]
+
+
+def test_other_data_or_settings_cannot_be_resumed(toy, tmp_path):
+    run(toy, tmp_path)
+    half = toy.take(np.arange(50))
+    with pytest.raises(DataError) as caught:
+        run(half, tmp_path, resume=True)
+    assert str(caught.value) == f"{tmp_path}: cannot resume: it was trained on other phrase pairs"
+    with pytest.raises(DataError) as caught:
+        run(toy, tmp_path, dataclasses.replace(SETTINGS, seed=9), resume=True)
+    assert str(caught.value).startswith(f"{tmp_path}: cannot resume: ")
+    with pytest.raises(DataError) as caught:
+        run(toy, tmp_path, dataclasses.replace(SETTINGS, learning_rate=0.5), resume=True)
+    assert str(caught.value) == f"{tmp_path}: cannot resume: learning_rate was 0.01, now 0.5"
+
+
+def test_nothing_to_resume(toy, tmp_path):
+    with pytest.raises(ModelError) as caught:
+        run(toy, tmp_path, resume=True)
+    message = "nothing to resume: there is no training_state.safetensors"
+    assert str(caught.value) == f"{tmp_path}: {message}"
+
+
+def test_no_pairs(toy, tmp_path):
+    with pytest.raises(DataError) as caught:
+        run(toy.take(np.zeros(0, np.int64)), tmp_path)
+    assert str(caught.value) == "no phrase pairs to train on"
+
+
+def test_divergence_is_an_error(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "DIVERGED", 3)
+    settings = dataclasses.replace(SETTINGS, learning_rate=float("inf"))
+    with pytest.raises(PhraseScorerError) as caught:
+        run(toy, tmp_path, settings)
+    assert str(caught.value) == (
+        "training diverged: no finite gradient in 3 updates up to update 3; lower --learning-rate"
+    )
+
+
+def test_schedules():
+    settings = TrainingSettings(learning_rate=2.0, warmup=3, max_updates=11)
+    constant = [settings.learning_rate_at(i) for i in (0, 1, 2, 3, 10)]
+    assert constant == [0.5, 1.0, 1.5, 2.0, 2.0]
+    linear = dataclasses.replace(settings, schedule="linear")
+    assert [linear.learning_rate_at(i) for i in (0, 3, 7, 11)] == [0.5, 2.0, 1.0, 0.0]
+    root = dataclasses.replace(settings, schedule="inverse-sqrt")
+    assert [root.learning_rate_at(i) for i in (0, 3, 15)] == [0.5, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("batch_pairs", 0, "batch_pairs must be at least 1, not 0"),
+        ("optimizer", "sgd", "unknown optimizer 'sgd'; choose from adamw, adadelta"),
+        ("schedule", "x", "unknown schedule 'x'; choose from constant, linear, inverse-sqrt"),
+        ("reduction", "x", "unknown reduction 'x'; choose from mean, sum"),
+        ("precision", "x", "unknown precision 'x'; choose from float32, bfloat16"),
+    ],
+)
+def test_impossible_settings(field, value, message):
+    with pytest.raises(UsageError) as caught:
+        TrainingSettings(**{field: value})
+    assert str(caught.value) == message

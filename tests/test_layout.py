@@ -1,0 +1,78 @@
+"""The structure of the project, held: who imports whom, who knows what, how large things are."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import phrase_scorer
+
+ROOT = Path(__file__).parent.parent
+CORE = sorted((ROOT / "phrase_scorer").rglob("*.py"))
+MOSES = sorted((ROOT / "moses_integration").rglob("*.py"))
+LONGEST_FILE = 400
+LONGEST_FUNCTION = 90  # a command with all its options is the longest
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", CORE, ids=name_of)
+def test_the_core_knows_no_moses_file(path):
+    assert "moses_integration" not in imports(path)
+
+
+def test_the_integration_imports_the_core():
+    assert any("phrase_scorer" in imports(path) for path in MOSES)
+
+
+@pytest.mark.parametrize("path", CORE, ids=name_of)
+def test_the_core_does_not_split_entries(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, bytes):
+            assert b"|||" not in node.value
+
+
+def test_one_module_knows_the_separator():
+    owners = [path.name for path in MOSES if b'= b"|||"' in path.read_bytes()]
+    assert owners == ["phrase_table.py"]
+
+
+@pytest.mark.parametrize("path", CORE + MOSES, ids=name_of)
+def test_documented_and_of_readable_size(path):
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree)
+    assert len(text.splitlines()) <= LONGEST_FILE
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < LONGEST_FUNCTION, node.name
+    assert path.stem not in {"utils", "helpers", "common", "misc"}
+
+
+def test_the_readme_names_every_module():
+    readme = (ROOT / "README.md").read_text()
+    for path in CORE + MOSES:
+        if not path.name.startswith("__"):
+            assert path.name in readme, name_of(path)
+
+
+def test_public_names():
+    assert sorted(phrase_scorer.__all__) == list(phrase_scorer.__all__)
+    for name in phrase_scorer.__all__:
+        assert getattr(phrase_scorer, name) is not None
+    with pytest.raises(AttributeError):
+        _ = phrase_scorer.no_such_name
