@@ -157,7 +157,12 @@ class ModelDirectory:
         config = self.model_config()
         self._require(self.weights_file)
         weights, _ = _read_tensors(self.weights_file)
-        model = build(config)
+        try:
+            model = build(config)
+        except (TypeError, UsageError) as error:
+            raise ModelError(
+                f"impossible model settings: {error}", path=self.config_file
+            ) from error
         expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         found = {name: tuple(value.shape) for name, value in weights.items()}
         if found != expected:
@@ -190,6 +195,8 @@ class ModelDirectory:
         """
         self.require_state()
         tensors, metadata = _read_tensors(self.state_file)
+        if "progress" not in metadata:
+            raise ModelError("not the state of a training", path=self.state_file)
         return tensors, json.loads(metadata["progress"])
 
     def fingerprint(self) -> str:

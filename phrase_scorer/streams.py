@@ -101,7 +101,9 @@ def open_input(path: str | Path) -> Iterator[tuple[IO[bytes], IO[bytes] | None]]
     The first bytes decide what it is, not the name: Moses, too, reads plain text named `.gz`.
     """
     if os.fspath(path) == STANDARD:
-        yield _decompressing(cast(io.BufferedReader, sys.stdin.buffer)), None
+        stdin = sys.stdin.buffer
+        buffered = stdin if hasattr(stdin, "peek") else io.BufferedReader(stdin)  # type: ignore[type-var]
+        yield _decompressing(cast(io.BufferedReader, buffered)), None
         return
     with open(path, "rb") as raw:
         yield _decompressing(raw), raw

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -354,20 +353,16 @@ def test_disk_full(folder, forward):
     assert names(folder) == ["ini", "t"]
 
 
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("name", ["out", "out.gz"])
-def test_disk_full_at_the_very_end(name, run, folder, forward, request):
+def test_disk_full_at_the_very_end(name, folder, forward):
+    """The last bytes wait in a buffer, and fail when the file is closed."""
     (folder / "t").write_bytes(GOOD)
-    request.getfixturevalue("full_disk")
-    done = run("rescore", "t", name, "--model", forward, "--quiet")
-    assert (done.code, done.error) == (1, f"{name}: cannot write: File too large")
+    done = program(
+        *["rescore", "t", name, "--model", forward, "--quiet"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50)),
+    )
+    expected = f"error: {name}: cannot write: File too large\n".encode()
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", expected)
     assert names(folder) == ["t"]
 
 
