@@ -93,12 +93,29 @@ def test_no_format(directory):
     assert message_of(directory.load_model) == f"{path}: not a model's config: no format number"
 
 
-def test_impossible_sizes(directory):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"hidden": 0}, "hidden must be at least 1, not 0"),
+        ({"architecture": "x"}, "unknown architecture 'x'; choose from encoder_decoder"),
+        ({"cell": "x"}, "unknown cell 'x'; choose from gru"),
+        ({"variant": "x"}, "unknown variant 'x'; choose from paper, groundhog"),
+        ({"hidden": None}, ""),
+        ({"hidden": 2.5}, ""),
+        ({"attention": True}, ""),
+    ],
+)
+def test_impossible_settings(directory, wrong, message):
     model = json.loads(directory.config_file.read_text())["model"]
-    path = changed_config(directory, model={**model, "hidden": 0})
-    assert message_of(directory.load_model) == (
-        f"{path}: impossible model settings: hidden must be at least 1, not 0"
-    )
+    path = changed_config(directory, model={**model, **wrong})
+    found = message_of(directory.load_model)
+    assert found.startswith(f"{path}: impossible model settings: {message}")
+    assert "\n" not in found
+
+
+def test_no_settings_at_all(directory):
+    path = changed_config(directory, model=None)
+    assert message_of(directory.load_model).startswith(f"{path}: impossible model settings: ")
 
 
 def test_weights_of_another_model(directory):
@@ -126,6 +143,32 @@ def test_a_pickle_is_not_loaded(directory):
     torch.save({"a": torch.zeros(1)}, directory.weights_file)
     found = message_of(directory.load_model)
     assert found.startswith(f"{directory.weights_file}: cannot be read (")
+
+
+def test_a_state_that_is_none(directory):
+    path = directory.state_file
+    path.write_bytes(directory.weights_file.read_bytes())
+    assert message_of(directory.load_state) == f"{path}: not the state of a training"
+    path.write_bytes(b"half")
+    assert message_of(directory.load_state).startswith(f"{path}: cannot be read (")
+
+
+def test_a_directory_that_cannot_be_made(tmp_path, tiny_model):
+    path = tmp_path / "file" / "rnn"
+    path.parent.touch()
+    found = message_of(
+        lambda: ModelDirectory(path).create(tiny_model().config, (SOURCE, TARGET), {})
+    )
+    assert found == f"{path}: cannot write: Not a directory"
+
+
+def test_the_fingerprint_knows_the_direction(directory):
+    first = directory.fingerprint()
+    model = json.loads(directory.config_file.read_text())["model"]
+    changed_config(directory, model={**model, "direction": "inverse"})
+    assert directory.fingerprint() != first
+    changed_config(directory, model=model, training={"seed": 9})
+    assert directory.fingerprint() == first  # which no score depends on
 
 
 def test_fingerprint(directory, tiny_model):

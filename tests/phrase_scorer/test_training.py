@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from phrase_scorer import PhraseScorer, training
+from phrase_scorer.batches import pair_batch
 from phrase_scorer.checkpoint import ModelDirectory
 from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
 from phrase_scorer.models import ModelConfig
@@ -113,9 +114,11 @@ def test_a_signal_saves_the_state(toy, tmp_path, monkeypatch, name):
             os.kill(os.getpid(), getattr(signal, name))
         return update(self, batch)
 
+    handler = signal.getsignal(getattr(signal, name))
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "update", interrupted)
         stopped = run(toy, tmp_path / "parts", settings)
+    assert signal.getsignal(getattr(signal, name)) is handler
     assert (stopped.stopped, stopped.progress.update) == (name, 7)
     run(toy, tmp_path / "parts", settings, resume=True)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
@@ -127,12 +130,12 @@ def test_stops_after_minutes(toy, tmp_path):
 
 
 def test_early_stopping_keeps_the_best(toy, tmp_path, monkeypatch):
-    losses = iter([3.0, 2.0, 2.5, 2.4, 2.3])
+    losses = iter([3.0, 3.5, 2.0, 2.5, 2.4, 2.3])
     monkeypatch.setattr(Trainer, "validate", lambda self: next(losses))
     settings = dataclasses.replace(SETTINGS, max_updates=1000, validate_every=2, patience=3)
     result = run(toy, tmp_path, settings)
     assert result.stopped == "patience"
-    assert (result.progress.update, result.progress.best_update) == (10, 4)
+    assert (result.progress.update, result.progress.best_update) == (12, 6)
     best = ModelDirectory(tmp_path).load_model().state_dict()
     tensors, _ = ModelDirectory(tmp_path).load_state()
     assert all(torch.equal(best[name], tensors[f"best/{name}"]) for name in best)
@@ -148,8 +151,6 @@ def test_validation_is_on_other_sources(toy, tmp_path):
 
 def test_validation_is_the_plain_mean(toy, tmp_path):
     trainer = Trainer(toy, CONFIG, SETTINGS, ModelDirectory(tmp_path), torch.device("cpu"))
-    from phrase_scorer.batches import pair_batch
-
     rows = np.arange(len(trainer.validation))
     plain = trainer.model.log_probs(pair_batch(trainer.validation, rows)).sum()
     symbols = (trainer.validation.target.lengths + 1).sum()
@@ -165,22 +166,59 @@ def test_weights_by_count_are_relative(toy, tmp_path):
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
-def test_adadelta_is_groundhogs():
-    """GroundHog, trainer/SGD_adadelta.py, with its sums in float64: rho 0.95, epsilon 1e-6."""
-    draw = np.random.default_rng(4)
-    value = draw.normal(size=5)
-    parameter = torch.nn.Parameter(torch.tensor(value))
-    optimizer = torch.optim.Adadelta([parameter], lr=1.0, rho=0.95, eps=1e-6)
-    squares, deltas = np.zeros(5), np.zeros(5)
-    for _ in range(6):
-        gradient = draw.normal(size=5)
-        parameter.grad = torch.tensor(gradient)
-        optimizer.step()
-        squares = 0.95 * squares + 0.05 * gradient**2
-        delta = np.sqrt(deltas + 1e-6) / np.sqrt(squares + 1e-6) * gradient
-        value = value - delta
-        deltas = 0.95 * deltas + 0.05 * delta**2
-        np.testing.assert_allclose(parameter.detach().numpy(), value, rtol=1e-12)
+def test_updates_are_groundhogs(toy, tmp_path):
+    """paper.md 2.3: a summed objective, cut to norm 1, Adadelta(0.95, 1e-6) from zero sums."""
+    settings = dataclasses.replace(
+        SETTINGS, optimizer="adadelta", learning_rate=1.0, reduction="sum", clip_norm=1.0
+    )
+    trainer = Trainer(toy, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+    parameters = [value.detach() for value in trainer.model.parameters()]  # share their memory
+    squares = [np.zeros(value.shape) for value in parameters]
+    deltas = [np.zeros(value.shape) for value in parameters]
+    for batch in list(trainer._batches())[:5]:
+        plain = -trainer.model.log_probs(batch).sum()
+        gradients = torch.autograd.grad(plain, list(trainer.model.parameters()))
+        gradients = [value.double().numpy() for value in gradients]
+        norm = math.sqrt(sum(float((value**2).sum()) for value in gradients))
+        assert norm > 2  # clipping is at work
+        before = [value.double().numpy() for value in parameters]
+        loss, found_norm = trainer.update(batch)
+        assert float(found_norm) == pytest.approx(norm, rel=1e-4)
+        assert float(loss) == pytest.approx(
+            float(plain.detach()) / len(batch.target.symbols), rel=1e-5
+        )
+        for i, gradient in enumerate(gradients):
+            cut = gradient / norm
+            squares[i] = 0.95 * squares[i] + 0.05 * cut**2
+            step = np.sqrt(deltas[i] + 1e-6) / np.sqrt(squares[i] + 1e-6) * cut
+            deltas[i] = 0.95 * deltas[i] + 0.05 * step**2
+            moved = before[i] - parameters[i].double().numpy()
+            np.testing.assert_allclose(moved, step, rtol=2e-3, atol=2e-7)
+
+
+def test_weights_of_pairs_scale_their_gradients(toy, tmp_path):
+    """A batch of one pair with weight 3 (mean 2) has 1.5 times the gradient of the pair alone."""
+    two = toy.take(np.array([0, 1]))
+    settings = dataclasses.replace(SETTINGS, batch_pairs=1, validation_pairs=0, clip_norm=0.0)
+    norms = []
+    for pairs in (two, PhrasePairs(two.source, two.target, np.array([1.0, 3.0], np.float32))):
+        trainer = Trainer(pairs, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+        norms.append(float(trainer.update(pair_batch(pairs, np.array([1])))[1]))
+    assert norms[1] == pytest.approx(1.5 * norms[0], rel=1e-5)
+
+
+def test_an_update_that_is_not_finite_is_skipped(toy, tmp_path):
+    trainer = Trainer(toy, CONFIG, SETTINGS, ModelDirectory(tmp_path), torch.device("cpu"))
+    batches = list(trainer._batches())
+    trainer.update(batches[0])
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    broken = torch.full((len(batches[1].target.words[0]),), math.nan)
+    trainer.update(dataclasses.replace(batches[1], weights=broken))
+    assert trainer.progress.update == 2
+    assert same(before, trainer.model.state_dict())
+    trainer.update(batches[2])
+    assert not same(before, trainer.model.state_dict())
+    assert all(value.isfinite().all() for value in trainer.model.state_dict().values())
 
 
 def test_sum_and_mean_differ_by_the_batch(toy, tmp_path):
@@ -215,6 +253,24 @@ def test_other_data_or_settings_cannot_be_resumed(toy, tmp_path):
     with pytest.raises(DataError) as caught:
         run(toy, tmp_path, dataclasses.replace(SETTINGS, learning_rate=0.5), resume=True)
     assert str(caught.value) == f"{tmp_path}: cannot resume: learning_rate was 0.01, now 0.5"
+
+
+def test_what_may_change_at_a_resume(toy, tmp_path):
+    """Patience, and the end of a constant schedule; a falling one depends on its end."""
+    constant = dataclasses.replace(SETTINGS, max_updates=2)
+    run(toy, tmp_path / "constant", constant)
+    longer = dataclasses.replace(constant, max_updates=3, patience=9)
+    assert run(toy, tmp_path / "constant", longer, resume=True).progress.update == 3
+    linear = dataclasses.replace(constant, schedule="linear")
+    run(toy, tmp_path / "linear", linear)
+    with pytest.raises(DataError) as caught:
+        run(toy, tmp_path / "linear", dataclasses.replace(linear, max_updates=3), resume=True)
+    message = "cannot resume: max_updates was 2, now 3"
+    assert str(caught.value) == f"{tmp_path / 'linear'}: {message}"
+    with pytest.raises(DataError) as caught:
+        run(toy, tmp_path / "linear", linear, dataclasses.replace(CONFIG, maxout=5), resume=True)
+    message = "cannot resume: maxout was 12, now 5"
+    assert str(caught.value) == f"{tmp_path / 'linear'}: {message}"
 
 
 def test_nothing_to_resume(toy, tmp_path):
