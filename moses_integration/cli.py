@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,18 @@ import click
 
 from moses_integration.moses_ini import MosesIni, PhraseTableFeature, require_scores, stale_warnings
 from moses_integration.phrase_table import SEPARATOR, OnBadLine, PhraseTable
-from phrase_scorer.cli import build_group, device_options, quiet_option, run, say, warn_of_unknown
+from phrase_scorer.cli import (
+    build_group,
+    device_options,
+    model_option,
+    quiet_option,
+    run,
+    say,
+    warn_of_unknown,
+)
 from phrase_scorer.errors import UsageError
 from phrase_scorer.phrase_pairs import PairBlock, pairs_of_lines
-from phrase_scorer.streams import STANDARD, Lines, is_same_file, line_blocks, write_atomically
+from phrase_scorer.streams import STANDARD, is_same_file, line_blocks, write_atomically
 
 if TYPE_CHECKING:
     from moses_integration.rescore import Statistics
@@ -38,7 +47,7 @@ def read_pairs(path: str, *, with_counts: bool = False) -> Iterator[PairBlock]:
     if first is None:
         yield from ()
         return
-    lines = _chain(first, blocks)
+    lines = chain([first], blocks)
     bars = first.lines[0].count(SEPARATOR)
     if bars > 1:
         table = PhraseTable(path, with_counts=with_counts)
@@ -51,11 +60,6 @@ def read_pairs(path: str, *, with_counts: bool = False) -> Iterator[PairBlock]:
         yield pairs_of_lines(block.lines, separator, path=path, first_line=block.first)
 
 
-def _chain(first: Lines, rest: Iterator[Lines]) -> Iterator[Lines]:
-    yield first
-    yield from rest
-
-
 @click.command(
     epilog="""\b
 Examples:
@@ -66,14 +70,7 @@ Examples:
 )
 @click.argument("table", metavar="PHRASE_TABLE")
 @click.argument("output", metavar="OUTPUT", required=False)
-@click.option(
-    "--model",
-    "model_path",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Model directory.",
-)
+@model_option
 @click.option("--moses-ini", metavar="FILE", help="The moses.ini that names PHRASE_TABLE.")
 @click.option("--moses-ini-out", metavar="FILE", help="Where to write it with the new column.")
 @click.option("--table-name", metavar="NAME", help="Which table of moses.ini, if it has several.")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,7 +129,7 @@ def rescore(
         assert table.scores is not None
         if require_scores:
             require_scores(table.scores)
-        scored = prefetch(_scored(_chain(first, blocks), columns))
+        scored = prefetch(_scored(chain([first], blocks), columns))
         with (
             closing(scored),
             OutputFile(output) as out,
@@ -147,13 +148,8 @@ def rescore(
     return statistics
 
 
-def _chain(first: TableBlock, rest: Iterator[TableBlock]) -> Iterator[TableBlock]:
-    yield first
-    yield from rest
-
-
 def _scored(
-    blocks: Iterator[TableBlock], columns: Sequence[FeatureColumn]
+    blocks: Iterable[TableBlock], columns: Sequence[FeatureColumn]
 ) -> Iterator[ScoredBlock]:
     for block in blocks:
         yield ScoredBlock(block, [column.values(block.pairs) for column in columns])
