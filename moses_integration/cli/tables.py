@@ -1,29 +1,25 @@
-"""The command `phrase-scorer`: the core's commands over Moses' files, and rescore, check."""
+"""The commands over phrase tables: rescore, check."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from moses_integration.moses_ini import MosesIni, PhraseTableFeature, require_scores, stale_warnings
-from moses_integration.phrase_table import SEPARATOR, OnBadLine, PhraseTable
+from moses_integration.moses_ini import MosesIni, PhraseTableFeature, require_scores
+from moses_integration.phrase_table import OnBadLine, PhraseTable
+from moses_integration.stale_files import stale_warnings
 from phrase_scorer.cli import (
-    build_group,
     device_options,
     model_option,
     quiet_option,
-    run,
     say,
     warn_of_unknown,
 )
 from phrase_scorer.errors import UsageError
-from phrase_scorer.phrase_pairs import PairBlock, pairs_of_lines
-from phrase_scorer.streams import STANDARD, is_same_file, line_blocks, write_atomically
+from phrase_scorer.streams import STANDARD, is_same_file, write_atomically
 
 if TYPE_CHECKING:
     from moses_integration.rescore import Statistics
@@ -32,32 +28,6 @@ if TYPE_CHECKING:
 
 SHOWN_FINDINGS = 20
 START_WEIGHT = 0.1
-
-
-def read_pairs(path: str, *, with_counts: bool = False) -> Iterator[PairBlock]:
-    """The pairs of a phrase table, or of lines "source<TAB>target" or "source ||| target".
-
-    The first line decides: two bars fields or more make a phrase table, one bar a list of pairs.
-
-    Raises:
-        DataError: A bad line, an empty table, or an unreadable file.
-    """
-    blocks = line_blocks(path)
-    first = next(blocks, None)
-    if first is None:
-        yield from ()
-        return
-    lines = chain([first], blocks)
-    bars = first.lines[0].count(SEPARATOR)
-    if bars > 1:
-        table = PhraseTable(path, with_counts=with_counts)
-        yield from (block.pairs for block in table.blocks(lines))
-        return
-    if with_counts:
-        raise UsageError("--weight-by-count needs a phrase table with counts")
-    separator = SEPARATOR if bars else b"\t"
-    for block in lines:
-        yield pairs_of_lines(block.lines, separator, path=path, first_line=block.first)
 
 
 @click.command(
@@ -281,16 +251,3 @@ def check(table: str, moses_ini: str | None, table_name: str | None, show_all: b
         f"{report.errors:,} errors, {report.warnings:,} warnings"
     )
     return 1 if report.errors else 0
-
-
-def build() -> click.Group:
-    """The whole command line."""
-    group = build_group(read_pairs)
-    group.add_command(rescore)
-    group.add_command(check)
-    return group
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The entry point of `phrase-scorer`."""
-    return run(build(), arguments)

@@ -1,0 +1,59 @@
+"""The command `phrase-scorer`: the core's commands over Moses' files, and those of Moses itself.
+
+A command parses its options, checks what can be checked at once, and calls one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import click
+
+from moses_integration.cli.tables import check, rescore
+from moses_integration.phrase_table import SEPARATOR, PhraseTable
+from phrase_scorer.cli import build_group, run
+from phrase_scorer.errors import UsageError
+from phrase_scorer.phrase_pairs import PairBlock, pairs_of_lines
+from phrase_scorer.streams import line_blocks
+
+COMMANDS = (rescore, check)
+
+
+def read_pairs(path: str, *, with_counts: bool = False) -> Iterator[PairBlock]:
+    """The pairs of a phrase table, or of lines "source<TAB>target" or "source ||| target".
+
+    The first line decides: two bars fields or more make a phrase table, one bar a list of pairs.
+
+    Raises:
+        DataError: A bad line, an empty table, or an unreadable file.
+    """
+    blocks = line_blocks(path)
+    first = next(blocks, None)
+    if first is None:
+        yield from ()
+        return
+    lines = chain([first], blocks)
+    bars = first.lines[0].count(SEPARATOR)
+    if bars > 1:
+        table = PhraseTable(path, with_counts=with_counts)
+        yield from (block.pairs for block in table.blocks(lines))
+        return
+    if with_counts:
+        raise UsageError("--weight-by-count needs a phrase table with counts")
+    separator = SEPARATOR if bars else b"\t"
+    for block in lines:
+        yield pairs_of_lines(block.lines, separator, path=path, first_line=block.first)
+
+
+def build() -> click.Group:
+    """The whole command line."""
+    group = build_group(read_pairs)
+    for command in COMMANDS:
+        group.add_command(command)
+    return group
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry point of `phrase-scorer`."""
+    return run(build(), arguments)
