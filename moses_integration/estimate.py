@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
@@ -84,8 +84,10 @@ def duration(seconds: float) -> str:
     return f"{int(minutes)} min {int(seconds % 60)} s" if minutes >= 1 else f"{seconds:.0f} s"
 
 
-def estimate(table: PhraseTable, scorer: PhraseScorer, sample: int = SAMPLE_ENTRIES) -> Estimate:
-    """Reads the first `sample` entries, scores some of them, and extrapolates.
+def estimate(
+    table: PhraseTable, scorers: Sequence[PhraseScorer], sample: int = SAMPLE_ENTRIES
+) -> Estimate:
+    """Reads the first `sample` entries, scores some of them with each, and extrapolates.
 
     Raises:
         DataError: A bad line among them, an empty table, or an unreadable file.
@@ -105,8 +107,8 @@ def estimate(table: PhraseTable, scorer: PhraseScorer, sample: int = SAMPLE_ENTR
         sampled,
         entries,
         len(distinct),
-        unknown_words(taken, scorer),
-        _speed(taken, scorer),
+        unknown_words(taken, scorers[0]),
+        _speed(taken, scorers),
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         extent,
     )
@@ -137,7 +139,7 @@ def unknown_words(blocks: list[TableBlock], scorer: PhraseScorer) -> dict[str, S
     return sides
 
 
-def _speed(blocks: list[TableBlock], scorer: PhraseScorer) -> float:
+def _speed(blocks: list[TableBlock], scorers: Sequence[PhraseScorer]) -> float:
     """Entries a second, measured on entries from all over the sample."""
     pairs = [pair for b in blocks for pair in zip(b.pairs.sources, b.pairs.targets, strict=True)]
     runs = max(1, min(16, len(pairs) // 256))
@@ -145,7 +147,9 @@ def _speed(blocks: list[TableBlock], scorer: PhraseScorer) -> float:
     starts = np.linspace(0, len(pairs) - size, runs).astype(int).tolist()
     chosen = [pair for start in starts for pair in islice(pairs, start, start + size)]
     block = PairBlock([source for source, _ in chosen], [target for _, target in chosen])
-    scorer.score_block(block)  # the first call pays for what is made once
+    for scorer in scorers:
+        scorer.score_block(block)  # the first call pays for what is made once
     began = time.perf_counter()
-    scorer.score_block(block)
+    for scorer in scorers:
+        scorer.score_block(block)
     return len(chosen) / (time.perf_counter() - began)

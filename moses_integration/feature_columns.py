@@ -19,14 +19,19 @@ import numpy.typing as npt
 
 from phrase_scorer import __version__
 from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
+from phrase_scorer.models import Direction
 from phrase_scorer.phrase_pairs import PairBlock
 from phrase_scorer.scorer import PhraseScorer
 from phrase_scorer.streams import reason, write_atomically
+from phrase_scorer.vocabulary import UNKNOWN
 
 SIGNATURE_FORMAT = 1
 DEFAULT_FLOOR = -50.0
 LOWEST_FLOOR = -87.0  # exp(-87) is still a normal float32, which is what Moses reads into
 NEUTRAL_SCORE = b"1"  # ln 1 = 0: a line that cannot be scored neither gains nor loses
+
+FORWARD = "p(target | source)"
+INVERSE = "p(source | target)"
 
 Values = npt.NDArray[np.float32]
 
@@ -52,13 +57,58 @@ def translation_column(scorer: PhraseScorer, model: str | Path | None = None) ->
     Raises:
         ModelError: The model was trained in the other direction.
     """
-    if scorer.direction != "forward":
+    _require_direction(scorer, "forward", model)
+    return FeatureColumn(FORWARD, scorer.fingerprint, scorer.score_block)
+
+
+def inverse_column(scorer: PhraseScorer, model: str | Path | None = None) -> FeatureColumn:
+    """p(source | target) of an inverse model.
+
+    Raises:
+        ModelError: The model was trained in the other direction.
+    """
+    _require_direction(scorer, "inverse", model)
+    return FeatureColumn(INVERSE, scorer.fingerprint, scorer.score_block)
+
+
+def ensemble_column(columns: Sequence[FeatureColumn]) -> FeatureColumn:
+    """The mixture of several models in equal parts: ln of the mean of their probabilities."""
+
+    def values(block: PairBlock) -> Values:
+        every = np.stack([column.values(block).astype(np.float64) for column in columns])
+        mixture = np.logaddexp.reduce(every, axis=0) - np.log(len(columns))
+        return np.asarray(mixture, np.float32)
+
+    name = f"{columns[0].name}, mean of {len(columns)} models"
+    return FeatureColumn(name, "+".join(column.model for column in columns), values)
+
+
+def unknown_words_column(scorer: PhraseScorer) -> FeatureColumn:
+    """The paper's word penalty WP: -(target words outside the model's shortlist).
+
+    Written exp(-count), so that a positive weight punishes each of them (section 4.1, WP).
+    """
+    vocabulary = scorer.source_vocabulary
+    if scorer.direction == "forward":
+        vocabulary = scorer.target_vocabulary
+
+    def values(block: PairBlock) -> Values:
+        ids = vocabulary.ids(block.targets)
+        phrases = np.repeat(np.arange(len(ids)), ids.lengths)
+        unknown = np.bincount(phrases[ids.ids == UNKNOWN], minlength=len(ids))
+        return -unknown.astype(np.float32)
+
+    return FeatureColumn("unknown target words", scorer.fingerprint, values)
+
+
+def _require_direction(scorer: PhraseScorer, wanted: Direction, model: str | Path | None) -> None:
+    if scorer.direction != wanted:
+        given = INVERSE if wanted == "forward" else FORWARD
         raise ModelError(
-            "the model was trained in the other direction, p(source | target); "
-            "train one with --direction forward",
+            f"the model was trained in the other direction, {given}; "
+            f"train one with --direction {wanted}",
             path=model,
         )
-    return FeatureColumn("p(target | source)", scorer.fingerprint, scorer.score_block)
 
 
 def score_texts(values: Values, floor: float = DEFAULT_FLOOR) -> list[bytes]:

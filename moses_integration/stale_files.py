@@ -6,10 +6,10 @@ Moses and its scripts take most of it without an error, for they find caches by 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from moses_integration.model_check import MERT_NAME
 from moses_integration.moses_ini import BINARISERS, MosesIni, PhraseTableFeature
 
 BINARY_TABLES = {  # a file that only this binariser writes, seen from the folder of the table
@@ -21,8 +21,6 @@ CACHES = {  # found again by name, whatever the table holds now
     "features.list": "mert-moses.pl reuses it without the new columns; take a new --working-dir",
     "filtered": "tables filtered before are reused; delete it or filter into a new folder",
 }
-
-_MERT_NAME = re.compile(r"[A-Za-z][0-9A-Za-z]*")
 
 
 def stale_warnings(ini: MosesIni, table: PhraseTableFeature, new_columns: int) -> list[str]:
@@ -45,7 +43,7 @@ def _more(new_columns: int) -> str:
 
 def _line_warnings(table: PhraseTableFeature, n: int) -> Iterator[str]:
     place = f"{table.item.ini_path}:{table.line}"
-    if not _MERT_NAME.fullmatch(table.name):
+    if not MERT_NAME.fullmatch(table.name):
         yield f"{place}: name={table.name} is sparse to mert-moses.pl; use letters and digits only"
     if "tuneable-components" in table.options:
         yield f"{place}: tuneable-components gets {_more(n)}, 1 each; check which columns to tune"

@@ -494,7 +494,7 @@ USAGE = [
     (["nope"], "No such command 'nope'."),
     (["check"], "Missing argument 'PHRASE_TABLE'."),
     (["check", "t", "--nope"], "No such option '--nope'."),
-    (["rescore", "t", "out"], "Missing option '--model'."),
+    (["train", "t"], "Missing option '--model'."),
     (["train", "t", "--model", "m", "--max-updates", "x"], "'x' is not a valid integer."),
     (["train", "t", "--model", "m", "--preset", "huge"], "'huge' is not one of 'small', 'base', "),
     (["train", "t", "--model", "m", "--shortlist", "1"], "1 is not in the range x>=2."),
@@ -512,6 +512,7 @@ def test_usage_error_of_the_parser(arguments, expected, run):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (["rescore", "t", "out"], "give --model DIR, --inverse-model DIR, or several of them"),
         (["rescore", "t"], "OUTPUT is missing (or use --estimate)"),
         (["rescore", "t", "o", "--moses-ini-out", "n"], "--moses-ini-out needs --moses-ini"),
         (["rescore", "t", "o", "--table-name", "n"], "--table-name needs --moses-ini"),

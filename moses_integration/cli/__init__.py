@@ -11,13 +11,14 @@ from itertools import chain
 import click
 
 from moses_integration.cli.tables import check, rescore
+from moses_integration.cli.tuning import decode, filter_command, tune
 from moses_integration.phrase_table import SEPARATOR, PhraseTable
 from phrase_scorer.cli import build_group, run
 from phrase_scorer.errors import UsageError
 from phrase_scorer.phrase_pairs import PairBlock, pairs_of_lines
 from phrase_scorer.streams import line_blocks
 
-COMMANDS = (rescore, check)
+COMMANDS = (rescore, check, filter_command, tune, decode)
 
 
 def read_pairs(path: str, *, with_counts: bool = False) -> Iterator[PairBlock]:

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from moses_integration.moses_ini import MosesIni, PhraseTableFeature, require_scores
+from moses_integration.cli.options import make_new_folder
+from moses_integration.cli.rescored_ini import IniEdit
+from moses_integration.ini_edits import find_file
+from moses_integration.moses_ini import MosesIni, require_scores
 from moses_integration.phrase_table import OnBadLine, PhraseTable
-from moses_integration.stale_files import stale_warnings
-from phrase_scorer.cli import (
-    device_options,
-    model_option,
-    quiet_option,
-    say,
-    warn_of_unknown,
-)
+from phrase_scorer.cli import device_options, quiet_option, say, warn_of_unknown
 from phrase_scorer.errors import UsageError
-from phrase_scorer.streams import STANDARD, is_same_file, write_atomically
 
 if TYPE_CHECKING:
+    from moses_integration.feature_columns import FeatureColumn
     from moses_integration.rescore import Statistics
     from moses_integration.table_check import Finding
     from phrase_scorer.scorer import PhraseScorer
 
 SHOWN_FINDINGS = 20
 START_WEIGHT = 0.1
+
+
+def models_option(name: str, column: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option that names a model directory, and may be given several times."""
+    return click.option(
+        name, f"{name[2:].replace('-', '_')}s", type=click.Path(path_type=Path), multiple=True,
+        metavar="DIR", help=f"Model directory: a column {column}. Repeat for several.",
+    )  # fmt: skip
 
 
 @click.command(
@@ -40,17 +44,24 @@ Examples:
 )
 @click.argument("table", metavar="PHRASE_TABLE")
 @click.argument("output", metavar="OUTPUT", required=False)
-@model_option
+@models_option("--model", "p(target | source)")
+@models_option("--inverse-model", "p(source | target)")
+@click.option("--ensemble", is_flag=True, help="One column a direction: the mean of its models.")
+@click.option(
+    "--unknown-words",
+    is_flag=True,
+    help="A column for the target words outside the (first) model's shortlist: exp(-count).",
+)
 @click.option("--moses-ini", metavar="FILE", help="The moses.ini that names PHRASE_TABLE.")
-@click.option("--moses-ini-out", metavar="FILE", help="Where to write it with the new column.")
+@click.option("--moses-ini-out", metavar="FILE", help="Where to write it with the new columns.")
 @click.option("--table-name", metavar="NAME", help="Which table of moses.ini, if it has several.")
 @click.option(
     "--weight",
+    "weights",
     type=float,
-    default=START_WEIGHT,
-    show_default=True,
+    multiple=True,
     metavar="W",
-    help="Start weight of the new column; tune it.",
+    help=f"Start weight of the new columns, or of each in turn; tune them.  [{START_WEIGHT}]",
 )
 @click.option(
     "--floor",
@@ -74,41 +85,95 @@ Examples:
 def rescore(table: str, output: str | None, **options: Any) -> None:  # fmt: skip
     """Write PHRASE_TABLE to OUTPUT with p(target | source) as one more score at the end.
 
-    All else in a line stays byte for byte. OUTPUT appears only when it is whole, with a signature
-    (OUTPUT.signature.json) that says what was added. `-` is standard input or output; gz where
-    the name ends so.
+    New scores stand in this order: a column for each --model, for each --inverse-model, unknown
+    words. All else in a line stays byte for byte. OUTPUT appears only when it is whole, with a
+    signature (OUTPUT.signature.json) that says what was added. `-` is standard input or output; gz
+    where the name ends so. A PHRASE_TABLE that is a folder made by `filter` becomes another such
+    folder, OUTPUT, with its own moses.ini.
     """
     from phrase_scorer.device import set_threads
-    from phrase_scorer.scorer import PhraseScorer
 
     set_threads(options["threads"])
-    ini = _IniEdit.of(table, output, options)
-    scorer = PhraseScorer.load(options["model_path"], options["device"])
+    weights = _start_weights(options)
+    if Path(table).is_dir():
+        table, output = _folder(table, output, options)
+    ini = IniEdit.of(table, output, weights, options)
+    scorers, columns = _columns(options)
     if options["estimate"]:
-        _estimate(table, scorer, options["on_bad_line"])
+        _estimate(table, scorers, options["on_bad_line"])
         return
     if output is None:
         raise UsageError("OUTPUT is missing (or use --estimate)")
-    statistics = _rescore(table, output, scorer, ini, options)
-    _tell(statistics, table, scorer)
+    statistics = _rescore(table, output, columns, ini, options)
+    _tell(statistics, table, scorers[0])
     if ini:
         ini.write(output)
+
+
+def _start_weights(options: dict[str, Any]) -> list[float]:
+    """A start weight for each column that the options ask for."""
+    forward, inverse = len(options["models"]), len(options["inverse_models"])
+    if not forward + inverse:
+        raise UsageError("give --model DIR, --inverse-model DIR, or several of them")
+    if options["ensemble"]:
+        if max(forward, inverse) < 2:
+            raise UsageError("--ensemble needs at least two models of one direction")
+        forward, inverse = min(forward, 1), min(inverse, 1)
+    count = forward + inverse + options["unknown_words"]
+    weights = options["weights"] or (START_WEIGHT,)
+    if len(weights) not in (1, count):
+        raise UsageError(f"{len(weights)} times --weight, but {count} new columns")
+    return list(weights) * count if len(weights) == 1 else list(weights)
+
+
+def _columns(options: dict[str, Any]) -> tuple[list[PhraseScorer], list[FeatureColumn]]:
+    """The models, loaded, and the columns made of them."""
+    from moses_integration import feature_columns
+    from phrase_scorer.scorer import PhraseScorer
+
+    scorers, columns = [], []
+    for paths, column in (
+        (options["models"], feature_columns.translation_column),
+        (options["inverse_models"], feature_columns.inverse_column),
+    ):
+        loaded = [PhraseScorer.load(path, options["device"]) for path in paths]
+        made = [column(scorer, path) for scorer, path in zip(loaded, paths, strict=True)]
+        if options["ensemble"] and len(made) > 1:
+            made = [feature_columns.ensemble_column(made)]
+        scorers += loaded
+        columns += made
+    if options["unknown_words"]:
+        columns.append(feature_columns.unknown_words_column(scorers[0]))
+    return scorers, columns
+
+
+def _folder(folder: str, output: str | None, options: dict[str, Any]) -> tuple[str, str | None]:
+    """(table, its rescored file) of a folder with a moses.ini; sets the options for the ini."""
+    if options["moses_ini"] or options["moses_ini_out"]:
+        raise UsageError("PHRASE_TABLE is a folder: its own moses.ini is read and rewritten")
+    options["moses_ini"] = str(Path(folder, "moses.ini"))
+    ini = MosesIni.read(options["moses_ini"])
+    table = find_file(ini.phrase_table(options["table_name"]).path, ini.path)
+    if output is None:
+        return str(table), None
+    make_new_folder(output, "OUTPUT")
+    options["moses_ini_out"] = str(Path(output, "moses.ini"))
+    return str(table), str(Path(output, table.name).resolve())
 
 
 def _rescore(
     table: str,
     output: str,
-    scorer: PhraseScorer,
-    ini: _IniEdit | None,
+    columns: Sequence[FeatureColumn],
+    ini: IniEdit | None,
     options: dict[str, Any],
 ) -> Statistics:
-    from moses_integration.feature_columns import translation_column
     from moses_integration.rescore import rescore
 
     return rescore(
         PhraseTable(table, on_bad_line=options["on_bad_line"]),
         output,
-        [translation_column(scorer, options["model_path"])],
+        columns,
         floor=options["floor"],
         allow_duplicate=options["allow_duplicate"],
         require_scores=ini.require_scores if ini else None,
@@ -123,91 +188,21 @@ def _tell(statistics: Statistics, table: str, scorer: PhraseScorer) -> None:
     if statistics.bad_lines:
         said += f"; {statistics.bad_lines:,} bad lines of {table} kept as they were"
     say(said)
-    for side, vocabulary in (
-        ("source", scorer.source_vocabulary),
-        ("target", scorer.target_vocabulary),
+    sides = ("source", "target") if scorer.direction == "forward" else ("target", "source")
+    for side, vocabulary in zip(
+        sides, (scorer.source_vocabulary, scorer.target_vocabulary), strict=True
     ):
         warn_of_unknown(side, vocabulary.unknown_share, vocabulary.unknown_examples())
 
 
-def _estimate(table: str, scorer: PhraseScorer, on_bad_line: OnBadLine) -> None:
+def _estimate(table: str, scorers: Sequence[PhraseScorer], on_bad_line: OnBadLine) -> None:
     from moses_integration.estimate import estimate
 
-    result = estimate(PhraseTable(table, on_bad_line=on_bad_line), scorer)
+    result = estimate(PhraseTable(table, on_bad_line=on_bad_line), scorers)
     for line in result.lines():
         click.echo(line)
     for name, side in result.sides.items():
         warn_of_unknown(name, side.share, side.examples)
-
-
-class _IniEdit:
-    """The edit of moses.ini that goes with a rescored table: checked first, written last."""
-
-    def __init__(self, path: str, out: str | None, table: str, name: str | None, weight: float):
-        self.ini = MosesIni.read(path)
-        self.out = out
-        self.table = table
-        self.weight = weight
-        self.feature: PhraseTableFeature = self.ini.phrase_table(name)
-
-    @classmethod
-    def of(cls, table: str, output: str | None, options: dict[str, Any]) -> _IniEdit | None:
-        """The edit that the options ask for, or None."""
-        path, out = options["moses_ini"], options["moses_ini_out"]
-        if not path:
-            for name in ("moses_ini_out", "table_name"):
-                if options[name]:
-                    raise UsageError(f"--{name.replace('_', '-')} needs --moses-ini")
-            return None
-        if out:
-            cls._check_out(out, {"--moses-ini": path, "PHRASE_TABLE": table, "OUTPUT": output})
-        edit = cls(path, out, table, options["table_name"], options["weight"])
-        if out and output is not None:
-            edit.edited(output)  # An impossible edit is refused before hours of scoring.
-        return edit
-
-    @staticmethod
-    def _check_out(out: str, others: dict[str, str | None]) -> None:
-        """Refuses, before hours of scoring, what could not be written after them."""
-        if others["OUTPUT"] == STANDARD:
-            raise UsageError("--moses-ini-out needs a file as OUTPUT, not -")
-        for name, other in others.items():
-            if other and is_same_file(other, out):
-                raise UsageError(f"--moses-ini-out would overwrite {name}: {out}")
-        if not Path(out).parent.is_dir():
-            raise UsageError(f"--moses-ini-out: there is no folder {Path(out).parent}")
-
-    def require_scores(self, scores: int) -> None:
-        """Refuses a table whose number of scores is not the ini's."""
-        require_scores(self.feature, scores)
-
-    def write(self, output: str) -> None:
-        """Writes the new ini and says what it leaves stale."""
-        for warning in stale_warnings(self.ini, self.feature, 1):
-            say(f"warning: {warning}")
-        if not self.out:
-            say(f"--moses-ini-out not given: {self.ini.path} was only checked")
-            return
-        write_atomically(self.out, self.edited(output).to_bytes())
-        say(f"{self.out}: {self.feature.name} with {self.feature.num_features + 1} scores; tune it")
-
-    def edited(self, output: str) -> MosesIni:
-        """The new ini, for the table that will stand at `output`."""
-        return self.ini.with_columns(
-            self.feature.name, path=self._path_of(output), start_weights=[self.weight]
-        )
-
-    def _path_of(self, output: str) -> str:
-        """`path=` of the new table: absolute where the old one was.
-
-        A relative one is relative to where Moses is run: the current folder or the ini's,
-        whichever leads from the old path to the table that was read.
-        """
-        if not os.path.isabs(self.feature.path):
-            for folder in (Path.cwd(), Path(self.ini.path).resolve().parent):
-                if is_same_file(folder / self.feature.path, self.table):
-                    return os.path.relpath(output, folder)
-        return str(Path(output).resolve())
 
 
 @click.command(
