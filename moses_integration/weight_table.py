@@ -29,20 +29,22 @@ def added_columns(ini: MosesIni) -> dict[Component, str]:
 def weight_table(before: Weights, after: Weights, added: dict[Component, str]) -> Iterator[str]:
     """A line for each weight: name, before, after, and what it weighs if we added it.
 
-    Tuning leaves weights whose absolute values sum to 1; those before are shown so, too.
+    Tuning leaves weights whose absolute values sum to 1; those before are shown so, too. Weights
+    that it does not touch (UnknownWordPenalty0) stay out of the sums.
     """
     names = [(name, place) for name in after for place in range(len(after[name]))]
     width = max((len(f"{name} {place + 1}") for name, place in names), default=0)
-    total = sum(abs(weight) for name, place in names for weight in [_weight(before, name, place)])
+    tuned = [name for name in after if after[name] != before.get(name)]
+    total = sum(abs(_weight(before, name, p)) for name in tuned for p in range(len(after[name])))
     yield f"{'weight':<{width}}   before    after"
     for name, place in names:
-        first = _weight(before, name, place) / (total or 1.0)
+        first = _weight(before, name, place) / (total if name in tuned and total else 1.0)
         mark = f"  <- {added[name, place]}" if (name, place) in added else ""
         label = f"{name} {place + 1}" if len(after[name]) > 1 else name
         yield f"{label:<{width}} {first:8.4f} {after[name][place]:8.4f}{mark}"
 
 
 def _weight(weights: Weights, name: str, place: int) -> float:
-    """A weight; 1 where the ini has none, as Moses takes it."""
+    """A weight; 0 where there was none."""
     values = weights.get(name, ())
-    return values[place] if place < len(values) else 1.0
+    return values[place] if place < len(values) else 0.0

@@ -16,6 +16,7 @@ from phrase_scorer.streams import STANDARD
 
 if TYPE_CHECKING:
     from moses_integration.decoding import NBest
+    from moses_integration.programs import Moses
 
 Tokenised = click.Path(path_type=Path)
 
@@ -78,10 +79,12 @@ Examples:
   phrase-scorer tune --moses-ini moses.rnn.ini --source val.en --reference val.fr \\
       --working-dir tuned/ --runs 3 --threads 2
   phrase-scorer tune --moses-ini moses.rnn.ini --source val.en --reference val.fr \\
-      --working-dir tuned/ --runs 3 --threads 2 --resume"""
+      --working-dir tuned/ --runs 3 --threads 2 --resume
+  phrase-scorer tune --rescore-nbest val.rnn.nbest.gz --moses-ini tuned/moses.ini \\
+      --reference val.fr --working-dir reranking/ --optimizer mira"""
 )
 @click.option("--moses-ini", required=True, metavar="FILE", help="The model to tune.")
-@click.option("--source", required=True, type=Tokenised, metavar="FILE", help="Tuning set, source.")
+@click.option("--source", type=Tokenised, metavar="FILE", help="Tuning set, source.")
 @click.option("--reference", required=True, type=Tokenised, metavar="FILE", help="Its translation.")
 @click.option("--working-dir", required=True, type=Tokenised, metavar="DIR", help="A new folder.")
 @click.option(
@@ -105,8 +108,16 @@ Examples:
 )
 @click.option("--decoder-flags", default="", metavar="TEXT", help="More of the decoder's options.")
 @click.option("--resume", is_flag=True, help="Go on with a tuning that was interrupted.")
+@click.option(
+    "--rescore-nbest",
+    type=Tokenised,
+    metavar="LIST",
+    help="Learn weights for this n-best list instead, without decoding again: DIR/weights.",
+)
 @moses_options
-def tune(source: Path, reference: Path, working_dir: Path, **options: Any) -> None:  # fmt: skip
+def tune(
+    source: Path | None, reference: Path, working_dir: Path, **options: Any
+) -> None:  # fmt: skip
     """Tune the weights of a model with mert-moses.pl; the best run's are in DIR/moses.ini.
 
     Each run works in a folder of its own and starts with another seed. Beside its n-best BLEU, a
@@ -117,6 +128,11 @@ def tune(source: Path, reference: Path, working_dir: Path, **options: Any) -> No
 
     moses = moses_of(options)
     say(f"Moses {moses.version} in {moses.bin}")
+    if options["rescore_nbest"]:
+        _rescore_nbest(moses, source, reference, working_dir, options)
+        return
+    if source is None:
+        raise UsageError("give --source FILE, the tuning set (or --rescore-nbest LIST)")
     names = TuningSettings.__dataclass_fields__
     settings = TuningSettings(**{name: options[name] for name in names})
     ini = MosesIni.read(options["moses_ini"])
@@ -130,6 +146,28 @@ def tune(source: Path, reference: Path, working_dir: Path, **options: Any) -> No
         f"best run {tuning.best.number} with {tuning.best.dev_bleu:.2f}"
     )
     say(f"{working_dir / 'moses.ini'} has the weights of run {tuning.best.number}")
+
+
+def _rescore_nbest(
+    moses: Moses, source: Path | None, reference: Path, folder: Path, options: dict[str, Any]
+) -> None:
+    from moses_integration.ini_edits import weights_of
+    from moses_integration.reranking import learn_weights, nbest_bleu, write_weights
+    from moses_integration.weight_table import weight_table
+
+    if source is not None or options["resume"] or options["runs"] != 1:
+        raise UsageError("--rescore-nbest goes without --source, --resume and --runs")
+    start = weights_of(MosesIni.read(options["moses_ini"]))
+    make_new_folder(folder, "--working-dir")
+    nbest, reference = options["rescore_nbest"].resolve(), reference.resolve()
+    details = {name: options[name] for name in ("optimizer", "seed", "threads")}
+    weights = learn_weights(moses, nbest, reference, folder.resolve(), start, **details)
+    write_weights(folder / "weights", weights)
+    for line in weight_table(start, weights, {}):
+        click.echo(line)
+    before, after = nbest_bleu(nbest, reference, None), nbest_bleu(nbest, reference, weights)
+    click.echo(f"BLEU of the best hypotheses: {before:.2f} in the list, {after:.2f} reranked")
+    say(f"{folder / 'weights'} is for: phrase-scorer nbest LIST --rerank {folder / 'weights'}")
 
 
 @click.command(
