@@ -1,0 +1,87 @@
+"""The command experiment: the paper's Table 1 with real Moses."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from moses_integration.cli.options import moses_of, moses_options
+from phrase_scorer.cli import say
+
+
+@click.group()
+def experiment() -> None:
+    """Run a whole experiment from one configuration file; it goes on where it was stopped."""
+
+
+@experiment.command(
+    epilog="""\b
+Examples:
+  phrase-scorer experiment table1 --config experiment.toml --output-dir experiment/
+  phrase-scorer experiment table1 --config experiment.toml --output-dir experiment/ --dry-run
+
+\b
+experiment.toml (paths are relative to its folder):
+  moses_ini = "moses.ini"
+  threads = 2
+  [tuning]
+  source = "val.en"
+  reference = "val.fr"
+  runs = 3
+  [[test]]
+  name = "test2016"
+  source = "test2016.en"
+  reference = "test2016.fr"
+  [[network]]
+  name = "forward"
+  pairs = "phrase-table.gz"
+  options = ["--weight-by-count"]
+  [[system]]
+  name = "Baseline"
+  [[system]]
+  name = "RNN + WP"
+  models = ["forward"]
+  unknown_words = true"""
+)
+@click.option(
+    "--config",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What to do: a TOML file.",
+)
+@click.option(
+    "--output-dir",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where everything is kept; table1.md, table1.json and table1.svg are the results.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show the commands.")
+@moses_options
+def table1(config: Path, output_dir: Path, dry_run: bool, **options: Any) -> None:  # fmt: skip
+    """Train, rescore, tune several times, decode and evaluate every system of the configuration.
+
+    The first [[system]] is the baseline. What is done is not done again; what a changed
+    configuration touches is. commands.log has every command as you would type it.
+    """
+    from moses_integration.experiment import Plan, Runner
+    from moses_integration.experiment_config import Experiment
+    from moses_integration.experiment_report import collect, markdown, write_report
+
+    given = {"--moses-bin": options["moses_bin"], "--moses-scripts": options["moses_scripts"]}
+    moses = [word for name, value in given.items() if value for word in (name, value)]
+    plan = Plan(Experiment.read(config), output_dir, moses)
+    if dry_run:
+        for step in plan.steps:
+            click.echo(f"phrase-scorer {shlex.join(step.arguments)}")
+        return
+    say(f"Moses {moses_of(options).version}")
+    Runner(output_dir, say).do(plan.steps)
+    results = collect(plan)
+    paths = write_report(results, output_dir)
+    click.echo(markdown(results))
+    say(f"written: {', '.join(map(str, paths))}")
