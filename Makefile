@@ -10,7 +10,8 @@ DEMO_OPTIONS := --max-updates 300 --validate-every 100
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
-	-$(BIN)/pip install --quiet -c constraints.txt -e '.[lm]' || echo 'no kenlm (it needs a C++ compiler): its tests will skip'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[lm]' || \
+	    echo 'no kenlm (it needs a C++ compiler): its tests skip'
 	touch $@
 
 demo: $(VENV)/installed

@@ -10,6 +10,11 @@ from itertools import chain
 
 import click
 
+from moses_integration.cli.ems import ems
+from moses_integration.cli.evaluate import evaluate_command
+from moses_integration.cli.experiment import experiment
+from moses_integration.cli.ini import ini
+from moses_integration.cli.nbest import nbest
 from moses_integration.cli.tables import check, rescore
 from moses_integration.cli.tuning import decode, filter_command, tune
 from moses_integration.phrase_table import SEPARATOR, PhraseTable
@@ -18,7 +23,18 @@ from phrase_scorer.errors import UsageError
 from phrase_scorer.phrase_pairs import PairBlock, pairs_of_lines
 from phrase_scorer.streams import line_blocks
 
-COMMANDS = (rescore, check, filter_command, tune, decode)
+COMMANDS = (
+    rescore,
+    check,
+    filter_command,
+    tune,
+    decode,
+    nbest,
+    evaluate_command,
+    ini,
+    ems,
+    experiment,
+)
 
 
 def read_pairs(path: str, *, with_counts: bool = False) -> Iterator[PairBlock]:
