@@ -249,8 +249,8 @@ def _notes(evaluation: Evaluation) -> list[str]:
     if not (several and evaluation.settings.significance and len(evaluation.systems) > 1):
         return []
     return [
-        "p random. pools the runs of a system (Clark et al. 2011) as if they were independent;\n"
-        "they are not quite, so that with several runs it is easily too sure of a difference."
+        "p-values are of the means over the runs: how sure the sentences make a difference, not\n"
+        "how tuning would fall out another time; for that, see the standard deviations."
     ]
 
 

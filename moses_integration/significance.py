@@ -18,7 +18,7 @@ Statistics = NDArray[np.float64]  # (sentences, statistics of a metric), of one 
 Scores = NDArray[np.float64]  # (samples,)
 Score = Callable[[list[float]], float]  # of the sums of the statistics
 
-CELLS_AT_ONCE = 1 << 22  # of (samples, sentences, runs): some tens of megabytes
+CELLS_AT_ONCE = 1 << 22  # of (samples, sentences): some tens of megabytes
 TIE = 1e-9  # differences of scores in percent, closer than this, are equal
 
 
@@ -82,51 +82,31 @@ def randomisation_p(
     samples: int,
     seed: int,
 ) -> float:
-    """The two-sided p-value of stratified approximate randomisation.
+    """The two-sided p-value of approximate randomisation.
 
     (c + 1) / (n + 1), where c counts the shuffles with an absolute difference of at least the one
-    observed. With one run each, a shuffle swaps the two outputs of a sentence or leaves them. With
-    several, as in Clark et al. 2011, "Better Hypothesis Testing for Statistical Machine
-    Translation: Controlling for Optimizer Instability", and in their multeval, the outputs of all
-    runs for a sentence are pooled and dealt anew to the two systems, each getting as many as it has
-    runs; a system's score is then that of its runs taken as one long test set.
+    observed; a shuffle swaps the outputs of a sentence between the systems or leaves them (Riezler
+    and Maxwell 2005, "On Some Pitfalls in Automatic Evaluation and Significance Testing for MT").
+
+    With several runs a system's statistics are the means over its runs, and all its outputs for a
+    sentence are swapped together. multeval (Clark et al. 2011) deals each output by itself, which
+    takes the runs of a system for independent: they are much alike, and its p-value falls with
+    every copy of the same run. Here copies change nothing.
 
     Equal differences count, as they do in the exact test: a system against itself gets 1 (and not,
-    as in sacreBLEU and multeval, 1 / (n + 1)). Runs of one system are much alike, and this test
-    takes them for independent: the p-value of each output given three times is far below that of
-    each given once. The bootstrap, which draws sentences, does not change then.
+    as in sacreBLEU and multeval, 1 / (n + 1)).
     """
-    pooled = [*baseline, *system]
-    own = np.sum(baseline, axis=(0, 1))
-    total = np.sum(pooled, axis=(0, 1))
-    observed = score((total - own).tolist()) - score(own.tolist())
+    first, second = np.mean(baseline, axis=0), np.mean(system, axis=0)
+    total, swapped_in = (first + second).sum(axis=0), first - second
+    observed = score(second.sum(axis=0).tolist()) - score(first.sum(axis=0).tolist())
+    # All coins at once: drawn block by block, sacreBLEU's would fall otherwise.
+    coins = np.random.default_rng(seed).integers(2, size=(samples, len(first)), dtype=np.bool_)
     differences: list[float] = []
-    for dealt in _deals(len(pooled[0]), len(baseline), len(system), samples, seed):
-        sums = np.zeros((len(dealt), len(total)))
-        for run, statistics in enumerate(pooled):
-            sums += dealt[:, :, run].astype(np.float64) @ statistics
-        for first, second in zip(sums.tolist(), (total - sums).tolist(), strict=True):
-            differences.append(score(second) - score(first))
+    for rows in _blocks(*coins.shape):
+        own = second.sum(axis=0) + coins[rows.start : rows.stop].astype(np.float64) @ swapped_in
+        for mine, others in zip(own.tolist(), (total - own).tolist(), strict=True):
+            differences.append(score(others) - score(mine))
     return _p(np.abs(differences), observed)
-
-
-def _deals(
-    sentences: int, baseline_runs: int, system_runs: int, samples: int, seed: int
-) -> Iterator[NDArray[np.bool_]]:
-    """Which outputs a shuffle gives to the baseline, (some samples, sentences, runs of both)."""
-    chance = np.random.default_rng(seed)
-    runs = baseline_runs + system_runs
-    coins = None
-    if runs == 2:  # all at once: drawn block by block, sacreBLEU's coins would fall otherwise
-        coins = chance.integers(2, size=(samples, sentences), dtype=np.bool_)
-    for rows in _blocks(samples, sentences * runs):
-        if coins is not None:
-            heads = coins[rows.start : rows.stop]
-            yield np.stack([heads, ~heads], axis=-1)
-            continue
-        numbers = chance.random((len(rows), sentences, runs))
-        last = np.partition(numbers, baseline_runs - 1)[..., baseline_runs - 1, None]
-        yield numbers <= last
 
 
 def _blocks(samples: int, cells: int) -> Iterator[range]:

@@ -283,37 +283,41 @@ def test_bootstrap_of_runs_is_that_of_resampled_text(reference, outputs):
 
 
 @pytest.mark.parametrize(("baseline_runs", "system_runs"), [(1, 1), (1, 2), (2, 2), (3, 1)])
-def test_randomisation_of_runs_is_that_of_all_deals_enumerated(baseline_runs, system_runs):
-    """Every way to deal the outputs of each of 3 sentences is tried; sampling must come near."""
-    chance, sentences = random.Random(baseline_runs + 10 * system_runs), 3
-    runs = [
-        np.array([[chance.randrange(9), chance.randrange(5, 9)] for _ in range(sentences)], float)
-        for _ in range(baseline_runs + system_runs)
-    ]
+def test_randomisation_of_runs_is_that_of_all_swaps_enumerated(baseline_runs, system_runs):
+    """Every way to swap the outputs of each of 4 sentences is tried; sampling must come near."""
+    chance, sentences = random.Random(baseline_runs + 10 * system_runs), 4
+    baseline, system = (
+        np.array(
+            [
+                [[chance.randrange(9), chance.randrange(5, 9)] for _ in range(sentences)]
+                for _ in range(runs)
+            ],
+            float,
+        )
+        for runs in (baseline_runs, system_runs)
+    )
 
     def ratio(sums: list[float]) -> float:
         return sums[0] / sums[1]
 
-    def difference(chosen: tuple[tuple[int, ...], ...]) -> float:
+    def difference(swaps: tuple[bool, ...]) -> float:
         mine, others = np.zeros(2), np.zeros(2)
-        for sentence, picked in enumerate(chosen):
-            for number, run in enumerate(runs):
-                (mine if number in picked else others).__iadd__(run[sentence])
+        for sentence, swap in enumerate(swaps):
+            sides = [runs[:, sentence].mean(axis=0) for runs in (baseline, system)]
+            mine += sides[swap]
+            others += sides[not swap]
         return ratio(others.tolist()) - ratio(mine.tolist())
 
-    places = range(len(runs))
-    hands = {tuple(sorted(c)) for c in product(places, repeat=baseline_runs)}
-    hands = [hand for hand in hands if len(set(hand)) == baseline_runs]
-    observed = abs(difference((tuple(range(baseline_runs)),) * sentences))
-    deals = list(product(hands, repeat=sentences))
-    exact = np.mean([abs(difference(deal)) >= observed - 1e-12 for deal in deals])
+    observed = abs(difference((False,) * sentences))
+    every = list(product((False, True), repeat=sentences))
+    exact = np.mean([abs(difference(swaps)) >= observed - 1e-9 for swaps in every])
     sampled = significance.randomisation_p(
-        runs[:baseline_runs], runs[baseline_runs:], ratio, samples=20_000, seed=1
+        list(baseline), list(system), ratio, samples=20_000, seed=1
     )
     assert sampled == pytest.approx(exact, abs=0.015)
 
 
-def test_runs_given_three_times_leave_the_bootstrap_as_it_is(reference, outputs):
+def test_runs_given_three_times_leave_the_p_values_as_they_are(reference, outputs):
     once = evaluate([reference], single(outputs), settings=EvaluationSettings(samples=100))
     systems = {name: [text] * 3 for name, text in outputs.items()}
     thrice = evaluate([reference], systems, settings=EvaluationSettings(samples=100))
@@ -321,6 +325,8 @@ def test_runs_given_three_times_leave_the_bootstrap_as_it_is(reference, outputs)
         for first, second in zip(once.systems[1:], thrice.systems[1:], strict=True):
             comparison = first.scores[name].comparison
             assert second.scores[name].comparison.p_bootstrap == comparison.p_bootstrap
+            again = second.scores[name].comparison.p_randomisation
+            assert again == pytest.approx(comparison.p_randomisation)
             assert second.scores[name].comparison.interval == pytest.approx(comparison.interval)
         assert thrice.baseline.scores[name].deviation == pytest.approx(0.0)
 

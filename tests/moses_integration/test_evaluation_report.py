@@ -73,8 +73,8 @@ r_n|n   BLEU         1      1      1            +0.67
 r_n|n   chrF2        1      1      1            +0.67
 r_n|n   TER          1      1      1            +0.67
 
-p random. pools the runs of a system (Clark et al. 2011) as if they were independent;
-they are not quite, so that with several runs it is easily too sure of a difference.
+p-values are of the means over the runs: how sure the sentences make a difference, not
+how tuning would fall out another time; for that, see the standard deviations.
 """
 
 MARKDOWN = r"""### BLEU
