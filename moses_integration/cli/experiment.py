@@ -12,7 +12,11 @@ from moses_integration.cli.options import moses_of, moses_options
 from phrase_scorer.cli import say
 
 
-@click.group()
+@click.group(
+    epilog="""\b
+Example:
+  phrase-scorer experiment table1 --config experiment.toml --output-dir experiment/"""
+)
 def experiment() -> None:
     """Run a whole experiment from one configuration file; it goes on where it was stopped."""
 
