@@ -1,0 +1,109 @@
+"""The configuration of an experiment: what is read from TOML, and each refusal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from moses_integration.experiment_config import Experiment, file_name
+from phrase_scorer.errors import DataError
+
+GOOD = """
+moses_ini = "model/moses.ini"
+threads = 2
+[tuning]
+source = "val.en"
+reference = "/abs/val.fr"
+runs = 2
+options = ["--nbest", "50"]
+[[test]]
+name = "test 2016"
+source = "../t.en"
+reference = "t.fr"
+[[network]]
+name = "forward"
+pairs = "table.gz"
+options = ["--weight-by-count"]
+[[network]]
+name = "inverse"
+model = "there"
+[[system]]
+name = "Baseline"
+[[system]]
+name = "RNN + WP"
+models = ["forward"]
+inverse_models = ["inverse"]
+unknown_words = true
+weights = [0.1, 0.0, 0.2]
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def written(text: str) -> Path:
+        path = tmp_path / "e.toml"
+        path.write_text(text)
+        return path
+
+    return written
+
+
+def test_everything_is_read(write, tmp_path):
+    experiment = Experiment.read(write(GOOD))
+    assert experiment.moses_ini == str(tmp_path / "model" / "moses.ini")
+    assert experiment.tuning.source == str(tmp_path / "val.en")
+    assert experiment.tuning.reference == "/abs/val.fr"
+    assert (experiment.tuning.runs, experiment.tuning.options) == (2, ("--nbest", "50"))
+    assert experiment.tests[0].source == str(tmp_path.parent / "t.en")
+    assert experiment.networks[0].pairs == str(tmp_path / "table.gz")
+    assert (experiment.networks[0].model, experiment.networks[1].pairs) == ("", "")
+    baseline, system = experiment.systems
+    assert (baseline.networks, baseline.unknown_words) == ((), False)
+    assert system.networks == ("forward", "inverse")
+    assert system.weights == (0.1, 0.0, 0.2)
+    assert (experiment.threads, experiment.lowercase) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('moses_ini = "model/moses.ini"', "", "moses_ini is missing"),
+        ("threads = 2", "thread = 2", 'unknown key in the file (known: lowercase, moses_ini, '
+         'network, system, test, threads, tuning): "thread"'),
+        ("runs = 2", "runz = 2", 'unknown key in [tuning] (known: options, reference, runs, source)'
+         ': "runz"'),
+        ('source = "val.en"\n', "", "missing in [tuning]: 'source'"),
+        ('name = "test 2016"\n', "", "missing in [[test]]: 'name'"),
+        ("[tuning]", "[[tuning]]", "[tuning] must be a table"),
+        ("[[test]]", "[test]", "[[test]] must be an array of tables"),
+        ('name = "inverse"', 'name = "Forward"', 'two names lead to one file: "forward"'),
+        ('name = "RNN + WP"', 'name = "+"', 'a name needs a letter or a digit: "+"'),
+        ('inverse_models = ["inverse"]', 'inverse_models = ["x"]',
+         'RNN + WP names no [[network]]: "x"'),
+        ('model = "there"', "", 'give pairs or model, one of both: "inverse"'),
+        ('model = "there"', 'model = "a"\npairs = "b"', 'give pairs or model, one of both: '
+         '"inverse"'),
+    ],
+)  # fmt: skip
+def test_refusals(old, new, message, write):
+    assert old in GOOD
+    path = write(GOOD.replace(old, new, 1))
+    with pytest.raises(DataError) as caught:
+        Experiment.read(path)
+    assert str(caught.value) == f"{path}: {message}"
+
+
+def test_no_toml(write, tmp_path):
+    with pytest.raises(DataError, match=r"e\.toml: not TOML: "):
+        Experiment.read(write("a = "))
+    with pytest.raises(DataError, match="no: cannot read: No such file or directory"):
+        Experiment.read(tmp_path / "no")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("RNN + WP", "rnn-wp"), ("test2016", "test2016"), ("../x", "x"), ("a.b/c", "a.b-c")],
+)
+def test_names_of_files(name, expected):
+    assert file_name(name) == expected
