@@ -15,6 +15,7 @@ from moses_integration.cli.evaluate import evaluate_command
 from moses_integration.cli.experiment import experiment
 from moses_integration.cli.ini import ini
 from moses_integration.cli.nbest import nbest
+from moses_integration.cli.prepare import prepare
 from moses_integration.cli.tables import check, rescore
 from moses_integration.cli.tuning import decode, filter_command, tune
 from moses_integration.phrase_table import SEPARATOR, PhraseTable
@@ -34,6 +35,7 @@ COMMANDS = (
     ini,
     ems,
     experiment,
+    prepare,
 )
 
 
