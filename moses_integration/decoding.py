@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from moses_integration.ini_edits import with_absolute_paths
 from moses_integration.model_check import check_model
 from moses_integration.moses_ini import MosesIni
 from moses_integration.programs import Moses, ProgramError, run_program
+from phrase_scorer.errors import UsageError, quoted
 from phrase_scorer.progress import progress_bar
 from phrase_scorer.streams import OutputFile, line_blocks
 
@@ -23,7 +25,7 @@ class NBest:
 
     Attributes:
         path: The file; Moses writes it as it goes.
-        size: Hypotheses a sentence, at most.
+        size: Hypotheses a sentence, at most; moses2 writes one more.
         distinct: Only hypotheses whose words differ.
         segmentation: With the spans of the phrases.
         alignment: With the word alignment.
@@ -41,6 +43,18 @@ class NBest:
         words += ["distinct"] * self.distinct
         words += ["-include-segmentation-in-n-best"] * self.segmentation
         return words + ["-print-alignment-info-in-n-best"] * self.alignment
+
+
+def split_flags(text: str) -> list[str]:
+    """The decoder's options in a text, cut as a shell does.
+
+    Raises:
+        UsageError: A quotation mark is not closed.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"--decoder-flags: {error}: {quoted(text)}") from error
 
 
 def decode_lines(
@@ -108,10 +122,18 @@ def decode(
 
     Raises:
         ProgramError: The decoder failed.
-        DataError: A file of the ini is not there or has not num-features scores.
+        DataError: A file of the ini is not there or has not num-features scores; an output file
+            cannot be written, which is told before decoding.
+        UsageError: moses2 and what it cannot write; no folder for the log.
     """
     check_model(ini)
+    if nbest and options.get("decoder") == "moses2" and (nbest.segmentation or nbest.alignment):
+        raise UsageError("moses2 writes no segmentation and no alignment into n-best lists")
+    if not log.resolve().parent.is_dir():
+        raise UsageError(f"the log {log}: there is no folder {log.parent}")
     with tempfile.TemporaryDirectory(dir=log.resolve().parent) as folder, ExitStack() as stack:
+        out = stack.enter_context(OutputFile(output))
+        nbest_out = stack.enter_context(OutputFile(nbest.path)) if nbest else None
         path = Path(folder, "moses.ini")
         path.write_bytes(with_absolute_paths(ini).to_bytes())
         written = replace(nbest, path=Path(folder, "nbest")) if nbest else None
@@ -120,12 +142,10 @@ def decode(
             moses, path, source,
             nbest=written, log=log, on_line=lambda _: bar.update(), **options,
         )  # fmt: skip
-        if nbest and written:
-            with OutputFile(nbest.path) as out:
-                for block in line_blocks(written.path):
-                    out.write(b"\n".join(block.lines) + b"\n")
-        with OutputFile(output) as out:
-            out.write(b"".join(b"%b\n" % line for line in lines))
+        if nbest_out and written:
+            for block in line_blocks(written.path):
+                nbest_out.write(b"\n".join(block.lines) + b"\n")
+        out.write(b"".join(b"%b\n" % line for line in lines))
     return len(lines)
 
 

@@ -6,14 +6,19 @@ The same entries as scripts/training/filter-model-given-input.pl keeps, in the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from moses_integration.feature_columns import read_signature, write_signature
-from moses_integration.ini_edits import FeatureFile, feature_files, find_file, with_files
-from moses_integration.ini_edits import with_absolute_paths as absolute
-from moses_integration.model_check import existing
+from moses_integration.ini_edits import (
+    FeatureFile,
+    existing,
+    feature_files,
+    place_of,
+    with_absolute_paths,
+    with_files,
+)
 from moses_integration.moses_ini import TEXT_TABLE, MosesIni
 from moses_integration.phrase_table import SEPARATOR
 from phrase_scorer.errors import DataError, UsageError
@@ -49,7 +54,7 @@ def source_phrases(
     for path in inputs:
         for block in line_blocks(path):
             for line in block.lines:
-                words = line.split()
+                words = [word for word in line.replace(b"\t", b" ").split(b" ") if word]
                 for chosen, found in phrases.items():
                     found.update(_ngrams(_with_factors(words, chosen), longest))
     return phrases
@@ -122,27 +127,31 @@ def filter_model(
     files = [file for file in feature_files(ini) if _is_filterable(file)]
     if not files:
         raise UsageError(f"{ini.path}: no {TEXT_TABLE} or {REORDERING} to filter")
+    tables = {file: existing(place_of(file.item, file.path)) for file in files}
+    outputs = _new_names(folder.resolve(), tables)
+    changed = {file.item.line: (file.class_name, str(output)) for file, output in outputs.items()}
+    edited = with_files(with_absolute_paths(ini), changed)  # what cannot be is told beforehand
     phrases = source_phrases(inputs, sorted({_factors(file) for file in files}), longest)
-    changed, filtered = {}, []
-    for file in files:
-        table = existing(find_file(file.path, ini.path))
-        output = _new_name(folder, table)
+    filtered = []
+    for file, table in tables.items():
+        output = outputs[file]
         filtered.append(
             filter_table(table, output, phrases[_factors(file)], show_progress=show_progress)
         )
         if signed := read_signature(table):
             details = {"filtered_from": table.name, "entries": filtered[-1].kept}
             write_signature(output, signed, details)
-        changed[file.item.line] = (file.class_name, str(output.resolve()))
-    write_atomically(folder / "moses.ini", absolute(with_files(ini, changed)).to_bytes())
+    write_atomically(folder / "moses.ini", edited.to_bytes())
     return filtered
 
 
 def _is_filterable(file: FeatureFile) -> bool:
-    """As filter-model-given-input.pl decides."""
+    """As filter-model-given-input.pl decides, but binary reordering tables stay whole."""
     if b"filterable=false" in file.item.tokens or "glue-grammar" in file.path:
         return False
-    return file.class_name in (TEXT_TABLE, REORDERING)
+    if file.class_name == REORDERING:
+        return existing(place_of(file.item, file.path)).is_file()
+    return file.class_name == TEXT_TABLE
 
 
 def _factors(file: FeatureFile) -> Factors:
@@ -152,10 +161,13 @@ def _factors(file: FeatureFile) -> Factors:
     return (0,)
 
 
-def _new_name(folder: Path, table: Path) -> Path:
-    """The table's own name, in the folder, gzipped; numbered where two tables have one name."""
-    stem = table.name.removesuffix(".gz")
-    path, number = folder / f"{stem}.gz", 2
-    while path.exists():
-        path, number = folder / f"{stem}.{number}.gz", number + 1
-    return path
+def _new_names(folder: Path, tables: Mapping[FeatureFile, Path]) -> dict[FeatureFile, Path]:
+    """Each table's own name, in the folder, gzipped; numbered where several have one name."""
+    names: dict[FeatureFile, Path] = {}
+    for file, table in tables.items():
+        stem = table.name.removesuffix(".gz")
+        path, number = folder / f"{stem}.gz", 2
+        while path in names.values():
+            path, number = folder / f"{stem}.{number}.gz", number + 1
+        names[file] = path
+    return names

@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from moses_integration.moses_ini import Item, MosesIni
+from moses_integration.moses_ini import TEXT_TABLE, Item, MosesIni
 from phrase_scorer.errors import DataError, UsageError, quoted
 
 Weights = dict[str, tuple[float, ...]]  # by feature name, in the order of the file
 
-SUFFIXES = ("", ".gz", ".minphr", ".minlexr", ".binphr.idx")  # what Moses itself tries, too
+SUFFIXES = ("", ".gz", ".minphr", ".minlexr", ".binphr.idx", ".binlexr.idx")  # as Moses tries
 
 _PATH = re.compile(rb"(?<=[ \t]path=)[^ \t\r\n#]+")
-_CLASS = re.compile(rb"[ \t]*([^ \t]+)")
+_CLASS = re.compile(rb"[^ \t]+")
 
 
 class FeatureFile(NamedTuple):
@@ -56,19 +56,41 @@ def find_file(path: str, ini_path: str) -> Path:
     raise DataError("moses.ini names a file that is not there", path=ini_path, text=path)
 
 
+def existing(path: Path) -> Path:
+    """The file that Moses' scripts take: the name, or the name with .gz."""
+    return path if path.is_file() else Path(f"{path}.gz")
+
+
+def place_of(item: Item, path: str) -> Path:
+    """`find_file` for the path on a line of the ini.
+
+    Raises:
+        DataError: It is not there (line number, text).
+    """
+    try:
+        return find_file(path, item.ini_path)
+    except DataError as error:
+        raise item.error("the file of this line is not there") from error
+
+
 def with_absolute_paths(ini: MosesIni) -> MosesIni:
     """The ini for a program that runs in another folder.
 
+    A text phrase table gets its whole name: the scripts of Moses try .gz, the decoder does not.
+
     Raises:
-        DataError: A file is not there (line number, path).
+        DataError: A file is not there (line number, text).
     """
     paths = {}
     for file in feature_files(ini):
-        try:
-            paths[file.item.line] = (file.class_name, str(find_file(file.path, ini.path)))
-        except DataError as error:
-            raise file.item.error("the file of this line is not there") from error
-    return with_files(ini, paths)
+        place = place_of(file.item, file.path)
+        place = existing(place) if file.class_name == TEXT_TABLE else place
+        paths[file.item.line] = (file.class_name, str(place))
+    lines = list(with_files(ini, paths).lines)
+    for item in ini.values("weight-file"):
+        place = place_of(item, os.fsdecode(item.text))
+        lines[item.line - 1] = lines[item.line - 1].replace(item.text, os.fsencode(place), 1)
+    return MosesIni.parse(b"".join(lines), ini.path)
 
 
 def with_files(ini: MosesIni, files: Mapping[int, tuple[str, str]]) -> MosesIni:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from moses_integration.ini_edits import feature_files, find_file, weights_of
+from moses_integration.ini_edits import existing, feature_files, place_of, weights_of
 from moses_integration.moses_ini import TEXT_TABLE, MosesIni, PhraseTableFeature, require_scores
 from moses_integration.phrase_table import BLANKS, FIELDS, SEPARATOR
 from phrase_scorer.errors import DataError
@@ -27,14 +27,13 @@ def check_model(ini: MosesIni, *, for_tuning: bool = False) -> None:
             `for_tuning`, a feature's name has anything but letters and digits, or no weights.
     """
     for file in feature_files(ini):
-        try:
-            find_file(file.path, ini.path)
-        except DataError as error:
-            raise file.item.error("the file of this line is not there") from error
+        place_of(file.item, file.path)
     for table in ini.phrase_tables:
         _check_weights(table)
         if table.class_name == TEXT_TABLE and "glue-grammar" not in table.path:
-            path = existing(find_file(table.path, ini.path))
+            if not table.path:
+                raise table.item.error("no path= on the line of the phrase table")
+            path = existing(place_of(table.item, table.path))
             require_scores(table, first_scores(path))
     if for_tuning:
         _check_names(ini)
@@ -53,11 +52,6 @@ def first_scores(table: str | Path) -> int:
     if len(fields) < FIELDS:
         raise DataError("not an entry of a phrase table", path=table, line=1, text=block.lines[0])
     return len(fields[2].strip(BLANKS).split())
-
-
-def existing(path: Path) -> Path:
-    """The file that Moses' scripts take: the name, or the name with .gz."""
-    return path if path.is_file() else Path(f"{path}.gz")
 
 
 def _check_weights(table: PhraseTableFeature) -> None:

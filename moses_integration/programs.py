@@ -26,6 +26,7 @@ from phrase_scorer.streams import reason
 LAST_LINES = 3  # of a failed program's log that the error message shows
 PATIENCE = 5.0  # seconds between asking a program to end and ending it
 VERSION = re.compile(r"Moses code version[^\n]*\n\s*(\S+)")
+PEAK = re.compile(rb"VmHWM:\s*(\d+) kB")
 
 Argument = str | os.PathLike[str]
 OnLine = Callable[[bytes], None]
@@ -41,9 +42,11 @@ class Usage:
 
     seconds: float
     peak_memory: int  # bytes, of its largest process
+    own_peak: int = 0  # bytes, of ours when we started it: Linux counts no less (execve keeps it)
 
     def __str__(self) -> str:
-        return f"{self.seconds:.1f} s, peak memory {self.peak_memory / 1e6:.0f} MB"
+        below = "at most " if self.peak_memory <= self.own_peak else ""
+        return f"{self.seconds:.1f} s, peak memory {below}{self.peak_memory / 1e6:.0f} MB"
 
 
 class Moses:
@@ -82,7 +85,7 @@ class Moses:
         path = self.scripts / name
         if not path.is_file():
             raise UsageError(
-                f"the Moses script {name} is not in {self.scripts}; give $MOSES_SCRIPTS"
+                f"the Moses script {name} is not in {self.scripts}; give --moses-scripts DIR"
             )
         return path
 
@@ -110,8 +113,10 @@ class Moses:
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 timeout=60, check=False,
             )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise UsageError(f"cannot run {program}: {error}") from error
+        except OSError as error:
+            raise UsageError(f"cannot run {program}: {reason(error)}") from error
+        except subprocess.TimeoutExpired as error:
+            raise UsageError(f"{program} --version does not end") from error
         found = VERSION.search(told.stdout.decode("utf-8", "replace"))
         if not found:
             raise UsageError(f"{program} tells no version: too old, or not Moses")
@@ -142,12 +147,13 @@ def run_program(
         UsageError: It cannot be started, or the log cannot be written.
     """
     words = [os.fspath(word) for word in command]
-    name = Path(words[0]).name
+    name = Path(words[words[0] == "perl"]).name
     started = time.monotonic()
     try:
         with Path(log).open("ab") as log_file, Path(stdin or os.devnull).open("rb") as input_file:
             log_file.write(f"# {shlex.join(words)}\n".encode("utf-8", "surrogateescape"))
             log_file.flush()
+            start = log_file.tell()
             process = subprocess.Popen(
                 words,
                 cwd=cwd,
@@ -157,13 +163,15 @@ def run_program(
                 stderr=log_file,
                 start_new_session=True,
             )
+            own_peak = _own_peak()
             code, peak = _watch(process, on_line)
-            usage = Usage(time.monotonic() - started, peak)
-            log_file.write(f"# exit code {code}; {usage}\n".encode())
+            usage = Usage(time.monotonic() - started, peak, own_peak)
+            end = b"" if _ends_line(log) else b"\n"
+            log_file.write(end + f"# exit code {code}; {usage}\n".encode())
     except OSError as error:
         raise UsageError(f"cannot run {name}: {error.filename}: {reason(error)}") from error
     if code:
-        raise ProgramError(f"{name} {_ending(code)}: {last_lines(log)}; its log is {log}")
+        raise ProgramError(f"{name} {_ending(code)}: {last_lines(log, start)}; its log is {log}")
     return usage
 
 
@@ -177,7 +185,18 @@ def _watch(process: subprocess.Popen[bytes], on_line: OnLine | None) -> tuple[in
         end_group(process)
         raise
     process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        end_group(process)  # what it started goes with it
     return process.returncode, used.ru_maxrss * 1024
+
+
+def _own_peak() -> int:
+    """Bytes of memory that this process held at most; 0 where the system does not tell."""
+    try:
+        found = PEAK.search(Path("/proc/self/status").read_bytes())
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
 
 
 def _read_lines(stream: IO[bytes] | None, on_line: OnLine) -> None:
@@ -199,15 +218,21 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def last_lines(log: str | Path, count: int = LAST_LINES) -> str:
-    """The last lines of a log that are not ours, quoted, on one line."""
+def last_lines(log: str | Path, start: int = 0, count: int = LAST_LINES) -> str:
+    """The last lines of a log, from byte `start`, that are not ours; quoted, on one line."""
     try:
-        text = Path(log).read_bytes()[-10_000:]
+        text = Path(log).read_bytes()[start:][-10_000:]
     except OSError:
         return "no log"
     lines = [line.strip() for line in text.splitlines()]
     told = [line for line in lines if line and not line.startswith(b"# ")]
     return " ".join(quoted(line) for line in told[-count:]) or "it said nothing"
+
+
+def _ends_line(path: str | Path) -> bool:
+    with Path(path).open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read() == b"\n"
 
 
 def _ending(code: int) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
 import statistics
 import time
@@ -21,7 +20,7 @@ from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
-from moses_integration.decoding import decode_lines
+from moses_integration.decoding import decode_lines, split_flags
 from moses_integration.filtering import filter_model
 from moses_integration.ini_edits import (
     Weights,
@@ -33,13 +32,15 @@ from moses_integration.ini_edits import (
 from moses_integration.model_check import check_model
 from moses_integration.moses_ini import MosesIni
 from moses_integration.programs import Moses, ProgramError, run_program
-from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.streams import line_blocks, write_atomically
+from phrase_scorer.errors import DataError, UsageError, quoted
+from phrase_scorer.streams import MAGIC, line_blocks, write_atomically
 
 Optimizer = Literal["mert", "mira"]
 Say = Callable[[str], None]
 
-ITERATION = re.compile(rb"^\((\d+)\) BEST at \d+: .* => (\S+) at ")
+# Without the colon where --continue repeats the last one that was done.
+ITERATION = re.compile(rb"^\((\d+)\) BEST at \d+:? .* => (\S+) at ")
+UNSAFE = re.compile(r"[^\w@%+=:,./-]")  # it puts paths into shell commands without quoting them
 MIRA_ROUNDS = 60  # of kbmira in an iteration; its own default, named because we name its seed
 
 
@@ -63,6 +64,7 @@ class TuningSettings:
                 raise UsageError(f"--{option} must be at least 1, not {getattr(self, name)}")
         if self.optimizer not in get_args(Optimizer):
             raise UsageError(f"unknown optimizer {self.optimizer}; choose mert or mira")
+        split_flags(self.decoder_flags)
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,10 @@ class Tuner:
         self.moses, self.ini, self.settings = moses, ini, settings
         self.source, self.reference = source.resolve(), reference.resolve()
         self.folder, self.resume, self.say = folder.resolve(), resume, say
-        if re.search(r"[\s'\"]", str(self.folder)):
-            raise UsageError(f"mert-moses.pl cannot work in a folder with blanks: {folder}")
+        for path in (self.folder, self.source, self.reference):
+            if UNSAFE.search(str(path)):
+                why = "blanks, or what means something to a shell"
+                raise UsageError(f"mert-moses.pl cannot use a path with {why}: {quoted(str(path))}")
 
     def run(self) -> Tuning:
         """All runs; the best one's moses.ini becomes `moses.ini` of the folder."""
@@ -158,12 +162,12 @@ class Tuner:
         lock = FileLock(self.folder / ".lock")
         try:
             self.folder.mkdir(exist_ok=True)
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout as error:
             raise UsageError(f"{self.folder} is in use by another tuning") from error
         except OSError as error:
             raise UsageError(f"cannot work in {self.folder}: {error.strerror}") from error
-        with lock:
+        with held:
             self._prepare()
             numbers = range(1, self.settings.runs + 1)
             tuning = Tuning(weights_of(self.ini), [self._run(number) for number in numbers])
@@ -185,9 +189,10 @@ class Tuner:
             if json.loads(note.read_bytes()) != json.loads(json.dumps(task)):
                 raise UsageError(f"{self.folder} holds another tuning (see task.json); not resumed")
         elif any(path.name != ".lock" for path in self.folder.iterdir()):
-            raise UsageError(
-                f"--working-dir {self.folder} is not empty; choose a new one, or --resume"
-            )
+            what = "is not empty; choose a new one, or --resume"
+            if not note.is_file():
+                what = "is not empty and holds no tuning; choose a new one"
+            raise UsageError(f"--working-dir {self.folder} {what}")
         else:
             _write_json(note, task)
         if not (filtered / "moses.ini").is_file():
@@ -204,7 +209,29 @@ class Tuner:
             self.say(f"run {number}: done before, BLEU {done['dev_bleu']:.2f}")
             return TuningRun(**{**done, "weights": _tuples(done["weights"])})
         seed = self.settings.seed + number - 1
-        work = folder / "mert"
+        iterations, nbest_bleu, seconds = self._mert(number, folder, seed)
+        tuned = MosesIni.read(folder / "mert" / "moses.ini")
+        weights = _tuned_weights(weights_of(self.ini), weights_of(tuned))
+        sparse = folder / "sparse-weights"
+        for item in tuned.values("weight-file"):
+            shutil.copyfile(os.fsdecode(item.text), sparse)
+        bleu = self._dev_bleu(folder, weights, sparse)
+        run = TuningRun(number, seed, iterations, nbest_bleu, bleu, seconds, weights)
+        final = _with_tuned(with_absolute_paths(self.ini), weights, sparse)
+        write_atomically(folder / "moses.ini", final.to_bytes())
+        _write_json(result, asdict(run))
+        self.say(
+            f"run {number}: BLEU {run.dev_bleu:.2f} on the tuning set after {run.iterations} "
+            f"iterations, {seconds / 60:.1f} minutes"
+        )
+        return run
+
+    def _mert(self, number: int, folder: Path, seed: int) -> tuple[int, float, float]:
+        """Runs mert-moses.pl, or what is left of it; (iterations, n-best BLEU, seconds)."""
+        work, note = folder / "mert", folder / "mert.json"
+        if note.is_file():  # it cannot go on after its end
+            iterations, bleu, seconds = json.loads(note.read_bytes())
+            return iterations, bleu, seconds
         interrupted = (work / "finished_step.txt").is_file()
         if not interrupted:
             shutil.rmtree(folder, ignore_errors=True)
@@ -218,21 +245,8 @@ class Tuner:
             on_line=history.read,
         )
         seconds = time.monotonic() - started
-        tuned = MosesIni.read(work / "moses.ini")
-        weights = _tuned_weights(weights_of(self.ini), weights_of(tuned))
-        sparse = folder / "sparse-weights"
-        for item in tuned.values("weight-file"):
-            shutil.copyfile(os.fsdecode(item.text), sparse)
-        bleu = self._dev_bleu(folder, weights, sparse)
-        run = TuningRun(number, seed, history.iterations, history.bleu, bleu, seconds, weights)
-        final = _with_tuned(with_absolute_paths(self.ini), weights, sparse)
-        write_atomically(folder / "moses.ini", final.to_bytes())
-        _write_json(result, asdict(run))
-        self.say(
-            f"run {number}: BLEU {run.dev_bleu:.2f} on the tuning set after {run.iterations} "
-            f"iterations, {seconds / 60:.1f} minutes"
-        )
-        return run
+        _write_json(note, [history.iterations, history.bleu, seconds])
+        return history.iterations, history.bleu, seconds
 
     def _command(self, work: Path, seed: int, interrupted: bool) -> list[str | Path]:
         settings, moses = self.settings, self.moses
@@ -250,7 +264,7 @@ class Tuner:
             rounds = f"-J {MIRA_ROUNDS} -r {seed}"
             command += ["--batch-mira", "--return-best-dev", "--batch-mira-args", rounds]
         else:
-            command += ["--mertmertargs", f"-r {seed}"]
+            command += ["--mertmertargs", f"-r {seed} "]  # the script appends to it as it is
         return [*command, "--continue"] if interrupted else command
 
     def _dev_bleu(self, folder: Path, weights: Weights, sparse: Path) -> float:
@@ -263,7 +277,7 @@ class Tuner:
         output = decode_lines(
             self.moses, path, self.source,
             decoder=self.settings.decoder, threads=self.settings.threads,
-            flags=shlex.split(self.settings.decoder_flags), log=folder / "decoder.log",
+            flags=split_flags(self.settings.decoder_flags), log=folder / "decoder.log",
         )  # fmt: skip
         references = [line.decode("utf-8", "replace") for line in _lines(self.reference)]
         hypotheses = [line.decode("utf-8", "replace") for line in output]
@@ -309,8 +323,10 @@ def check_tuning_set(source: Path, reference: Path) -> None:
     if sources != references:
         raise DataError(f"{references:,} lines, but {source} has {sources:,}", path=reference)
     for path in (source, reference):
-        if path.read_bytes()[:2] == b"\x1f\x8b":
-            raise DataError("mert-moses.pl wants plain text, not gz", path=path)
+        start = path.read_bytes()[:6]
+        for magic, kind in MAGIC.items():
+            if start.startswith(magic):
+                raise DataError(f"mert-moses.pl wants plain text, not {kind}", path=path)
 
 
 def _lines(path: Path) -> list[bytes]:

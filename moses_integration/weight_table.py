@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from moses_integration.feature_columns import read_signature
-from moses_integration.ini_edits import Weights, find_file
-from moses_integration.model_check import existing
+from moses_integration.ini_edits import Weights, existing, place_of
 from moses_integration.moses_ini import TEXT_TABLE, MosesIni
 
 Component = tuple[str, int]  # feature name and place among its scores, from 0
@@ -22,7 +21,7 @@ def added_columns(ini: MosesIni) -> dict[Component, str]:
         (table.name, column.place): column.name
         for table in ini.phrase_tables
         if table.class_name == TEXT_TABLE
-        for column in read_signature(existing(find_file(table.path, ini.path)))
+        for column in read_signature(existing(place_of(table.item, table.path)))
     }
 
 
@@ -33,7 +32,7 @@ def weight_table(before: Weights, after: Weights, added: dict[Component, str]) -
     that it does not touch (UnknownWordPenalty0) stay out of the sums.
     """
     names = [(name, place) for name in after for place in range(len(after[name]))]
-    width = max((len(f"{name} {place + 1}") for name, place in names), default=0)
+    width = max(len("weight"), *(len(f"{name} {place + 1}") for name, place in names), 0)
     tuned = [name for name in after if after[name] != before.get(name)]
     total = sum(abs(_weight(before, name, p)) for name in tuned for p in range(len(after[name])))
     yield f"{'weight':<{width}}   before    after"

@@ -10,11 +10,12 @@ import click
 
 from moses_integration.cli.options import make_new_folder
 from moses_integration.cli.rescored_ini import IniEdit
-from moses_integration.ini_edits import find_file
+from moses_integration.ini_edits import existing, place_of
 from moses_integration.moses_ini import MosesIni, require_scores
 from moses_integration.phrase_table import OnBadLine, PhraseTable
 from phrase_scorer.cli import device_options, quiet_option, say, warn_of_unknown
 from phrase_scorer.errors import UsageError
+from phrase_scorer.streams import STANDARD
 
 if TYPE_CHECKING:
     from moses_integration.feature_columns import FeatureColumn
@@ -144,6 +145,11 @@ def _columns(options: dict[str, Any]) -> tuple[list[PhraseScorer], list[FeatureC
         columns += made
     if options["unknown_words"]:
         columns.append(feature_columns.unknown_words_column(scorers[0]))
+    if not options["allow_duplicate"]:
+        for place, new in enumerate(columns):
+            if (new.name, new.model) in {(c.name, c.model) for c in columns[:place]}:
+                what = f"two of the new columns are {new.name} of one model ({new.model})"
+                raise UsageError(f"{what}; --allow-duplicate adds both")
     return scorers, columns
 
 
@@ -153,9 +159,12 @@ def _folder(folder: str, output: str | None, options: dict[str, Any]) -> tuple[s
         raise UsageError("PHRASE_TABLE is a folder: its own moses.ini is read and rewritten")
     options["moses_ini"] = str(Path(folder, "moses.ini"))
     ini = MosesIni.read(options["moses_ini"])
-    table = find_file(ini.phrase_table(options["table_name"]).path, ini.path)
+    feature = ini.phrase_table(options["table_name"])
+    table = existing(place_of(feature.item, feature.path))
     if output is None:
         return str(table), None
+    if output == STANDARD:
+        raise UsageError("PHRASE_TABLE is a folder, so OUTPUT must be one, not -")
     make_new_folder(output, "OUTPUT")
     options["moses_ini_out"] = str(Path(output, "moses.ini"))
     return str(table), str(Path(output, table.name).resolve())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,7 +209,7 @@ def decode(source: str, output: str, **options: Any) -> None:  # fmt: skip
 
     Paths in moses.ini may be relative to the current folder or to that of the moses.ini.
     """
-    from moses_integration.decoding import decode
+    from moses_integration.decoding import decode, split_flags
 
     moses = moses_of(options)
     log = options["log"] or Path("decode.log" if output == STANDARD else f"{output}.log")
@@ -224,7 +223,7 @@ def decode(source: str, output: str, **options: Any) -> None:  # fmt: skip
         show_progress=not options["quiet"],
         decoder=options["decoder"],
         threads=options["threads"],
-        flags=shlex.split(options["decoder_flags"]),
+        flags=split_flags(options["decoder_flags"]),
     )
     say(f"{lines:,} sentences translated by Moses {moses.version}; its log is {log}")
 

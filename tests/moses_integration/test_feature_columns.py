@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import numpy as np
@@ -14,12 +15,15 @@ from moses_integration.feature_columns import (
     FeatureColumn,
     SignedColumn,
     check_floor,
+    ensemble_column,
+    inverse_column,
     read_signature,
     refuse_twice,
     score_texts,
     sign_columns,
     signature_path,
     translation_column,
+    unknown_words_column,
     write_signature,
 )
 from phrase_scorer import __version__
@@ -120,6 +124,74 @@ def test_model_of_the_other_direction(inverse_path):
         "rnn/: the model was trained in the other direction, p(source | target); "
         "train one with --direction forward"
     )
+
+
+def test_inverse_column_is_the_other_direction(inverse_path):
+    """By the model itself: its source is the table's target."""
+    scorer = PhraseScorer.load(inverse_path, "cpu")
+    column = inverse_column(scorer)
+    assert (column.name, column.model) == ("p(source | target)", scorer.fingerprint)
+    block = PairBlock([[b"la"], [b"le", b"chat"], [b"la"]], [[b"the"], [b"the", b"cat"], []])
+    expected = scorer.score([("la", "the"), ("le chat", "the cat"), ("la", "")])
+    assert column.values(block) == pytest.approx(expected, abs=1e-5)
+
+
+def test_forward_model_is_no_inverse_one(scorer):
+    with pytest.raises(ModelError) as caught:
+        inverse_column(scorer, "rnn/")
+    assert str(caught.value) == (
+        "rnn/: the model was trained in the other direction, p(target | source); "
+        "train one with --direction inverse"
+    )
+
+
+def fixed(name: str, model: str, *values: float) -> FeatureColumn:
+    return FeatureColumn(name, model, lambda block: np.array(values, np.float32))
+
+
+def test_ensemble_is_the_mean_of_the_probabilities():
+    columns = [
+        fixed("p", "a", -1, -80, 0),
+        fixed("p", "b", -3, -90, -1),
+        fixed("p", "c", -2, -95, 0),
+    ]
+    mixture = ensemble_column(columns)
+    assert (mixture.name, mixture.model) == ("p, mean of 3 models", "a+b+c")
+    found = mixture.values(PairBlock([], []))
+    assert found.dtype == np.float32
+    for place, value in enumerate(found.tolist()):
+        values = [column.values(PairBlock([], [])).tolist()[place] for column in columns]
+        assert value == pytest.approx(math.log(math.fsum(map(math.exp, values)) / 3), abs=1e-5)
+
+
+def test_ensemble_where_all_probabilities_vanish():
+    (found,) = ensemble_column([fixed("p", "a", -1000), fixed("p", "b", -1000)]).values(None)
+    assert found == -1000
+
+
+def test_ensemble_of_copies_is_the_model(scorer):
+    block = PairBlock([[b"la"], [b"chat", b"noir"]], [[b"the"], [b"black", b"cat"]])
+    column = translation_column(scorer)
+    expected = column.values(block)
+    assert ensemble_column([column, column]).values(block) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_unknown_target_words_are_counted(direction, model_path, inverse_path):
+    """A forward model knows the table's targets as targets, an inverse one as sources."""
+    scorer = PhraseScorer.load(model_path if direction == "forward" else inverse_path, "cpu")
+    known = scorer.target_vocabulary if direction == "forward" else scorer.source_vocabulary
+    targets = [[b"the", b"Katze"], [], [b"la", b"la", b"</s>"], [b"cat"], [b"chat"], [b"<unk>"]]
+    column = unknown_words_column(scorer)
+    assert (column.name, column.model) == ("unknown target words", scorer.fingerprint)
+    words = set(known.words) - {b"</s>", b"<unk>"}
+    expected = [-sum(word not in words for word in target) for target in targets]
+    assert column.values(PairBlock([[b"x"]] * 6, targets)).tolist() == expected
+    assert sorted(set(expected)) == [-3, -1, 0] if direction == "forward" else [-2, -1, 0]
+
+
+def test_moses_reads_the_number_of_unknown_words():
+    assert texts(0, -1, -2) == [b"1", b"%.7g" % math.exp(-1), b"%.7g" % math.exp(-2)]
 
 
 # -- signatures ----------------------------------------------------------------------------------
