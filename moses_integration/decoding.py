@@ -97,6 +97,7 @@ def decode_lines(
         words: list[str | Path] = [moses.program(decoder), "-f", ini, "-v", "0"]
         words += ["-threads", str(threads), *flags]
         words += nbest.flags() if nbest else []
+        moses.note_in(log)
         run_program(words, log=log, stdin=text, on_line=collect)
     if len(output) != count:
         what = f"{decoder} wrote {len(output):,} lines for the {count:,} of {source}"

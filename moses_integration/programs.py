@@ -122,6 +122,14 @@ class Moses:
             raise UsageError(f"{program} tells no version: too old, or not Moses")
         return found.group(1)
 
+    def note_in(self, log: str | Path) -> None:
+        """Begins a log with the version and where it is."""
+        try:
+            with Path(log).open("a") as file:
+                file.write(f"# Moses {self.version} in {self.bin}\n")
+        except OSError as error:
+            raise UsageError(f"cannot write the log {log}: {reason(error)}") from error
+
 
 def run_program(
     command: Sequence[Argument],

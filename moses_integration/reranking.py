@@ -62,6 +62,7 @@ def learn_weights(
     ]
     log = folder / "rescore-nbest.log"
     scores, features = folder / "scores.dat", folder / "features.dat"
+    moses.note_in(log)
     run_program(
         [
             moses.program("extractor"), "--sctype", "BLEU", "--scconfig", "case:true",

@@ -178,16 +178,24 @@ class Tuner:
 
     def _prepare(self) -> None:
         """Filters the model for the tuning set, or checks that this was done for this tuning."""
+        settings = asdict(self.settings)
+        del settings["runs"], settings["threads"]  # may be others when it goes on
         task = {
-            "settings": asdict(self.settings),
+            "settings": settings,
             "source": str(self.source),
             "reference": str(self.reference),
             "moses_ini": self.ini.to_bytes().decode("utf-8", "backslashreplace"),
         }
         note, filtered = self.folder / "task.json", self.folder / "filtered"
         if self.resume and note.is_file():
-            if json.loads(note.read_bytes()) != json.loads(json.dumps(task)):
-                raise UsageError(f"{self.folder} holds another tuning (see task.json); not resumed")
+            known = json.loads(note.read_bytes())
+            if others := [
+                key for key in task if known.get(key) != json.loads(json.dumps(task[key]))
+            ]:
+                what = ", ".join(others)
+                raise UsageError(
+                    f"{self.folder} holds another tuning (other {what}: see task.json); not resumed"
+                )
         elif any(path.name != ".lock" for path in self.folder.iterdir()):
             what = "is not empty; choose a new one, or --resume"
             if not note.is_file():
@@ -237,6 +245,7 @@ class Tuner:
             shutil.rmtree(folder, ignore_errors=True)
             work.mkdir(parents=True)
         history = _History(number, self.say, interrupted)
+        self.moses.note_in(folder / "mert.log")
         started = time.monotonic()
         run_program(
             self._command(work, seed, interrupted),

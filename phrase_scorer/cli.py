@@ -28,7 +28,7 @@ from phrase_scorer.streams import reason
 if TYPE_CHECKING:
     from phrase_scorer.training import TrainingResult
 
-SIGNAL_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+SIGNAL_EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 SHORTLIST = 15_000  # paper, section 4.1: 15,000 most frequent words of each language
 MANY_UNKNOWN = 0.2  # share of unknown words that is more likely a mistake than a rare domain
 
@@ -322,7 +322,9 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if threading.current_thread() is threading.main_thread():
         # Leaves through the context managers, so that no half-written file stays behind.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGNAL_EXIT_CODES["SIGTERM"]))
+        _leave_upon(signal.SIGTERM)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+            _leave_upon(signal.SIGHUP)
     try:
         result = group.main(arguments, prog_name="phrase-scorer", standalone_mode=False)
         sys.stdout.flush()
@@ -348,6 +350,10 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
         say(f"error: {error.filename or 'standard output'}: {reason(error)}")
         _give_up_output()
         return 1
+
+
+def _leave_upon(number: signal.Signals) -> None:
+    signal.signal(number, lambda *_: sys.exit(SIGNAL_EXIT_CODES[number.name]))
 
 
 def _give_up_output() -> None:

@@ -10,6 +10,7 @@ from itertools import chain
 
 import click
 
+from moses_integration.cli.binarize import binarize
 from moses_integration.cli.ems import ems
 from moses_integration.cli.evaluate import evaluate_command
 from moses_integration.cli.experiment import experiment
@@ -36,6 +37,7 @@ COMMANDS = (
     ems,
     experiment,
     prepare,
+    binarize,
 )
 
 
