@@ -96,9 +96,12 @@ def binarize(
     settings: BinarySettings | None = None,
     *,
     log: Path,
+    require_scores: Callable[[int], None] | None = None,
     show_progress: bool = True,
 ) -> tuple[int, Usage]:
     """Writes a binary table: a folder, or for "compact" the file OUTPUT.minphr.
+
+    `require_scores` is given the number of scores before anything is written.
 
     Returns:
         How many scores each entry has, and what the program took.
@@ -118,6 +121,10 @@ def binarize(
             "compressed, but not called .gz: Moses' programs go by the name", path=table
         )
     scores = check_lines(table, kind, show_progress=show_progress)
+    if settings.sort_score >= scores:
+        raise UsageError(f"--sort-score {settings.sort_score}: there are {scores} scores, from 0")
+    if require_scores:
+        require_scores(scores)
     partial = output.with_name(f"{output.name}.partial")
     _delete(Path(f"{partial}{form.suffix}"))
     try:

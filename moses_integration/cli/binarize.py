@@ -85,11 +85,18 @@ def binarize(table: Path, kind: Any, output: Path, **options: Any) -> None:  # f
     log = Path(f"{output}.log")
     settings = BinarySettings(options["table_limit"], options["sort_score"], options["threads"])
     scores, usage = binarize(
-        moses, table, output, kind, settings, log=log, show_progress=not options["quiet"]
+        moses,
+        table,
+        output,
+        kind,
+        settings,
+        log=log,
+        require_scores=(lambda scores: require_scores(feature, scores)) if feature else None,
+        show_progress=not options["quiet"],
     )
     say(f"{output}: {scores} scores; {usage}; the log is {log}")
     if ini and feature:
-        _finish(moses, ini, feature, scores, output, kind, options)
+        _finish(moses, ini, feature, output, kind, options)
 
 
 def _ini(options: dict[str, Any]) -> tuple[MosesIni | None, PhraseTableFeature | None]:
@@ -103,13 +110,12 @@ def _ini(options: dict[str, Any]) -> tuple[MosesIni | None, PhraseTableFeature |
 
 
 def _finish(
-    moses: Moses, ini: MosesIni, feature: PhraseTableFeature, scores: int, output: Path,
-    kind: Any, options: dict[str, Any],
+    moses: Moses, ini: MosesIni, feature: PhraseTableFeature, output: Path, kind: Any,
+    options: dict[str, Any],
 ) -> None:  # fmt: skip
     """Writes the new moses.ini, and decodes with both."""
     from moses_integration.binarization import FORMATS, binary_ini, check_by_decoding
 
-    require_scores(feature, scores)
     binary = binary_ini(ini, feature, kind, str(output.resolve()))
     if options["check_input"]:
         decoders = ["moses", "moses2"] if FORMATS[kind].moses2 else ["moses"]
