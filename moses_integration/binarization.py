@@ -22,7 +22,7 @@ from moses_integration.phrase_table import FIELDS, SEPARATOR, PhraseTable, Table
 from moses_integration.programs import Argument, Moses, ProgramError, Usage, run_program
 from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
 from phrase_scorer.progress import progress_bar
-from phrase_scorer.streams import line_blocks
+from phrase_scorer.streams import line_blocks, reason
 
 Format = Literal["probing", "compact", "ondisk"]
 
@@ -149,8 +149,11 @@ def _program(moses: Moses, form: BinaryFormat) -> Path:
 
 
 def _is_compressed(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"\x1f\x8b"
+    except OSError as error:
+        raise DataError(f"cannot read: {reason(error)}", path=path) from error
 
 
 def _delete(path: Path) -> None:

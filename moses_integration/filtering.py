@@ -1,7 +1,8 @@
 """The part of a model that some inputs can use: entries whose source phrase occurs in one of them.
 
 One pass over each table for all inputs together, so that tuning and test sets are rescored once.
-The same entries as scripts/training/filter-model-given-input.pl keeps, in the same order.
+The same entries as scripts/training/filter-model-given-input.pl keeps, in the same order; XML
+markup in an input is taken for words (the script strips it).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ Examples:
   phrase-scorer binarize phrase-table.rnn.gz --format ondisk --output phrase-table.ondisk \\
       --moses-ini moses.rnn.ini --moses-ini-out moses.ondisk.ini --check-input test.en"""
 )
-@click.argument("table", metavar="PHRASE_TABLE", type=click.Path(path_type=Path, exists=True))
+@click.argument("table", metavar="PHRASE_TABLE", type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "kind",
@@ -46,7 +46,7 @@ Examples:
 @click.option("--table-name", metavar="NAME", help="Which table of moses.ini, if it has several.")
 @click.option(
     "--check-input",
-    type=click.Path(path_type=Path, exists=True),
+    type=click.Path(path_type=Path),
     metavar="FILE",
     help="Decode sentences of it with both tables and compare the n-best lists.",
 )

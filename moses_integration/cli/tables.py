@@ -41,10 +41,13 @@ Examples:
   phrase-scorer rescore phrase-table.gz phrase-table.rnn.gz --model rnn/ \\
       --moses-ini moses.ini --moses-ini-out moses.rnn.ini
   zcat phrase-table.gz | phrase-scorer rescore - - --model rnn/ | gzip > new.gz
+  phrase-scorer rescore filtered/ filtered.rnn/ --model rnn/ --inverse-model inverse/ \\
+      --unknown-words --weight 0.1 --weight 0.1 --weight 0
+  phrase-scorer rescore phrase-table.gz new.gz --model rnn1/ --model rnn2/ --ensemble
   phrase-scorer rescore phrase-table.gz --model rnn/ --estimate"""
 )
 @click.argument("table", metavar="PHRASE_TABLE")
-@click.argument("output", metavar="OUTPUT", required=False)
+@click.argument("output", metavar="[OUTPUT]", required=False)
 @models_option("--model", "p(target | source)")
 @models_option("--inverse-model", "p(source | target)")
 @click.option("--ensemble", is_flag=True, help="One column a direction: the mean of its models.")

@@ -93,7 +93,7 @@ Examples:
     show_default=True,
     help="MERT, or batch MIRA.",
 )
-@click.option("--runs", type=int, default=1, show_default=True, help="With different seeds.")
+@click.option("--runs", type=int, default=1, show_default=True, help="Each with another seed.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the first run.")
 @click.option("--nbest", type=int, default=100, show_default=True, help="Hypotheses a sentence.")
 @click.option("--max-iterations", type=int, default=25, show_default=True, help="Of each run.")
