@@ -70,10 +70,12 @@ class Hypothesis:
                 if token[:-1] in features:
                     raise self.error("a feature stands twice", token)
                 values = features[token[:-1]] = []
-            elif values is None or not _NUMBER.fullmatch(token):
-                raise self.error("neither Name= nor a number among the features", token)
             else:
-                values.append(float(token))
+                try:
+                    values.append(float(token))  # type: ignore[union-attr]
+                except (AttributeError, ValueError):
+                    message = "neither Name= nor a number among the features"
+                    raise self.error(message, token) from None
         return features
 
     @property

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from operator import mul
 from pathlib import Path
 
 from moses_integration.ini_edits import Weights
@@ -149,21 +150,23 @@ def _check_sentences(nbest: Path, reference: Path) -> Hypothesis:
     return first
 
 
-def total(features: Features, weights: Weights, hypothesis: Hypothesis) -> float:
-    """The weighted sum of a hypothesis' features.
+def total(
+    features: Features, weights: Mapping[bytes, Sequence[float]], hypothesis: Hypothesis
+) -> float:
+    """The weighted sum of a hypothesis' features; weights by the bytes of the names.
 
     Raises:
         DataError: A feature without a weight, or with another number of values than weights.
     """
     result = 0.0
     for name, values in features.items():
-        known = weights.get(os.fsdecode(name))
+        known = weights.get(name)
         if known is None and b"_" in name:  # a sparse feature that tuning never saw weighs nothing
             continue
         if known is None or len(known) != len(values):
             found = f"{len(known)} weights for its {len(values)} values" if known else "no weight"
             raise hypothesis.error(f"the feature {os.fsdecode(name)} has {found}", None)
-        result += sum(weight * value for weight, value in zip(known, values, strict=True))
+        result += sum(map(mul, known, values))
     return result
 
 
@@ -206,8 +209,9 @@ def nbest_bleu(nbest: Path, reference: Path, weights: Weights | None) -> float:
 
 
 def _ranked(nbest: str | Path, weights: Weights) -> Iterator[list[tuple[float, Hypothesis]]]:
+    known = {os.fsencode(name): values for name, values in weights.items()}
     for hypotheses in read_nbest(nbest):
-        scored = [(total(h.features, weights, h), h) for h in hypotheses]
+        scored = [(total(h.features, known, h), h) for h in hypotheses]
         yield sorted(scored, key=lambda pair: -pair[0])  # stable
 
 

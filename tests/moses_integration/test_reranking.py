@@ -34,10 +34,11 @@ def decoder_weights():
 
 @pytest.mark.parametrize("name", ["plain", "all-fields", "moses2"])
 def test_totals_are_the_decoders(name, decoder_weights):
+    weights = {name.encode(): values for name, values in decoder_weights.items()}
     for group in read_nbest(GOLDEN / name):
         for hypothesis in group:
             penalty = UNKNOWN_WORD * hypothesis.words.count(b"zzz")
-            found = total(hypothesis.features, decoder_weights, hypothesis) + penalty
+            found = total(hypothesis.features, weights, hypothesis) + penalty
             assert found == pytest.approx(hypothesis.total, rel=1e-4, abs=1e-4)
 
 
