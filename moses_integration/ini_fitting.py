@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moses_integration.ini_edits import find_file
-from moses_integration.moses_ini import TEXT_TABLE, MosesIni, PhraseTableFeature, require_scores
+from moses_integration.moses_ini import (
+    TEXT_TABLE,
+    MosesIni,
+    PhraseTableFeature,
+    require_scores,
+    require_weights,
+)
 from moses_integration.phrase_table import PhraseTable
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.streams import Lines, line_blocks, reason
@@ -55,9 +61,7 @@ class _AnyTableIni(MosesIni):
     ) -> PhraseTableFeature:
         """The table of that name, its weights checked."""
         table = next(table for table in self.phrase_tables if table.name == name)
-        if table.weight_item and len(table.weights or ()) != table.num_features:
-            found = f"{len(table.weights or ())} weights but num-features is {table.num_features}"
-            raise table.weight_item.error(f"{table.name} has {found} in line {table.line}")
+        require_weights(table)
         return table
 
 

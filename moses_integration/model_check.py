@@ -11,7 +11,12 @@ import re
 from pathlib import Path
 
 from moses_integration.ini_edits import existing, feature_files, place_of, weights_of
-from moses_integration.moses_ini import TEXT_TABLE, MosesIni, PhraseTableFeature, require_scores
+from moses_integration.moses_ini import (
+    TEXT_TABLE,
+    MosesIni,
+    require_scores,
+    require_weights,
+)
 from moses_integration.phrase_table import BLANKS, FIELDS, SEPARATOR
 from phrase_scorer.errors import DataError
 from phrase_scorer.streams import line_blocks
@@ -29,7 +34,7 @@ def check_model(ini: MosesIni, *, for_tuning: bool = False) -> None:
     for file in feature_files(ini):
         place_of(file.item, file.path)
     for table in ini.phrase_tables:
-        _check_weights(table)
+        require_weights(table)
         if table.class_name == TEXT_TABLE and "glue-grammar" not in table.path:
             if not table.path:
                 raise table.item.error("no path= on the line of the phrase table")
@@ -52,12 +57,6 @@ def first_scores(table: str | Path) -> int:
     if len(fields) < FIELDS:
         raise DataError("not an entry of a phrase table", path=table, line=1, text=block.lines[0])
     return len(fields[2].strip(BLANKS).split())
-
-
-def _check_weights(table: PhraseTableFeature) -> None:
-    if table.weight_item and table.weights and len(table.weights) != table.num_features:
-        found = f"{len(table.weights)} weights but num-features is {table.num_features}"
-        raise table.weight_item.error(f"{table.name} has {found} in line {table.line}")
 
 
 def _check_names(ini: MosesIni) -> None:

@@ -159,7 +159,7 @@ class MosesIni:
             raise UsageError(f"{self.path}: several phrase tables: {_names(fitting)}")
         table = (fitting or tables)[0]
         _require_text_table(table, new_columns)
-        _require_weights(table)
+        require_weights(table)
         return table
 
     def with_columns(
@@ -207,6 +207,17 @@ class MosesIni:
             weights = end + b"[weight]" + end + weights
         complete = lines[last - 1].endswith(b"\n")
         lines[last - 1] += weights + end if complete else end + weights
+
+
+def require_weights(table: PhraseTableFeature) -> None:
+    """Check that there are num-features weights, or no weight line at all.
+
+    Raises:
+        DataError: There are not; Moses stops there (moses/FF/Factory.cpp, DefaultSetup).
+    """
+    if table.weight_item and len(table.weights or ()) != table.num_features:
+        found = f"{len(table.weights or ())} weights but num-features is {table.num_features}"
+        raise table.weight_item.error(f"{table.name} has {found} in line {table.line}")
 
 
 def require_scores(table: PhraseTableFeature, score_count: int) -> None:
@@ -287,13 +298,6 @@ def _require_text_table(table: PhraseTableFeature, new_columns: int) -> None:
             command = BINARISERS[kind].format(table.num_features + new_columns)
             remedy += f", then binarise it again: {command}"
         raise error(f"{kind} does not read a phrase table in text form; {remedy}")
-
-
-def _require_weights(table: PhraseTableFeature) -> None:
-    """Moses stops on another number of weights (moses/FF/Factory.cpp, DefaultSetup)."""
-    if table.weight_item and table.weights and len(table.weights) != table.num_features:
-        found = f"{len(table.weights)} weights but num-features is {table.num_features}"
-        raise table.weight_item.error(f"{table.name} has {found} in line {table.line}")
 
 
 def _check_new_path(path: str) -> None:
