@@ -1,33 +1,37 @@
 """Binary phrase tables by Moses' own programs, with the right number of scores, and their check.
 
-The programs believe what they are told: with a wrong number of scores, two blanks in a row or a
-source phrase in two places they write a broken table without a word (moses-contract: 2). So every
-line is read before, and afterwards some sentences are decoded with both tables.
+The programs believe what they are told: with a wrong number of scores, two blanks in a row or
+sources out of order they write a broken table without a word (moses-contract: 2). So every line is
+read before, what they misread is copied and sorted, and some sentences are decoded with both.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from shutil import rmtree
 from typing import Literal
 
 from moses_integration.decoding import NBest, decode_lines
 from moses_integration.ini_edits import with_absolute_paths, with_files
 from moses_integration.moses_ini import MosesIni, PhraseTableFeature
-from moses_integration.nbest import Features, Hypothesis, read_nbest
-from moses_integration.phrase_table import FIELDS, SEPARATOR, PhraseTable, TableBlock
+from moses_integration.nbest import Hypothesis, read_nbest
+from moses_integration.phrase_table import BLANKS, FIELDS, SEPARATOR, PhraseTable
 from moses_integration.programs import Argument, Moses, ProgramError, Usage, run_program
-from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
+from phrase_scorer.errors import DataError, PhraseScorerError, UsageError, quoted
 from phrase_scorer.progress import progress_bar
-from phrase_scorer.streams import line_blocks, reason
+from phrase_scorer.streams import MAGIC, line_blocks, reason
 
 Format = Literal["probing", "compact", "ondisk"]
 
-TOLERANCE = 1e-3  # of a feature's value in an n-best list, which has six digits
-PROBING_ZERO = 1e-10  # what CreateProbingPT makes of a score 0 (probingpt/StoreTarget.cpp)
+TOLERANCE = 5e-5  # of a value in an n-best list, relative above 1: decoders print six digits
+
+_POINT = re.compile(rb"(\d+)-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,21 @@ class BinarySettings:
 
 
 @dataclass(frozen=True)
+class TableFacts:
+    """What the programs must be told of a text table, or cannot be told.
+
+    Attributes:
+        scores: Of each entry.
+        factors: Of a word of the source and of the target.
+        ready: Sources in the order of LC_ALL=C sort, single blanks between words and bars.
+    """
+
+    scores: int
+    factors: tuple[int, int] = (1, 1)
+    ready: bool = True
+
+
+@dataclass(frozen=True)
 class BinaryFormat:
     """One of Moses' binary formats.
 
@@ -53,29 +72,33 @@ class BinaryFormat:
         class_name: Of its feature in moses.ini.
         program: That makes it.
         suffix: That the program adds to the name it is given.
-        command: (table, output, scores, settings) -> the program's arguments.
+        command: (table, output, facts, settings) -> the program's arguments.
         moses2: Whether moses2 reads it, too.
     """
 
     class_name: str
     program: str
     suffix: str
-    command: Callable[[Path, Path, int, BinarySettings], list[Argument]]
+    command: Callable[[Path, Path, TableFacts, BinarySettings], list[Argument]]
     moses2: bool = False
 
 
-def _probing(table: Path, output: Path, scores: int, _: BinarySettings) -> list[Argument]:
-    words: list[Argument] = ["--num-scores", str(scores), "--log-prob"]
+def _probing(table: Path, output: Path, facts: TableFacts, _: BinarySettings) -> list[Argument]:
+    words: list[Argument] = ["--num-scores", str(facts.scores), "--log-prob"]
     return [*words, "--input-pt", table, "--output-dir", output]
 
 
-def _ondisk(table: Path, output: Path, scores: int, settings: BinarySettings) -> list[Argument]:
-    limits = [str(settings.table_limit), str(settings.sort_score)]
-    return ["1", "1", str(scores), *limits, table, output]
+def _ondisk(
+    table: Path, output: Path, facts: TableFacts, settings: BinarySettings
+) -> list[Argument]:
+    numbers = [*facts.factors, facts.scores, settings.table_limit, settings.sort_score]
+    return [*map(str, numbers), table, output]
 
 
-def _compact(table: Path, output: Path, scores: int, settings: BinarySettings) -> list[Argument]:
-    words: list[Argument] = ["-in", table, "-out", output, "-nscores", str(scores)]
+def _compact(
+    table: Path, output: Path, facts: TableFacts, settings: BinarySettings
+) -> list[Argument]:
+    words: list[Argument] = ["-in", table, "-out", output, "-nscores", str(facts.scores)]
     return [*words, "-threads", str(settings.threads)]
 
 
@@ -96,48 +119,44 @@ def binarize(
     settings: BinarySettings | None = None,
     *,
     log: Path,
-    require_scores: Callable[[int], None] | None = None,
     show_progress: bool = True,
-) -> tuple[int, Usage]:
+) -> tuple[TableFacts, Usage]:
     """Writes a binary table: a folder, or for "compact" the file OUTPUT.minphr.
 
-    `require_scores` is given the number of scores before anything is written.
-
     Returns:
-        How many scores each entry has, and what the program took.
+        What was found of the text table, and what the program took.
 
     Raises:
-        UsageError: The output is there already, or the program is missing.
+        UsageError: The output is there already or has no folder, or the program is missing.
         DataError: A line that the format cannot hold (file, line number, text).
         ProgramError: The program failed; its log is kept.
     """
     form, settings = FORMATS[kind], settings or BinarySettings()
     program = _program(moses, form)
-    final = Path(f"{output}{form.suffix}")
+    final, partial = (Path(f"{output}{end}{form.suffix}") for end in ("", ".partial"))
     if final.exists():
         raise UsageError(f"--output {final} is there already")
-    if not table.name.endswith(".gz") and _is_compressed(table):
-        raise DataError(
-            "compressed, but not called .gz: Moses' programs go by the name", path=table
+    if not final.parent.is_dir():
+        raise UsageError(f"--output {final}: there is no folder {final.parent}")
+    _check_compression(table)
+    facts = inspect_table(table, kind, show_progress=show_progress)
+    if kind == "ondisk" and settings.sort_score >= facts.scores:
+        raise UsageError(
+            f"--sort-score {settings.sort_score}: there are {facts.scores} scores, from 0"
         )
-    scores = check_lines(table, kind, show_progress=show_progress)
-    if settings.sort_score >= scores:
-        raise UsageError(f"--sort-score {settings.sort_score}: there are {scores} scores, from 0")
-    if require_scores:
-        require_scores(scores)
-    partial = output.with_name(f"{output.name}.partial")
-    _delete(Path(f"{partial}{form.suffix}"))
+    _delete(partial)
     try:
-        command = [program, *form.command(table.resolve(), partial.resolve(), scores, settings)]
         moses.note_in(log)
-        usage = run_program(command, log=log)
-        made = Path(f"{partial}{form.suffix}")
-        if not made.exists():
+        with _readable(table, facts, output.parent, log) as readable:
+            place = output.with_name(f"{output.name}.partial").resolve()
+            command = [program, *form.command(readable.resolve(), place, facts, settings)]
+            usage = run_program(command, log=log)
+        if not partial.exists():
             raise ProgramError(f"{form.program} wrote nothing; its log is {log}")
-        made.rename(final)
+        partial.rename(final)
     finally:
-        _delete(Path(f"{partial}{form.suffix}"))
-    return scores, usage
+        _delete(partial)
+    return facts, usage
 
 
 def _program(moses: Moses, form: BinaryFormat) -> Path:
@@ -148,81 +167,122 @@ def _program(moses: Moses, form: BinaryFormat) -> Path:
         raise UsageError(f"{error}{hint}") from error
 
 
-def _is_compressed(path: Path) -> bool:
+def _check_compression(table: Path) -> None:
     try:
-        with path.open("rb") as file:
-            return file.read(2) == b"\x1f\x8b"
+        with table.open("rb") as file:
+            start = file.read(max(map(len, MAGIC)))
     except OSError as error:
-        raise DataError(f"cannot read: {reason(error)}", path=path) from error
+        raise DataError(f"cannot read: {reason(error)}", path=table) from error
+    kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
+    if kind and (kind != "gz" or table.suffix != ".gz"):
+        message = f"{kind} compressed: Moses' programs read plain text, and gz where it ends in .gz"
+        raise DataError(message, path=table)
 
 
 def _delete(path: Path) -> None:
     if path.is_dir():
-        shutil.rmtree(path)
-    elif path.exists():
-        path.unlink()
+        rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
-# -- lines that a format cannot hold ---------------------------------------------------------------
+# -- what the programs can read --------------------------------------------------------------------
 
 
-def check_lines(table: Path, kind: Format, *, show_progress: bool = True) -> int:
-    """Reads every entry; the number of scores that each has.
+def inspect_table(table: Path, kind: Format, *, show_progress: bool = True) -> TableFacts:
+    """Reads every entry.
 
     Raises:
         DataError: No entry, another number of scores than the first line, or what the format
             cannot hold.
     """
     reader = PhraseTable(table)
-    finished: set[bytes] = set()  # sources seen, for they must not come again
-    previous: bytes | None = None
-    last_line = b""
+    factors, ready, last = (0, 0), True, b""
     with progress_bar("checking", show=show_progress, unit=" entries") as bar:
         for block in reader.blocks():
-            for line, number in _numbered(block):
-                message = _unfit(line, kind)
-                source = line.partition(SEPARATOR)[0].strip()
-                if source != previous:
-                    message = message or _out_of_order(source, finished, kind, line, last_line)
-                    previous = source
-                if message:
+            first, lines, _ = block.lines
+            for number, line in enumerate(lines, first):
+                if message := _unfit(line, kind):
                     raise DataError(message, path=table, line=number, text=line)
-                last_line = line
-            bar.update(len(block.lines.lines))
+            factors = factors if last else _factors(lines[0])
+            sources = [line[: line.index(SEPARATOR)] + SEPARATOR for line in lines]
+            ready = ready and _has_single_blanks(lines)
+            ready = ready and last <= sources[0] and sources == sorted(sources)
+            last = sources[-1]
+            bar.update(len(lines))
     assert reader.scores is not None
-    return reader.scores
-
-
-def _numbered(block: TableBlock) -> Iterator[tuple[bytes, int]]:
-    return ((line, block.lines.first + place) for place, line in enumerate(block.lines.lines))
+    return TableFacts(reader.scores, factors, ready)
 
 
 def _unfit(line: bytes, kind: Format) -> str | None:
     """Why a line that is an entry cannot go into a table of this format."""
-    if kind == "probing" and (b"  " in line.rpartition(SEPARATOR)[0] or b"\t" in line):
-        head = line.split(SEPARATOR, FIELDS)[:FIELDS]
-        if any(b"  " in field or b"\t" in field for field in head):
-            return "two blanks or a tab: CreateProbingPT would read a score too many"
-    fields = line.split(SEPARATOR, FIELDS + 1)
-    if kind == "ondisk" and not fields[1].strip():
-        return "empty target: an on-disk table cannot hold it"
-    if kind == "compact" and (len(fields) <= FIELDS or not fields[FIELDS].strip()):
-        return "no alignment: processPhraseTableMin wants one in every line"
-    return None
-
-
-def _out_of_order(
-    source: bytes, finished: set[bytes], kind: Format, line: bytes, last_line: bytes
-) -> str | None:
-    """Why the first line of a source must not stand here."""
+    fields = line.split(SEPARATOR)
+    if not fields[1].strip(BLANKS):
+        return "empty target: a binary table cannot hold it"
     if kind == "compact":
-        if line < last_line:
-            return "not in the order of LC_ALL=C sort, which processPhraseTableMin wants"
-        return None
-    if source in finished:
-        return "this source phrase stands further up, too: its entries must stand together"
-    finished.add(source)
+        return _unfit_alignment(fields)
+    if kind == "probing" and b"{{LexRO" in line:
+        return "LexRO property: CreateProbingPT would take its numbers for scores"
+    if kind == "ondisk" and b"\0" in line:
+        return "zero byte: CreateOnDiskPt would end the line there"
     return None
+
+
+def _unfit_alignment(fields: Sequence[bytes]) -> str | None:
+    """What processPhraseTableMin, which encodes words by their alignment, cannot encode."""
+    points = fields[FIELDS].split() if len(fields) > FIELDS else []
+    if not points:
+        return "no alignment: processPhraseTableMin wants one in every line"
+    source, target = len(fields[0].split()), len(fields[1].split())
+    for point in points:
+        found = _POINT.fullmatch(point)
+        if not found or int(found[1]) >= source or int(found[2]) >= target:
+            return f"alignment point {quoted(point)} does not fit the phrases"
+    return None
+
+
+def _factors(line: bytes) -> tuple[int, int]:
+    source, target = (phrase.split()[0] for phrase in line.split(SEPARATOR)[:2])
+    return 1 + source.count(b"|"), 1 + target.count(b"|")
+
+
+def _has_single_blanks(lines: Sequence[bytes]) -> bool:
+    """Whether every program finds the same words, scores and bars in the lines."""
+    text = b"\n" + b"\n".join(lines)
+    if any(mark in text for mark in (b"  ", b"\t", b"\r", b"\n ")):
+        return False
+    return text.replace(b"\n", b" ").split(b" ").count(SEPARATOR) == text.count(SEPARATOR)
+
+
+@contextmanager
+def _readable(table: Path, facts: TableFacts, folder: Path, log: Path) -> Iterator[Path]:
+    """The table, or where the programs would misread it a copy beside the output."""
+    if facts.ready:
+        yield table
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        yield sorted_copy(table, Path(temporary), log)
+
+
+def sorted_copy(table: Path, folder: Path, log: Path) -> Path:
+    """A plain copy in the order of LC_ALL=C sort, with single blanks, in a folder.
+
+    Raises:
+        ProgramError: The system's sort failed.
+    """
+    plain, ordered = folder / "normalised", folder / "sorted"
+    with plain.open("wb") as out:
+        for block in line_blocks(table):
+            out.write(b"".join(b"%b\n" % _normalised(line) for line in block.lines))
+    command: list[Argument] = ["sort", "-T", folder, "-o", ordered, plain]
+    run_program(command, log=log, environment={"LC_ALL": "C"})
+    plain.unlink()
+    return ordered
+
+
+def _normalised(line: bytes) -> bytes:
+    spaced = line.strip(BLANKS).replace(SEPARATOR, b" %b " % SEPARATOR)
+    return b" ".join(word for word in re.split(rb"[ \t]+", spaced) if word)
 
 
 # -- moses.ini and the check by decoding -----------------------------------------------------------
@@ -237,81 +297,104 @@ def check_by_decoding(
     moses: Moses,
     text: MosesIni,
     binary: MosesIni,
-    source: Path,
-    folder: Path,
+    sentences: Sequence[bytes],
+    log: Path,
     *,
     decoder: str = "moses",
-    sentences: int = 10,
     nbest: int = 20,
-) -> int:
-    """Decodes some sentences with both tables and compares the n-best lists; how many sentences.
+) -> None:
+    """Decodes sentences with both tables and compares the n-best lists.
 
     Raises:
         PhraseScorerError: The lists differ (sentence, hypothesis, feature).
         ProgramError: The decoder failed.
     """
-    lines = [line for block in line_blocks(source) for line in block.lines if line.strip()]
-    chosen = folder / "sentences"
-    chosen.write_bytes(b"".join(b"%b\n" % line for line in lines[:sentences]))
-    for name, ini in (("text", text), ("binary", binary)):
-        path, written = folder / f"{name}.ini", NBest(folder / f"{name}.nbest", nbest)
-        path.write_bytes(with_absolute_paths(ini).to_bytes())
-        decode_lines(
-            moses, path, chosen, decoder=decoder, nbest=written, log=folder / f"{name}.log"
-        )
-    compare_nbest(folder / "text.nbest", folder / "binary.nbest")
-    return min(sentences, len(lines))
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = Path(folder, "sentences")
+        chosen.write_bytes(b"".join(b"%b\n" % line for line in sentences))
+        lists = [Path(folder, "text.nbest"), Path(folder, "binary.nbest")]
+        for path, ini in zip(lists, (text, binary), strict=True):
+            ini_path = path.with_suffix(".ini")
+            ini_path.write_bytes(with_absolute_paths(ini).to_bytes())
+            written = NBest(path, nbest)
+            decode_lines(moses, ini_path, chosen, decoder=decoder, nbest=written, log=log)
+        compare_nbest(lists[0], lists[1], size=nbest)
 
 
-def compare_nbest(one: Path, other: Path, tolerance: float = TOLERANCE) -> None:
+def compare_nbest(
+    one: Path, other: Path, tolerance: float = TOLERANCE, *, size: int | None = None
+) -> None:
     """Compares two n-best lists, up to the order of hypotheses of one total.
 
+    Args:
+        one: Of the text table.
+        other: Of the binary one. Sparse features (`Name_key=`) may be missing there.
+        tolerance: Of values up to 1; of larger ones relative to them.
+        size: A list with so many hypotheses of a sentence may have been cut off among several of
+            one total, where each may show others; None: no list was.
+
     Raises:
-        PhraseScorerError: A hypothesis or a feature's value is in one list only.
+        PhraseScorerError: A hypothesis is in one list only, or a value differs (sentence from 0,
+            words, feature).
+        DataError: A list cannot be read.
     """
-    for first, second in zip(read_nbest(one), read_nbest(other), strict=True):
-        number = first[0].sentence
-        if [round_total(h) for h in first] != [round_total(h) for h in second]:
-            for mine, others in zip(first, second, strict=False):
-                if abs(mine.total - others.total) > tolerance:
-                    raise _difference(number, mine, f"total {mine.total:g}, not {others.total:g}")
-        unmatched = list(second)
-        for hypothesis in first:
-            if abs(hypothesis.total - first[-1].total) <= tolerance:
-                break  # the last total may be shared by hypotheses that one list has cut off
-            match = next((h for h in unmatched if _same(hypothesis, h, tolerance)), None)
-            if match is None:
-                raise _difference(number, hypothesis, "no such hypothesis with these features")
-            unmatched.remove(match)
+    for first, second in zip_longest(read_nbest(one), read_nbest(other), fillvalue=None):
+        if first is None or second is None or first[0].sentence != second[0].sentence:
+            number = min(group[0].sentence for group in (first, second) if group)
+            raise _otherwise(f"sentence {number} is in one n-best list only")
+        _compare_sentence(first, second, tolerance, size)
 
 
-def round_total(hypothesis: Hypothesis) -> float:
-    """The total as both decoders print it."""
-    return round(hypothesis.total, 3)
+def _compare_sentence(
+    first: list[Hypothesis], second: list[Hypothesis], tolerance: float, size: int | None
+) -> None:
+    missing, extra = [], list(second)
+    for mine in first:
+        match = next((h for h in extra if not _difference(mine, h, tolerance)), None)
+        if match:
+            extra.remove(match)
+        else:
+            missing.append(mine)
+    last, unexcused = first[-1].total, missing + extra
+    if size and len(first) == len(second) >= size and _close(last, second[-1].total, tolerance):
+        unexcused = [h for h in unexcused if not _close(last, h.total, tolerance)]
+    if not unexcused:
+        return
+    worst = unexcused[0]
+    near = [h for h in (extra if worst in missing else missing) if h.words == worst.words]
+    if not near:
+        raise _otherwise(f"{_place(worst)} is in one n-best list only")
+    nearest = min(near, key=lambda h: abs(h.total - worst.total))
+    pair = (worst, nearest) if worst in missing else (nearest, worst)
+    raise _otherwise(f"{_place(worst)}: {_difference(*pair, tolerance)}")
 
 
-def _same(one: Hypothesis, other: Hypothesis, tolerance: float) -> bool:
+def _difference(one: Hypothesis, other: Hypothesis, tolerance: float) -> str | None:
+    """The first difference of two hypotheses."""
     if one.words != other.words:
-        return False
-    mine, others = dense(one.features), dense(other.features)
-    return mine.keys() == others.keys() and all(
-        _close(mine[name], others[name], tolerance) for name in mine
-    )
+        return "other words"
+    for name in {**one.features, **other.features}:
+        mine, others = one.features.get(name), other.features.get(name)
+        if mine is None or others is None:
+            if b"_" not in name:
+                return f"{name.decode()} is in one n-best list only"
+        elif len(mine) != len(others) or not all(
+            map(_close, mine, others, [tolerance] * len(mine))
+        ):
+            shown = (" ".join(f"{value:g}" for value in values) for values in (mine, others))
+            return f"{name.decode()}= {', not '.join(shown)}"
+    if not _close(one.total, other.total, tolerance):
+        return f"total {one.total:g}, not {other.total:g}"
+    return None
 
 
-def dense(features: Features) -> Features:
-    """The dense ones: binary tables keep no sparse ones (ProbingPT, Compact)."""
-    return {name: values for name, values in features.items() if b"_" not in name}
+def _close(one: float, other: float, tolerance: float) -> bool:
+    return abs(one - other) <= tolerance * max(1.0, abs(one))
 
 
-def _close(one: Sequence[float], other: Sequence[float], tolerance: float) -> bool:
-    return len(one) == len(other) and all(
-        abs(a - b) <= tolerance * max(1.0, abs(a)) for a, b in zip(one, other, strict=True)
-    )
+def _place(hypothesis: Hypothesis) -> str:
+    return f"sentence {hypothesis.sentence}, {quoted(b' '.join(hypothesis.words))}"
 
 
-def _difference(sentence: int, hypothesis: Hypothesis, what: str) -> PhraseScorerError:
-    words = os.fsdecode(b" ".join(hypothesis.words))
-    return PhraseScorerError(
-        f"the binary table decodes otherwise: sentence {sentence}, {words!r}: {what}"
-    )
+def _otherwise(what: str) -> PhraseScorerError:
+    return PhraseScorerError(f"the binary table decodes otherwise: {what}")

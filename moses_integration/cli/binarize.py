@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from moses_integration.cli.options import moses_of, moses_options
-from moses_integration.moses_ini import MosesIni, require_scores
+from moses_integration.moses_ini import TEXT_TABLE, MosesIni, require_scores
 from phrase_scorer.cli import quiet_option, say
-from phrase_scorer.errors import UsageError
-from phrase_scorer.streams import write_atomically
+from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.streams import line_blocks, write_atomically
 
 if TYPE_CHECKING:
-    from moses_integration.moses_ini import PhraseTableFeature
     from moses_integration.programs import Moses
 
 
@@ -51,7 +50,12 @@ Examples:
     help="Decode sentences of it with both tables and compare the n-best lists.",
 )
 @click.option(
-    "--check-sentences", type=click.IntRange(1), default=10, show_default=True, metavar="N"
+    "--check-sentences",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="How many of its sentences, from the first.",
 )
 @click.option(
     "--table-limit",
@@ -69,63 +73,101 @@ Examples:
     metavar="I",
     help="ondisk: by which score (from 0) they are chosen.",
 )
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="compact: of its program; the others have one.",
+)
 @moses_options
 @quiet_option
 def binarize(table: Path, kind: Any, output: Path, **options: Any) -> None:  # fmt: skip
     """Make a binary phrase table of PHRASE_TABLE, with as many scores as it has.
 
-    Every line is checked first: Moses' programs write broken tables without a word. The log of
-    the program is NAME.log.
+    Every line is checked first: Moses' programs write broken tables without a word. Where they
+    would misread the table they are given a copy, sorted and with single blanks. The log of all
+    programs is NAME.log.
+
+    With --check-input the text table and the binary one must give the same n-best lists, in moses
+    and, for probing, in moses2 where it is installed.
     """
     from moses_integration.binarization import BinarySettings, binarize
 
     moses = moses_of(options)
-    ini, feature = _ini(options)
+    plan = _plan(table, kind, output, options)
     log = Path(f"{output}.log")
     settings = BinarySettings(options["table_limit"], options["sort_score"], options["threads"])
-    scores, usage = binarize(
-        moses,
-        table,
-        output,
-        kind,
-        settings,
-        log=log,
-        require_scores=(lambda scores: require_scores(feature, scores)) if feature else None,
-        show_progress=not options["quiet"],
+    facts, usage = binarize(
+        moses, table, output, kind, settings, log=log, show_progress=not options["quiet"]
     )
-    say(f"{output}: {scores} scores; {usage}; the log is {log}")
-    if ini and feature:
-        _finish(moses, ini, feature, output, kind, options)
+    if not facts.ready:
+        say(f"{table}: not sorted, or more than single blanks; made from a sorted copy")
+    say(f"{output}: {facts.scores} scores; {usage}; the log is {log}")
+    if plan:
+        _check(moses, plan, kind, log)
+        if options["moses_ini_out"]:
+            write_atomically(options["moses_ini_out"], plan.binary.to_bytes())
+            say(f"{options['moses_ini_out']} names it")
 
 
-def _ini(options: dict[str, Any]) -> tuple[MosesIni | None, PhraseTableFeature | None]:
+class _Plan(NamedTuple):
+    """What is to be done with the table, settled before hours are spent."""
+
+    text: MosesIni
+    binary: MosesIni
+    sentences: list[bytes]  # none: no check
+
+
+def _plan(table: Path, kind: Any, output: Path, options: dict[str, Any]) -> _Plan | None:
+    from moses_integration.binarization import binary_ini
+    from moses_integration.ini_edits import with_files
+    from moses_integration.model_check import check_model, first_scores
+
     if not options["moses_ini"]:
         for name in ("moses_ini_out", "table_name", "check_input"):
             if options[name]:
                 raise UsageError(f"--{name.replace('_', '-')} needs --moses-ini")
-        return None, None
+        return None
     ini = MosesIni.read(options["moses_ini"])
-    return ini, ini.phrase_table(options["table_name"])
-
-
-def _finish(
-    moses: Moses, ini: MosesIni, feature: PhraseTableFeature, output: Path, kind: Any,
-    options: dict[str, Any],
-) -> None:  # fmt: skip
-    """Writes the new moses.ini, and decodes with both."""
-    from moses_integration.binarization import FORMATS, binary_ini, check_by_decoding
-
+    feature = ini.phrase_table(options["table_name"])
+    require_scores(feature, first_scores(table))
+    out = options["moses_ini_out"]
+    if out and not Path(out).resolve().parent.is_dir():
+        raise UsageError(f"--moses-ini-out {out}: there is no folder {Path(out).parent}")
     binary = binary_ini(ini, feature, kind, str(output.resolve()))
-    if options["check_input"]:
-        decoders = ["moses", "moses2"] if FORMATS[kind].moses2 else ["moses"]
-        for decoder in decoders:
-            with tempfile.TemporaryDirectory() as folder:
-                count = check_by_decoding(
-                    moses, ini, binary, options["check_input"], Path(folder),
-                    decoder=decoder, sentences=options["check_sentences"],
-                )  # fmt: skip
-            say(f"{decoder}: the same n-best lists with both tables ({count} sentences)")
-    if options["moses_ini_out"]:
-        write_atomically(options["moses_ini_out"], binary.to_bytes())
-        say(f"{options['moses_ini_out']} names it")
+    if not options["check_input"]:
+        return _Plan(ini, binary, [])
+    text = with_files(ini, {feature.line: (TEXT_TABLE, str(table.resolve()))})
+    check_model(text)
+    return _Plan(text, binary, _sentences(options["check_input"], options["check_sentences"]))
+
+
+def _sentences(source: Path, count: int) -> list[bytes]:
+    lines = (line for block in line_blocks(source) for line in block.lines if line.strip())
+    found = list(islice(lines, count))
+    if not found:
+        raise DataError("no sentence in it to decode", path=source)
+    return found
+
+
+def _check(moses: Moses, plan: _Plan, kind: Any, log: Path) -> None:
+    """Decodes with both tables."""
+    from moses_integration.binarization import FORMATS, check_by_decoding
+
+    if not plan.sentences:
+        return
+    for decoder in ("moses", "moses2") if FORMATS[kind].moses2 else ("moses",):
+        if decoder == "moses2" and not _has_moses2(moses):
+            say("moses2 is not installed: checked with moses alone")
+            continue
+        check_by_decoding(moses, plan.text, plan.binary, plan.sentences, log, decoder=decoder)
+        say(f"{decoder}: the same n-best lists with both tables ({len(plan.sentences)} sentences)")
+
+
+def _has_moses2(moses: Moses) -> bool:
+    try:
+        return bool(moses.program("moses2"))
+    except UsageError:
+        return False
