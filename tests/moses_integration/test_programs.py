@@ -182,7 +182,8 @@ FAMILY = "sh -c 'sleep 300 & echo $! >> pids; echo $$ >> pids; wait' & echo $$ >
 STUBBORN = "trap '' TERM INT; " + FAMILY.replace("sh -c '", 'sh -c \'trap "" TERM INT; ')
 
 CALLER = """
-import sys, click
+import signal, sys, click
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 from moses_integration import programs
 from phrase_scorer.cli import run
 programs.PATIENCE = 0.5
