@@ -232,9 +232,14 @@ def ini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MosesIni:
     return MosesIni.parse(b"[feature]\nDistortion\n")
 
 
+TELLS_A_VERSION = """#!/bin/sh
+[ "$1" = --version ] && { printf 'Moses code version:\\n  v1\\n'; exit; }
+"""
+
+
 def test_decoder_that_loses_a_line(ini, tmp_path):
     """No Moses does that on purpose: a shell script in its place."""
-    Path("moses").write_text("#!/bin/sh\nhead -n 1\n")
+    Path("moses").write_text(f"{TELLS_A_VERSION}head -n 1\n")
     Path("moses").chmod(0o755)
     with pytest.raises(ProgramError) as caught:
         decode(Moses(tmp_path), ini, "in", "out", log=Path("log"), show_progress=False)
@@ -243,7 +248,7 @@ def test_decoder_that_loses_a_line(ini, tmp_path):
 
 
 def test_lines_as_the_decoder_gives_them(ini, tmp_path):
-    Path("moses").write_text("#!/bin/sh\necho $* >&2; sed 's/$/  /'\n")
+    Path("moses").write_text(f"{TELLS_A_VERSION}echo $* >&2; sed 's/$/  /'\n")
     Path("moses").chmod(0o755)
     told: list[bytes] = []
     Path("in").write_bytes(b"a b \r\n\n\xff\xc2\xa0\xe2\x80\xa8")
@@ -252,7 +257,8 @@ def test_lines_as_the_decoder_gives_them(ini, tmp_path):
         nbest=NBest(Path("n"), 7, distinct=True), on_line=told.append,
     )  # fmt: skip
     assert lines == told == [b"a b \r", b"", b"\xff\xc2\xa0\xe2\x80\xa8"]
-    said = Path("log").read_text().splitlines()[1]
+    version, _, said, _ = Path("log").read_text().splitlines()
+    assert version == f"# Moses v1 in {tmp_path}"
     assert said == "-f x.ini -v 0 -threads 3 -s 5 -n-best-list n 7 distinct"
 
 
