@@ -143,17 +143,28 @@ def test_run_stopped_after_mert_goes_on(tuned, moses_model, moses):
 
 @pytest.mark.moses
 @pytest.mark.parametrize(
-    ("changed", "sides"),
-    [({"max_iterations": 3}, ("tune.en", "tune.fr")), ({}, ("tune.en", "tune.en"))],
+    ("changed", "sides", "what"),
+    [
+        ({"max_iterations": 3}, ("tune.en", "tune.fr"), "settings"),
+        ({}, ("tune.en", "tune.en"), "reference"),
+    ],
 )
-def test_another_tuning_is_not_resumed(changed, sides, tuned, moses_model, moses):
+def test_another_tuning_is_not_resumed(changed, sides, what, tuned, moses_model, moses):
     folder, _, _ = tuned
     ini = MosesIni.read(moses_model / "new" / "moses.ini")
     source, reference = (moses_model / name for name in sides)
     settings = replace(SETTINGS, **changed)
     with pytest.raises(UsageError) as caught:
         Tuner(moses, ini, source, reference, folder, settings, resume=True).run()
-    assert str(caught.value) == f"{folder} holds another tuning (see task.json); not resumed"
+    expected = f"{folder} holds another tuning (other {what}: see task.json); not resumed"
+    assert str(caught.value) == expected
+
+
+@pytest.mark.moses
+def test_another_number_of_threads_may_go_on(tuned, moses_model, moses):
+    folder, tuning, _ = tuned
+    work, _ = tuner(moses_model, folder, replace(SETTINGS, threads=2), moses, resume=True)
+    assert work.run() == tuning
 
 
 @pytest.mark.moses
@@ -216,7 +227,7 @@ def test_moses2(moses, moses_model, tmp_path):
     settings = TuningSettings(decoder="moses2", nbest=20, max_iterations=1, threads=2)
     work, _ = tuner(moses_model, tmp_path / "moses2", settings, moses)
     tuning = work.run()
-    assert re.search(r"^# \S*/moses2 -f ", (tmp_path / "moses2/run1/decoder.log").read_text())
+    assert re.search(r"(?m)^# \S*/moses2 -f ", (tmp_path / "moses2/run1/decoder.log").read_text())
     assert len(tuning.best.weights["TranslationModel0"]) == 5
     assert tuning.best.dev_bleu > 20
 
