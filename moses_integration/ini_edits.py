@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from moses_integration.moses_ini import TEXT_TABLE, Item, MosesIni
-from phrase_scorer.errors import DataError, UsageError, quoted
+from moses_integration.moses_ini import TEXT_TABLE, Item, MosesIni, check_path, read_weights
+from phrase_scorer.errors import DataError
 
 Weights = dict[str, tuple[float, ...]]  # by feature name, in the order of the file
 
@@ -101,9 +101,7 @@ def with_files(ini: MosesIni, files: Mapping[int, tuple[str, str]]) -> MosesIni:
     """
     lines = list(ini.lines)
     for number, (class_name, path) in files.items():
-        if not path or re.search("[# \t\r\n]", path):
-            why = "it must not be empty, nor have a blank or a # in it"
-            raise UsageError(f"moses.ini cannot hold the path {quoted(path)}: {why}")
+        check_path(path)
         line = _CLASS.sub(lambda _, c=class_name: os.fsencode(c), lines[number - 1], count=1)  # type: ignore[misc]
         lines[number - 1] = _PATH.sub(lambda _, p=path: os.fsencode(p), line, count=1)  # type: ignore[misc]
     return MosesIni.parse(b"".join(lines), ini.path)
@@ -118,10 +116,7 @@ def weights_of(ini: MosesIni) -> Weights:
     weights: Weights = {}
     for item in ini.values("weight"):
         name = os.fsdecode(item.tokens[0]).removesuffix("=")
-        try:
-            weights[name] = tuple(float(token) for token in item.tokens[1:])
-        except ValueError as error:
-            raise item.error("a weight is not a number") from error
+        weights[name] = read_weights(item)
     return weights
 
 

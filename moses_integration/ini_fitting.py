@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from moses_integration.ini_edits import find_file
+from moses_integration.ini_edits import existing, find_file
 from moses_integration.moses_ini import (
     TEXT_TABLE,
     MosesIni,
@@ -152,7 +152,7 @@ def count_scores(table: PhraseTableFeature) -> int | None:
     except DataError as error:
         raise table.item.error("the phrase table of this line is not there") from error
     if table.class_name == TEXT_TABLE:
-        return _scores_of_first_entry(place if place.is_file() else Path(f"{place}.gz"))
+        return _scores_of_first_entry(existing(place))
     if table.class_name == COMPACT_TABLE:
         return _signed_scores(place)
     return _noted_scores(place, *NOTED_SCORES[table.class_name])

@@ -174,7 +174,7 @@ class MosesIni:
             DataError, UsageError: As `phrase_table`.
             UsageError: A path that moses.ini cannot hold; no start weight, or one not finite.
         """
-        _check_new_path(path)
+        check_path(path)
         _check_start_weights(start_weights)
         table = self.phrase_table(name, len(start_weights))
         lines, at = list(self.lines), table.line - 1
@@ -196,7 +196,7 @@ class MosesIni:
             raise item.error(f"num-features is not a number: {quoted(count)}")
         lines = {w.tokens[0]: w for w in self.values("weight-add", "weight")}
         last = lines.get(_bytes(f"{name}="))  # a later line replaced an earlier one
-        weights = _read_weights(last) if last else None
+        weights = read_weights(last) if last else None
         return PhraseTableFeature(item, class_name, name, options, int(count), weights, last)
 
     def _add_weight_line(self, lines: list[bytes], weights: bytes) -> None:
@@ -275,7 +275,12 @@ def _check_weight_line(item: Item) -> None:
         raise item.error("a weight line must be Name= 0.2 0.2, with a blank after the =")
 
 
-def _read_weights(item: Item) -> tuple[float, ...]:
+def read_weights(item: Item) -> tuple[float, ...]:
+    """The weights on a line of [weight].
+
+    Raises:
+        DataError: One of them is not a number.
+    """
     try:
         return tuple(float(token) for token in item.tokens[1:])
     except ValueError as error:
@@ -300,7 +305,12 @@ def _require_text_table(table: PhraseTableFeature, new_columns: int) -> None:
         raise error(f"{kind} does not read a phrase table in text form; {remedy}")
 
 
-def _check_new_path(path: str) -> None:
+def check_path(path: str) -> None:
+    """Check a `path=` before it is written.
+
+    Raises:
+        UsageError: moses.ini cannot hold it.
+    """
     if not path or re.search("[# \t\r\n]", path):
         reason = "it must not be empty, nor have a blank or a # in it"
         raise UsageError(f"moses.ini cannot hold the path {quoted(path)}: {reason}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from moses_integration.ini_edits import Weights
 from moses_integration.nbest import Features, Hypothesis, read_nbest
 from moses_integration.programs import Moses, ProgramError, run_program
-from moses_integration.tuning import Optimizer
+from moses_integration.tuning import Optimizer, bleu
 from phrase_scorer.errors import DataError
 from phrase_scorer.streams import OutputFile, is_same_file, line_blocks, write_atomically
 
@@ -198,14 +198,8 @@ def rerank(
 
 def nbest_bleu(nbest: Path, reference: Path, weights: Weights | None) -> float:
     """sacreBLEU, in percent, of each sentence's best hypothesis; without weights, of its first."""
-    import sacrebleu
-
     ranked = _ranked(nbest, weights) if weights else ([(0.0, h[0])] for h in read_nbest(nbest))
-    best = [b" ".join(hypotheses[0][1].words).decode("utf-8", "replace") for hypotheses in ranked]
-    lines = [line for block in line_blocks(reference) for line in block.lines]
-    references = [line.decode("utf-8", "replace") for line in lines]
-    bleu = sacrebleu.corpus_bleu(best, [references], tokenize="none", force=True)
-    return float(bleu.score)
+    return bleu([b" ".join(hypotheses[0][1].words) for hypotheses in ranked], reference)
 
 
 def _ranked(nbest: str | Path, weights: Weights) -> Iterator[list[tuple[float, Hypothesis]]]:

@@ -13,7 +13,7 @@ import re
 import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -223,8 +223,8 @@ class Tuner:
         sparse = folder / "sparse-weights"
         for item in tuned.values("weight-file"):
             shutil.copyfile(os.fsdecode(item.text), sparse)
-        bleu = self._dev_bleu(folder, weights, sparse)
-        run = TuningRun(number, seed, iterations, nbest_bleu, bleu, seconds, weights)
+        dev_bleu = self._dev_bleu(folder, weights, sparse)
+        run = TuningRun(number, seed, iterations, nbest_bleu, dev_bleu, seconds, weights)
         final = _with_tuned(with_absolute_paths(self.ini), weights, sparse)
         write_atomically(folder / "moses.ini", final.to_bytes())
         _write_json(result, asdict(run))
@@ -238,8 +238,8 @@ class Tuner:
         """Runs mert-moses.pl, or what is left of it; (iterations, n-best BLEU, seconds)."""
         work, note = folder / "mert", folder / "mert.json"
         if note.is_file():  # it cannot go on after its end
-            iterations, bleu, seconds = json.loads(note.read_bytes())
-            return iterations, bleu, seconds
+            iterations, nbest_bleu, seconds = json.loads(note.read_bytes())
+            return iterations, nbest_bleu, seconds
         interrupted = (work / "finished_step.txt").is_file()
         if not interrupted:
             shutil.rmtree(folder, ignore_errors=True)
@@ -278,8 +278,6 @@ class Tuner:
 
     def _dev_bleu(self, folder: Path, weights: Weights, sparse: Path) -> float:
         """sacreBLEU, in percent, of the tuning set decoded with these weights."""
-        import sacrebleu
-
         ini = MosesIni.read(self.folder / "filtered" / "moses.ini")
         path = folder / "filtered.moses.ini"
         write_atomically(path, _with_tuned(ini, weights, sparse).to_bytes())
@@ -288,11 +286,20 @@ class Tuner:
             decoder=self.settings.decoder, threads=self.settings.threads,
             flags=split_flags(self.settings.decoder_flags), log=folder / "decoder.log",
         )  # fmt: skip
-        references = [line.decode("utf-8", "replace") for line in _lines(self.reference)]
-        hypotheses = [line.decode("utf-8", "replace") for line in output]
         write_atomically(folder / "tuning-set.output", b"".join(b"%b\n" % line for line in output))
-        bleu = sacrebleu.corpus_bleu(hypotheses, [references], tokenize="none", force=True)
-        return float(bleu.score)
+        return bleu(output, self.reference)
+
+
+def bleu(hypotheses: Sequence[bytes], reference: Path) -> float:
+    """sacreBLEU, in percent, of tokenised lines: cased, without further tokenisation."""
+    import sacrebleu
+
+    texts = [
+        [line.decode("utf-8", "replace") for line in lines]
+        for lines in (hypotheses, _lines(reference))
+    ]
+    score = sacrebleu.corpus_bleu(texts[0], [texts[1]], tokenize="none", force=True)
+    return float(score.score)
 
 
 class _History:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from moses_integration.cli.options import make_new_folder, moses_of, moses_options
+from moses_integration.cli.options import Command, make_new_folder, moses_of, moses_options
 from moses_integration.moses_ini import MosesIni
 from phrase_scorer.cli import quiet_option, say
 from phrase_scorer.errors import UsageError
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from moses_integration.programs import Moses
 
 Tokenised = click.Path(path_type=Path)
+
+
+def decoder_options(command: Command) -> Command:
+    """--decoder and --decoder-flags."""
+    command = click.option(
+        "--decoder-flags", default="", metavar="TEXT", help="More of the decoder's options."
+    )(command)
+    return click.option(
+        "--decoder", type=click.Choice(["moses", "moses2"]), default="moses", show_default=True,
+        help="Which decoder.",
+    )(command)  # fmt: skip
 
 
 @click.command(
@@ -98,14 +109,7 @@ Examples:
 @click.option("--nbest", type=int, default=100, show_default=True, help="Hypotheses a sentence.")
 @click.option("--max-iterations", type=int, default=25, show_default=True, help="Of each run.")
 @click.option("--threads", type=int, default=1, show_default=True, help="Of decoder and optimizer.")
-@click.option(
-    "--decoder",
-    type=click.Choice(["moses", "moses2"]),
-    default="moses",
-    show_default=True,
-    help="Which decoder.",
-)
-@click.option("--decoder-flags", default="", metavar="TEXT", help="More of the decoder's options.")
+@decoder_options
 @click.option("--resume", is_flag=True, help="Go on with a tuning that was interrupted.")
 @click.option(
     "--rescore-nbest",
@@ -193,14 +197,7 @@ Examples:
 @click.option(
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the decoder."
 )
-@click.option(
-    "--decoder",
-    type=click.Choice(["moses", "moses2"]),
-    default="moses",
-    show_default=True,
-    help="Which decoder.",
-)
-@click.option("--decoder-flags", default="", metavar="TEXT", help="More of the decoder's options.")
+@decoder_options
 @click.option("--log", type=Tokenised, metavar="FILE", help="[default: OUTPUT.log, or decode.log]")
 @moses_options
 @quiet_option
