@@ -7,14 +7,24 @@ of rows whose logits stay in cache. Always with the maximum subtracted (log-soft
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from phrase_scorer.epilogues import Epilogues, ExactLogits
+from phrase_scorer.errors import UsageError
+from phrase_scorer.models.encoder_decoder import Output
+from phrase_scorer.precision import Rounding
+
+Normalization = Literal["exact", "none"]
+
 # Logits of one block: 256 rows of 15,000 words in float32. Smaller blocks waste the product,
 # larger ones the cache (benchmarks/normalizer.py).
 LOGITS_IN_CACHE = 256 * 15_000
+TILE_ON_CPU = (256, 1024)  # rows and words of a scoring product: 1 MB of logits
+TILE_ON_GPU = (1 << 14, 1 << 14)
+SMALLEST_SUM, LARGEST_SUM = 1e-25, 1e30  # of exponentials: exact in float32 in between
 
 
 def rows_in_cache(words: int) -> int:
@@ -44,6 +54,75 @@ def chosen_log_probs(features: Tensor, weight: Tensor, bias: Tensor, words: Tens
         chosen = part.gather(1, words[block, None]).squeeze(1)
         result[block] = chosen - part.logsumexp(1)
     return result
+
+
+class Normalizer:
+    """The output matrix as the scoring engine uses it: chosen logits, and ln Z of every row.
+
+    Chosen logits are always computed in float32. `rounding` decides for ln Z: the errors of
+    thousands of improbable words average out, and the few that have a large share of Z are computed
+    again in float32.
+
+    Args:
+        output: Its left factor is not used: rows are features, (rows, rank).
+        rounding: Of the product with the whole matrix.
+        epilogues: For the sum of exponentials.
+        normalization: "none": ln Z is taken for 0.
+    """
+
+    def __init__(
+        self,
+        output: Output,
+        rounding: Rounding,
+        epilogues: Epilogues,
+        normalization: Normalization = "exact",
+    ) -> None:
+        if normalization not in get_args(Normalization):
+            choices = ", ".join(get_args(Normalization))
+            raise UsageError(f"unknown normalizer {normalization!r}; choose from {choices}")
+        self.normalization = normalization
+        self._output = output
+        self._by_word = output.right.T.contiguous()  # (vocabulary, rank)
+        self._bias = output.bias.detach()
+        self._rows, words = TILE_ON_CPU if self._bias.device.type == "cpu" else TILE_ON_GPU
+        self._tiles = [
+            (
+                slice(start, start + words),
+                rounding.of_features(output.right[:, start : start + words]),
+            )
+            for start in range(0, len(self._bias), words)
+        ]
+        self._exact = rounding.precision == "float32"
+        self._epilogues = epilogues
+
+    def logits(self, features: Tensor, rows: Tensor, words: Tensor) -> Tensor:
+        """(len(rows),) logits of these words after these rows of `features`."""
+        chosen = features.index_select(0, rows).mul_(self._by_word.index_select(0, words))
+        return chosen.sum(1) + self._bias.index_select(0, words)
+
+    def logits_of(self, features: Tensor, word: int) -> Tensor:
+        """(rows,) logits of one word after every row of `features`."""
+        return features @ self._by_word[word] + self._bias[word]
+
+    def log_z(self, features: Tensor) -> Tensor:
+        """(rows,) natural logarithm of the softmax's normaliser."""
+        if self.normalization == "none":
+            return features.new_zeros(len(features))
+        sums = features.new_zeros(len(features))
+        for start in range(0, len(features), self._rows):
+            rows = slice(start, start + self._rows)
+            operand = self._tiles[0][1].operand(features[rows])
+            for words, factor in self._tiles:
+                exact = None if self._exact else ExactLogits(features[rows], self._by_word[words])
+                logits = factor.product(operand)
+                self._epilogues.add_sum_exp(sums[rows], logits, self._bias[words], exact)
+        # No maximum was subtracted: that is another pass over memory, and for logits of this world
+        # it is not needed. Where it is, do it.
+        extreme = torch.nonzero(~((sums > SMALLEST_SUM) & (sums < LARGEST_SUM))).flatten()
+        result = sums.log_()
+        for rows in extreme.split(self._rows):
+            result[rows] = self._output(features[rows]).logsumexp(1)
+        return result
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -1,30 +1,35 @@
-"""Phrase pairs in, one natural-log probability each out: sorted, batched, sources encoded once.
+"""Phrase pairs in, one natural-log probability each out.
 
-Equal to reference.py within 1e-4 nats a pair. A block is scored by itself, so a score depends on
-no pair outside its block.
+In float32 equal to reference.py within 1e-4 nats a pair. Pairs are scored part by part
+(`PART_PAIRS`), each by itself: within a part everything that pairs share is computed once
+(engine.py). On a CPU several parts are scored at once, in as many threads as torch would use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from phrase_scorer.batches import by_length, source_batch, target_batch
 from phrase_scorer.checkpoint import ModelDirectory
 from phrase_scorer.device import choose_device
-from phrase_scorer.models import Context, Direction, EncoderDecoder
-from phrase_scorer.normalizer import chosen_log_probs
-from phrase_scorer.phrase_pairs import PairBlock, PhraseIds, PhrasePairs, Rows
+from phrase_scorer.engine import Engine
+from phrase_scorer.models import Direction, EncoderDecoder
+from phrase_scorer.normalizer import Normalization
+from phrase_scorer.phrase_pairs import PairBlock, PhrasePairs, Rows
+from phrase_scorer.precision import Precision
 from phrase_scorer.vocabulary import Vocabulary
 
-BLOCK_PAIRS = 8192  # pairs among which sources are shared
-BATCH_PHRASES = 512  # phrases that go through a recurrent step together
+BLOCK_PAIRS = 16384  # pairs taken from an iterator at once
+PART_PAIRS = 8192  # pairs of which memory holds the states; among these work is shared
+LEAST_PAIRS = 512  # not worth a thread of their own
 
 Phrase = str | bytes | Sequence[str]
 Scores = npt.NDArray[np.float32]
@@ -38,7 +43,13 @@ class PhraseScorer:
         source_vocabulary: Of the model's input (for an inverse model: words of the target side).
         target_vocabulary: Of the model's output.
         device: Where to compute.
+        precision: Of the large products (precision.py).
+        normalizer: "none" leaves out the softmax's normaliser: for models trained so that it is
+            nearly 1 (`train --self-normalize`).
         fingerprint: Of the model directory, for signatures.
+
+    Raises:
+        UsageError: A precision or normalizer that there is not.
     """
 
     def __init__(
@@ -48,32 +59,60 @@ class PhraseScorer:
         target_vocabulary: Vocabulary,
         *,
         device: torch.device | str = "cpu",
+        precision: Precision = "float32",
+        normalizer: Normalization = "exact",
         fingerprint: str = "",
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device)
         self.source_vocabulary = source_vocabulary
         self.target_vocabulary = target_vocabulary
+        self.precision = precision
+        self.normalizer = normalizer
         self.fingerprint = fingerprint
+        self._engine = Engine(self.model, precision, normalizer)
+        self._loaded: tuple[Any, ...] | None = None  # the arguments of `load`
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto") -> PhraseScorer:
+    def load(
+        cls,
+        path: str | Path,
+        device: str = "auto",
+        precision: Precision = "float32",
+        normalizer: Normalization = "exact",
+    ) -> PhraseScorer:
         """The scorer of a model directory.
 
         Raises:
             ModelError: The directory is incomplete, broken, or of a newer format.
-            UsageError: The device is not there.
+            UsageError: The device is not there, or cannot compute so.
         """
         directory = ModelDirectory(Path(path))
         model = directory.load_model()
         source, target = directory.vocabularies()
-        return cls(
+        scorer = cls(
             model,
             source,
             target,
             device=choose_device(device),
+            precision=precision,
+            normalizer=normalizer,
             fingerprint=directory.fingerprint(),
         )
+        scorer._loaded = (path, str(scorer.device), precision, normalizer)
+        return scorer
+
+    def __reduce__(self) -> tuple[Callable[..., PhraseScorer], tuple[Any, ...]]:
+        """For another process: it loads the same directory again, with counts of its own."""
+        if self._loaded is None:
+            raise TypeError("a PhraseScorer that was not loaded from a directory is not pickled")
+        return PhraseScorer.load, self._loaded
+
+    @property
+    def arithmetic(self) -> str:
+        """How scores are computed, where it is not exactly: for signatures, "int8" say."""
+        unnormalized = [] if self.normalizer == "exact" else ["not normalised"]
+        return ", ".join([self.precision, *unnormalized])
 
     @property
     def direction(self) -> Direction:
@@ -107,47 +146,50 @@ class PhraseScorer:
             self.source_vocabulary.ids(sides[0]), self.target_vocabulary.ids(sides[1])
         )
 
-    @torch.inference_mode()
     def score_ids(self, pairs: PhrasePairs) -> Scores:
-        """(pairs,) float32 natural-log probabilities; each distinct source is encoded once."""
-        if not len(pairs):
-            return np.zeros(0, np.float32)
-        sources, source_of = distinct(pairs.source)
-        context = self._contexts(pairs.source, sources)
-        scores = torch.zeros(len(pairs), device=self.device)
-        for rows in by_length(pairs.target.lengths, BATCH_PHRASES):
-            chosen = torch.from_numpy(source_of[rows]).to(self.device)
-            sums = self._sums(context.take(chosen), pairs.target, rows)
-            scores[torch.from_numpy(rows).to(self.device)] = sums
-        result: Scores = scores.cpu().numpy()
-        return result
-
-    def _contexts(self, phrases: PhraseIds, rows: Rows) -> Context:
-        """What the decoder needs of the sources of these rows, in their order."""
-        batches = list(by_length(phrases.lengths[rows], BATCH_PHRASES))
-        encoded = [
-            self.model.encode(source_batch(phrases, rows[batch], self.device)) for batch in batches
-        ]
-        places = torch.from_numpy(np.argsort(np.concatenate(batches))).to(self.device)
-        return self.model.context(torch.cat(encoded).index_select(0, places))
-
-    def _sums(self, context: Context, phrases: PhraseIds, rows: Rows) -> Tensor:
-        """(rows,) ln p of whole target phrases."""
-        target = target_batch(phrases, rows, self.device)
-        output = self.model.output
-        log_probs = chosen_log_probs(
-            self.model.decode(context, target), output.right, output.bias, target.symbol_words
-        )
-        return log_probs.new_zeros(len(rows)).index_add_(0, target.phrases, log_probs)
+        """(pairs,) float32 natural-log probabilities."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        parts = [pairs.take(rows) for rows in _parts(pairs, threads)]
+        if threads == 1 or len(parts) < 2:
+            found = list(map(self._engine.score, parts))
+        else:
+            with _single_threaded_torch(), ThreadPoolExecutor(threads) as pool:
+                found = list(pool.map(self._engine.score, parts))
+        scores = [np.zeros(0, np.float32), *(part.numpy() for part in found)]
+        return np.concatenate(scores)
 
 
-def distinct(phrases: PhraseIds) -> tuple[Rows, Rows]:
-    """(rows of the distinct phrases, for each phrase the place of its equal among those)."""
-    every = np.arange(len(phrases))
-    padded = np.ascontiguousarray(phrases.padded(every, -1))  # (phrases, longest + 1)
-    keys = padded.view(np.dtype((np.void, padded.strides[0]))).ravel()
-    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
-    return first.astype(np.int64), place.astype(np.int64)
+def _parts(pairs: PhrasePairs, threads: int) -> Iterator[Rows]:
+    """Rows of parts of equal size, cut where the source changes if such a place is near."""
+    if not len(pairs):
+        return
+    count = -(-len(pairs) // PART_PAIRS)
+    if threads > 1:
+        count = max(count, min(threads, len(pairs) // LEAST_PAIRS))
+    size = -(-len(pairs) // max(1, count))
+    hashes = pairs.source.hashes()
+    changes = np.flatnonzero(hashes[1:] != hashes[:-1]) + 1
+    start = 0
+    while start < len(pairs):
+        stop = min(start + size, len(pairs))
+        following = changes[np.searchsorted(changes, stop) :]
+        if len(following) and following[0] - stop < size // 8:
+            stop = int(following[0])
+        elif len(pairs) - stop < size // 8:
+            stop = len(pairs)
+        yield np.arange(start, stop)
+        start = stop
+
+
+@contextmanager
+def _single_threaded_torch() -> Iterator[None]:
+    """Lets torch compute each product in the thread that asks for it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _words(phrase: Phrase) -> list[bytes]:

@@ -1,0 +1,242 @@
+// What follows each matrix product of the scoring engine, in one pass over its result.
+//
+// The products themselves are the library's; here is what would otherwise be ten passes over memory:
+// gates, maxout, the sum of exponentials. Every function has its slow twin in epilogues.py, which
+// documents it and runs where this file cannot be compiled. `Product` is what a product gives:
+// float, or int32 of int8 factors, of which `scale` (one number a column) makes real numbers. All
+// arrays are row-major; `parent`, `word` and `source` choose for each row of the result the rows of
+// the tables it is made of.
+
+#include <cstdint>
+#include <type_traits>
+
+namespace {
+
+constexpr float round_to_integer = 12582912.0f;  // 1.5 * 2^23: a sum with it has no fraction
+
+// 2^x in float, x from -126 to 127: a polynomial of degree 5 (interpolated at Chebyshev's points)
+// for the fraction, from -1/2 to 1/2, whose exponent bits then get the integer added. Relative error
+// below 4e-7.
+inline float power_of_two(float x) {
+    x = x < -126.0f ? -126.0f : x;
+    x = x > 127.0f ? 127.0f : x;
+    const float rounded = x + round_to_integer;
+    const float f = x - (rounded - round_to_integer);
+    float p = 0.00133908633f;
+    p = p * f + 0.00967603177f;
+    p = p * f + 0.0555035695f;
+    p = p * f + 0.240221068f;
+    p = p * f + 0.693147182f;
+    p = p * f + 1.0f;
+    uint32_t bits, integer;
+    __builtin_memcpy(&integer, &rounded, sizeof integer);
+    __builtin_memcpy(&bits, &p, sizeof bits);
+    bits += integer << 23;
+    __builtin_memcpy(&p, &bits, sizeof p);
+    return p;
+}
+
+constexpr float log2_e = 1.44269504f;
+
+inline float sigmoid(float x) { return 1.0f / (1.0f + power_of_two(-log2_e * x)); }
+
+inline float tanh_of(float x) { return 2.0f / (1.0f + power_of_two(-2.0f * log2_e * x)) - 1.0f; }
+
+template <typename Product>
+inline float real(Product value, float scale) {
+    if constexpr (std::is_same_v<Product, float>) return value;
+    return static_cast<float>(value) * scale;
+}
+
+inline float interpolate(float update, float old_state, float candidate, bool takes_new) {
+    return takes_new ? old_state + update * (candidate - old_state)
+                     : candidate + update * (old_state - candidate);
+}
+
+template <typename Product>
+void reset_after(int64_t rows, int64_t hidden, const Product* recurrent, const float* scale,
+                 const float* states, const int64_t* parent, const float* words,
+                 const int64_t* word, const float* contexts, const int64_t* source, bool takes_new,
+                 float* result) {
+    for (int64_t i = 0; i < rows; ++i) {
+        const Product* u = recurrent + parent[i] * 3 * hidden;
+        const float* h = states + parent[i] * hidden;
+        const float* w = words + word[i] * 3 * hidden;
+        const float* c = contexts + source[i] * 3 * hidden;
+        float* out = result + i * hidden;
+        const int64_t z = hidden, r = 2 * hidden;
+#pragma omp simd
+        for (int64_t j = 0; j < hidden; ++j) {
+            const float reset = sigmoid(real(u[r + j], scale[r + j]) + c[r + j] + w[r + j]);
+            const float update = sigmoid(real(u[z + j], scale[z + j]) + c[z + j] + w[z + j]);
+            const float candidate = tanh_of(w[j] + reset * (real(u[j], scale[j]) + c[j]));
+            out[j] = interpolate(update, h[j], candidate, takes_new);
+        }
+    }
+}
+
+template <typename Product>
+void reset_before_gates(int64_t rows, int64_t hidden, const Product* recurrent, const float* scale,
+                        const float* states, const int64_t* parent, const float* words,
+                        const int64_t* word, const float* contexts, const int64_t* source,
+                        float* updates, float* reset_states) {
+    for (int64_t i = 0; i < rows; ++i) {
+        const Product* u = recurrent + parent[i] * 2 * hidden;
+        const float* h = states + parent[i] * hidden;
+        const float* w = words + word[i] * 3 * hidden + hidden;
+        const float* c = contexts ? contexts + source[i] * 3 * hidden + hidden : nullptr;
+        float *update = updates + i * hidden, *out = reset_states + i * hidden;
+        const int64_t r = hidden;
+#pragma omp simd
+        for (int64_t j = 0; j < hidden; ++j) {
+            const float more_z = c ? c[j] : 0.0f, more_r = c ? c[r + j] : 0.0f;
+            update[j] = sigmoid(real(u[j], scale[j]) + w[j] + more_z);
+            out[j] = h[j] * sigmoid(real(u[r + j], scale[r + j]) + w[r + j] + more_r);
+        }
+    }
+}
+
+template <typename Product>
+void reset_before_state(int64_t rows, int64_t hidden, const Product* recurrent, const float* scale,
+                        const float* updates, const float* states, const int64_t* parent,
+                        const float* words, const int64_t* word, const float* contexts,
+                        const int64_t* source, bool takes_new, float* result) {
+    for (int64_t i = 0; i < rows; ++i) {
+        const Product* u = recurrent + i * hidden;
+        const float *h = states + parent[i] * hidden, *update = updates + i * hidden;
+        const float* w = words + word[i] * 3 * hidden;
+        const float* c = contexts ? contexts + source[i] * 3 * hidden : nullptr;
+        float* out = result + i * hidden;
+#pragma omp simd
+        for (int64_t j = 0; j < hidden; ++j) {
+            const float candidate = tanh_of(real(u[j], scale[j]) + w[j] + (c ? c[j] : 0.0f));
+            out[j] = interpolate(update[j], h[j], candidate, takes_new);
+        }
+    }
+}
+
+template <typename Product>
+void maxout(int64_t rows, int64_t units, const Product* pieces, const float* scale,
+            const float* words, const int64_t* word, const float* contexts, const int64_t* source,
+            float* result) {
+    for (int64_t i = 0; i < rows; ++i) {
+        const Product* u = pieces + i * 2 * units;
+        const float* w = words + word[i] * 2 * units;
+        const float* c = contexts + source[i] * 2 * units;
+#pragma omp simd
+        for (int64_t j = 0; j < units; ++j) {
+            const float first = real(u[j], scale[j]) + w[j] + c[j];
+            const int64_t k = units + j;
+            const float second = real(u[k], scale[k]) + w[k] + c[k];
+            result[i * units + j] = first > second ? first : second;
+        }
+    }
+}
+
+// Exact dot product of two float vectors.
+inline float dot(const float* a, const float* b, int64_t count) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = 0; k < count; ++k) sum += a[k] * b[k];
+    return sum;
+}
+
+template <typename Product>
+void sum_exp(int64_t rows, int64_t words, int64_t rank, const Product* logits,
+             const float* row_scale, const float* scale, const float* bias, const float* features,
+             const float* by_word, float share, float* sums) {
+    constexpr int64_t stretch = 256;  // words: few stretches hold a term worth computing again
+    for (int64_t i = 0; i < rows; ++i) {
+        const Product* row = logits + i * words;
+        const float factor = row_scale ? row_scale[i] : 1.0f;
+        const auto logit = [=](int64_t j) { return real(row[j], factor * scale[j]) + bias[j]; };
+        for (int64_t start = 0; start < words; start += stretch) {
+            const int64_t stop = start + stretch < words ? start + stretch : words;
+            float sum = 0.0f, largest = 0.0f;
+#pragma omp simd reduction(+ : sum) reduction(max : largest)
+            for (int64_t j = start; j < stop; ++j) {
+                const float term = power_of_two(log2_e * logit(j));
+                sum += term;
+                largest = term > largest ? term : largest;
+            }
+            sums[i] += sum;
+            if (!features || largest <= share * sums[i]) continue;
+            const float least = share * sums[i];
+            for (int64_t j = start; j < stop; ++j) {
+                const float term = power_of_two(log2_e * logit(j));
+                if (term <= least) continue;
+                const float exact = dot(features + i * rank, by_word + j * rank, rank) + bias[j];
+                sums[i] += power_of_two(log2_e * exact) - term;
+            }
+        }
+    }
+}
+
+}  // namespace
+
+extern "C" void two_digits(int64_t count, const float* values, float steps, float second_steps,
+                           int8_t* result) {
+#pragma omp simd
+    for (int64_t j = 0; j < count; ++j) {
+        const float scaled = values[j] * steps;
+        const float first = (scaled + round_to_integer) - round_to_integer;
+        const float error = (scaled - first) * second_steps;
+        result[j] = static_cast<int8_t>(first);
+        result[count + j] = static_cast<int8_t>((error + round_to_integer) - round_to_integer);
+    }
+}
+
+extern "C" void two_digit_sum(int64_t rows, int64_t columns, const int32_t* products,
+                              float second_steps, const float* scale, float* result) {
+    const float step = 1.0f / second_steps;
+    for (int64_t i = 0; i < rows; ++i) {
+        const int32_t *first = products + i * columns, *second = first + rows * columns;
+#pragma omp simd
+        for (int64_t j = 0; j < columns; ++j)
+            result[i * columns + j] = (first[j] + second[j] * step) * scale[j];
+    }
+}
+
+extern "C" void quantize(int64_t count, const float* values, float steps, int8_t* result) {
+#pragma omp simd
+    for (int64_t j = 0; j < count; ++j) {
+        const float rounded = values[j] * steps + round_to_integer;
+        result[j] = static_cast<int8_t>(rounded - round_to_integer);
+    }
+}
+
+#define EXPORT(Product, name)                                                                     \
+    extern "C" void reset_after_##name(                                                           \
+        int64_t n, int64_t hidden, const Product* u, const float* scale, const float* h,          \
+        const int64_t* parent, const float* w, const int64_t* word, const float* c,               \
+        const int64_t* source, int64_t takes_new, float* result) {                                \
+        reset_after(n, hidden, u, scale, h, parent, w, word, c, source, takes_new, result);       \
+    }                                                                                             \
+    extern "C" void reset_before_gates_##name(                                                    \
+        int64_t n, int64_t hidden, const Product* u, const float* scale, const float* h,          \
+        const int64_t* parent, const float* w, const int64_t* word, const float* c,               \
+        const int64_t* source, float* updates, float* reset_states) {                             \
+        reset_before_gates(n, hidden, u, scale, h, parent, w, word, c, source, updates,           \
+                           reset_states);                                                         \
+    }                                                                                             \
+    extern "C" void reset_before_state_##name(                                                    \
+        int64_t n, int64_t hidden, const Product* u, const float* scale, const float* updates,    \
+        const float* h, const int64_t* parent, const float* w, const int64_t* word,               \
+        const float* c, const int64_t* source, int64_t takes_new, float* result) {                \
+        reset_before_state(n, hidden, u, scale, updates, h, parent, w, word, c, source,           \
+                           takes_new, result);                                                    \
+    }                                                                                             \
+    extern "C" void maxout_##name(int64_t n, int64_t units, const Product* u, const float* scale, \
+                                  const float* w, const int64_t* word, const float* c,            \
+                                  const int64_t* source, float* result) {                         \
+        maxout(n, units, u, scale, w, word, c, source, result);                                   \
+    }                                                                                             \
+    extern "C" void sum_exp_##name(                                                               \
+        int64_t n, int64_t words, int64_t rank, const Product* logits, const float* row_scale,    \
+        const float* scale, const float* bias, const float* features, const float* by_word,       \
+        float share, float* sums) {                                                               \
+        sum_exp(n, words, rank, logits, row_scale, scale, bias, features, by_word, share, sums);  \
+    }
+
+EXPORT(float, float)
+EXPORT(int32_t, int32)
