@@ -1,0 +1,191 @@
+"""The scoring engine against a plain PyTorch scorer, and against what the machine can multiply.
+
+    python benchmarks/scoring.py phrase-table.gz [--entries 20000] [--preset paper] [--rounds 3]
+    python benchmarks/scoring.py phrase-table.gz --model rnn/
+
+Random weights unless a model is given. The plain scorer sorts the pairs by length, pads them in
+batches of 512, and computes every pair by itself: output of the model's rank, log-softmax over all
+words. Each round measures the plain scorer, every precision and the matrix products of the same
+precision alone, one after the other in this process. Prints entries/s, the ratio to the plain
+scorer (median over the rounds), the error against it, and the floating-point operations that are
+necessary (each distinct prefix once) a second, as a share of what products alone reach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from moses_integration.phrase_table import PhraseTable
+from phrase_scorer.batches import pair_batch
+from phrase_scorer.engine import with_end
+from phrase_scorer.models import PRESETS, EncoderDecoder, ModelConfig, build
+from phrase_scorer.phrase_pairs import PhrasePairs
+from phrase_scorer.prefix_tree import PrefixTree
+from phrase_scorer.scorer import PhraseScorer
+from phrase_scorer.vocabulary import SPECIAL_WORDS, Vocabulary
+
+PLAIN_BATCH = 512
+SHORTLIST = 15_000
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+
+def plain_scores(model: EncoderDecoder, pairs: PhrasePairs, batch: int = PLAIN_BATCH) -> np.ndarray:
+    """(pairs,) ln p; every pair by itself, pairs of like length together."""
+    order = np.lexsort((pairs.source.lengths, pairs.target.lengths))
+    scores = np.empty(len(pairs), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            scores[rows] = model.log_probs(pair_batch(pairs, rows)).sum(1).numpy()
+    return scores
+
+
+def read_pairs(table: Path, entries: int, skip: int) -> list[tuple[list[bytes], list[bytes]]]:
+    """Consecutive entries of a table."""
+    pairs: list[tuple[list[bytes], list[bytes]]] = []
+    for block in PhraseTable(table).blocks():
+        pairs += zip(block.pairs.sources, block.pairs.targets, strict=True)
+        if entries and len(pairs) >= skip + entries:
+            break
+    return pairs[skip : skip + entries] if entries else pairs
+
+
+def random_model(preset: str, pairs: list[tuple[list[bytes], list[bytes]]]) -> PhraseScorer:
+    """A model of random weights whose vocabularies are the table's words, filled up to 15,000."""
+    vocabularies = []
+    for side in range(2):
+        words = dict.fromkeys(chain.from_iterable(pair[side] for pair in pairs))
+        filler = (b"filler%d" % i for i in range(SHORTLIST))
+        every = [*(word for word in words if word not in SPECIAL_WORDS), *filler]
+        vocabularies.append(Vocabulary(every[: SHORTLIST - len(SPECIAL_WORDS)]))
+    config = ModelConfig(SHORTLIST, SHORTLIST, **PRESETS[preset])
+    model = build(config, seed=1, deviation=0.03).eval().requires_grad_(False)
+    return PhraseScorer(model, *vocabularies)
+
+
+def necessary_operations(config: ModelConfig, pairs: PhrasePairs) -> float:
+    """Multiplications and additions of the matrix products, every distinct prefix once."""
+    sources = PrefixTree.of(with_end(pairs.source))
+    ends, source_of = np.unique(sources.node_of, return_inverse=True)
+    targets = PrefixTree.of(pairs.target, source_of.astype(np.int64), len(ends))
+    hidden, pieces, rank = config.hidden, 2 * config.maxout, config.output_rank
+    gates_of = len(np.unique(sources.parents))  # inner nodes: U_z h and U_r h serve all children
+    encoder = gates_of * 2 * hidden * hidden + (len(sources) - 1) * hidden * hidden
+    contexts = len(ends) * hidden * (hidden + hidden + 3 * hidden + pieces)  # V, V', C, O_c
+    steps = (len(ends) + len(np.unique(targets.parents))) * 3 * hidden * hidden
+    readout = len(targets) * (hidden * pieces + config.maxout * rank)
+    output = len(targets) * config.output_features * config.target_words
+    return 2.0 * (encoder + contexts + steps + readout + output)
+
+
+def peak(precision: str, threads: int, hidden: int) -> float:
+    """Operations a second of the recurrent product alone, in as many threads as the scorer has."""
+    rows = 512
+    left, right = torch.rand(rows, hidden) - 0.5, torch.rand(hidden, 3 * hidden) - 0.5
+    multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = torch.mm
+    if precision == "bfloat16":
+        left, right = left.bfloat16(), right.bfloat16()
+    elif precision == "int8":
+        left, right = (left * 127).to(torch.int8), (right * 127).to(torch.int8)
+        multiply = torch._int_mm
+
+    def work(_: int) -> None:
+        for _ in range(20):
+            multiply(left, right)
+
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(threads)))
+        began = time.perf_counter()
+        list(pool.map(work, range(threads)))
+        seconds = time.perf_counter() - began
+    torch.set_num_threads(threads)
+    return threads * 20 * 2.0 * rows * hidden * 3 * hidden / seconds
+
+
+class Round(NamedTuple):
+    """Entries/s of the plain scorer and of each precision; operations/s of products alone."""
+
+    plain: float
+    engine: dict[str, float]
+    peak: dict[str, float]
+
+
+def timed(entries: int, task: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
+    began = time.perf_counter()
+    result = task()
+    return entries / (time.perf_counter() - began), result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--entries", type=int, default=20_000, help="0: all")
+    parser.add_argument("--skip", type=int, default=0, help="entries at the table's start")
+    parser.add_argument("--preset", default="paper", choices=list(PRESETS))
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precisions", nargs="+", default=PRECISIONS)
+    arguments = parser.parse_args()
+    words = read_pairs(arguments.table, arguments.entries, arguments.skip)
+    given = arguments.model and PhraseScorer.load(arguments.model, "cpu")
+    scorer = given or random_model(arguments.preset, words)
+    sides = zip(*words, strict=True)
+    vocabularies = (scorer.source_vocabulary, scorer.target_vocabulary)
+    pairs = PhrasePairs(*(v.ids(side) for v, side in zip(vocabularies, sides, strict=True)))
+    measure(scorer, pairs, arguments.precisions, arguments.rounds)
+
+
+def measure(plain: PhraseScorer, pairs: PhrasePairs, precisions: list[str], number: int) -> None:
+    threads, config = torch.get_num_threads(), plain.model.config
+    scorers = {
+        name: PhraseScorer(
+            plain.model, plain.source_vocabulary, plain.target_vocabulary, precision=name
+        )
+        for name in precisions
+    }
+    few = pairs.take(np.arange(min(1000, len(pairs))))
+    for scorer in scorers.values():
+        scorer.score_ids(few)
+    plain_scores(plain.model, few)
+    rounds, errors = [], {}
+    for _ in range(number):
+        speed, truth = timed(len(pairs), lambda: plain_scores(plain.model, pairs))
+        engine, peaks = {}, {}
+        for name, scorer in scorers.items():
+            engine[name], found = timed(len(pairs), lambda s=scorer: s.score_ids(pairs))
+            errors[name] = np.abs(found - truth)
+            peaks[name] = peak(name, threads, config.hidden)
+        rounds.append(Round(speed, engine, peaks))
+    operations = necessary_operations(config, pairs)
+    print(
+        f"{len(pairs):,} entries, {threads} threads; necessary: "
+        f"{operations / len(pairs) / 1e6:.1f} million operations an entry"
+    )
+    plain_speed = statistics.median(r.plain for r in rounds)
+    print(f"plain     {plain_speed:>9,.0f} entries/s")
+    for name in precisions:
+        speed = statistics.median(r.engine[name] for r in rounds)
+        ratios = [r.engine[name] / r.plain for r in rounds]
+        shares = [r.engine[name] * operations / len(pairs) / r.peak[name] for r in rounds]
+        error = errors[name]
+        print(
+            f"{name:<9} {speed:>9,.0f} entries/s  {statistics.median(ratios):5.2f} × plain "
+            f"(from {min(ratios):.2f} to {max(ratios):.2f}); error mean {error.mean():.1e}, max "
+            f"{error.max():.1e} nats; {statistics.median(shares):.0%} of the products' "
+            f"{statistics.median(r.peak[name] for r in rounds) / 1e9:,.0f} Gop/s"
+        )
+
+
+if __name__ == "__main__":
+    main()
