@@ -26,6 +26,7 @@ from phrase_scorer.phrase_pairs import PairBlock, PairCollector, read_tab_separa
 from phrase_scorer.streams import reason
 
 if TYPE_CHECKING:
+    from phrase_scorer.scorer import PhraseScorer
     from phrase_scorer.training import TrainingResult
 
 SIGNAL_EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
@@ -74,6 +75,24 @@ def device_options(command: Command) -> Command:
     )(command)  # fmt: skip
     return click.option(
         "--threads", type=int, metavar="N", help="CPU cores to use.  [default: all]"
+    )(command)
+
+
+def scoring_options(command: Command) -> Command:
+    """--precision and --normalizer."""
+    command = click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16", "int8"]),
+        default="float32",
+        show_default=True,
+        help="Of the large products; other than float32, its error is measured and printed.",
+    )(command)
+    return click.option(
+        "--normalizer",
+        type=click.Choice(["exact", "none"]),
+        default="exact",
+        show_default=True,
+        help="none: no softmax normaliser; for models trained with --self-normalize.",
     )(command)
 
 
@@ -249,16 +268,16 @@ def _check_directory(options: dict[str, Any]) -> None:
 Examples:
   phrase-scorer score --model rnn/ pairs.tsv > scores.txt
   paste source.txt target.txt | phrase-scorer score --model rnn/ -
-  echo "the blue house ||| la maison bleue" | phrase-scorer score --model rnn/ -"""
+  echo "the blue house ||| la maison bleue" | phrase-scorer score --model rnn/ -
+  phrase-scorer score --model rnn/ --precision int8 phrase-table.gz > scores.txt"""
 )
 @click.argument("pairs", metavar="PAIRS", default="-")
 @model_option
 @click.option("--output", default="-", metavar="FILE", help="Where to write.  [default: stdout]")
+@scoring_options
 @device_options
 @click.pass_obj
-def score(
-    read: PairReader, pairs: str, model_path: Path, output: str, device: str, threads: int | None
-) -> None:
+def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
     """Score the pairs of PAIRS: "source<TAB>target" or "source ||| target", a line each.
 
     Writes one number a line, in the same order: the natural logarithm of p(target | source),
@@ -269,16 +288,29 @@ def score(
     from phrase_scorer.scorer import PhraseScorer, blocks_of
     from phrase_scorer.streams import OutputFile, is_same_file
 
-    set_threads(threads)
+    set_threads(options["threads"])
     if output != "-" and is_same_file(pairs, output):
         raise DataError("the output would overwrite the input", path=output)
-    scorer = PhraseScorer.load(model_path, device)
+    scorer = PhraseScorer.load(
+        options["model_path"], options["device"], options["precision"], options["normalizer"]
+    )
     if scorer.direction == "inverse":
         say("the model is inverse: scores are ln p(source | target)")
     with OutputFile(output) as out:
-        for block in blocks_of(read(pairs)):
+        for number, block in enumerate(blocks_of(read(pairs))):
+            if number == 0:
+                tell_accuracy(scorer, block)
             values = scorer.score_block(block)
             out.write("".join(f"{value:.6f}\n" for value in values.tolist()).encode())
+
+
+def tell_accuracy(scorer: PhraseScorer, block: PairBlock) -> None:
+    """Says how far the scores are from exact ones on a sample of a block, if they are not exact."""
+    if scorer.is_exact:
+        return
+    from phrase_scorer.accuracy import measure_accuracy
+
+    say(f"{scorer.arithmetic}, against exact scores: {measure_accuracy(scorer, block)}")
 
 
 @click.command(epilog="\b\nExample:\n  phrase-scorer info rnn/")

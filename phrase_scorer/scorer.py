@@ -109,10 +109,26 @@ class PhraseScorer:
         return PhraseScorer.load, self._loaded
 
     @property
+    def is_exact(self) -> bool:
+        """Whether scores are float32 and normalised."""
+        return self.precision == "float32" and self.normalizer == "exact"
+
+    def exact(self) -> PhraseScorer:
+        """The same model in float32, normalised."""
+        if self.is_exact:
+            return self
+        return PhraseScorer(
+            self.model,
+            self.source_vocabulary,
+            self.target_vocabulary,
+            device=self.device,
+            fingerprint=self.fingerprint,
+        )
+
+    @property
     def arithmetic(self) -> str:
-        """How scores are computed, where it is not exactly: for signatures, "int8" say."""
-        unnormalized = [] if self.normalizer == "exact" else ["not normalised"]
-        return ", ".join([self.precision, *unnormalized])
+        """How scores are computed, as signatures say it: "int8" or "float32, not normalised"."""
+        return self.precision + ("" if self.normalizer == "exact" else ", not normalised")
 
     @property
     def direction(self) -> Direction:
