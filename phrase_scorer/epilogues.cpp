@@ -141,6 +141,7 @@ inline float dot(const float* a, const float* b, int64_t count) {
     return sum;
 }
 
+// Logits and `bias` are taken times log2 e, so that exp is 2^x.
 template <typename Product>
 void sum_exp(int64_t rows, int64_t words, int64_t rank, const Product* logits,
              const float* row_scale, const float* scale, const float* bias, const float* features,
@@ -148,25 +149,27 @@ void sum_exp(int64_t rows, int64_t words, int64_t rank, const Product* logits,
     constexpr int64_t stretch = 256;  // words: few stretches hold a term worth computing again
     for (int64_t i = 0; i < rows; ++i) {
         const Product* row = logits + i * words;
-        const float factor = row_scale ? row_scale[i] : 1.0f;
-        const auto logit = [=](int64_t j) { return real(row[j], factor * scale[j]) + bias[j]; };
+        const float factor = row_scale ? row_scale[i] * log2_e : log2_e;
+        const auto term = [=](int64_t j) {
+            return power_of_two(real(row[j], scale[j]) * factor + bias[j]);
+        };
         for (int64_t start = 0; start < words; start += stretch) {
             const int64_t stop = start + stretch < words ? start + stretch : words;
             float sum = 0.0f, largest = 0.0f;
 #pragma omp simd reduction(+ : sum) reduction(max : largest)
             for (int64_t j = start; j < stop; ++j) {
-                const float term = power_of_two(log2_e * logit(j));
-                sum += term;
-                largest = term > largest ? term : largest;
+                const float value = term(j);
+                sum += value;
+                largest = value > largest ? value : largest;
             }
             sums[i] += sum;
             if (!features || largest <= share * sums[i]) continue;
             const float least = share * sums[i];
             for (int64_t j = start; j < stop; ++j) {
-                const float term = power_of_two(log2_e * logit(j));
-                if (term <= least) continue;
-                const float exact = dot(features + i * rank, by_word + j * rank, rank) + bias[j];
-                sums[i] += power_of_two(log2_e * exact) - term;
+                const float rounded = term(j);
+                if (rounded <= least) continue;
+                const float exact = dot(features + i * rank, by_word + j * rank, rank);
+                sums[i] += power_of_two(exact * log2_e + bias[j]) - rounded;
             }
         }
     }

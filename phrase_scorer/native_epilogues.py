@@ -23,9 +23,16 @@ from torch import Tensor
 from phrase_scorer.epilogues import LARGE_SHARE, Epilogues, ExactLogits, Places, Product
 
 SOURCE = Path(__file__).with_name("epilogues.cpp")
+LOG2_E = 1.4426950408889634
 FLAGS = [
     *("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp-simd", "-fno-math-errno"),
-    *("-fno-trapping-math", "-march=native", "-mprefer-vector-width=512"),
+    *(
+        "-fno-trapping-math",
+        "-ffinite-math-only",
+        "-fno-signed-zeros",
+        "-march=native",
+        "-mprefer-vector-width=512",
+    ),
 ]
 
 
@@ -126,10 +133,11 @@ class NativeEpilogues(Epilogues):
     ) -> None:
         """As `Epilogues.add_sum_exp`."""
         features, by_word = exact or (None, None)
+        binary_bias = bias * LOG2_E
         self._call(
             "sum_exp", logits, *logits.values.shape, 0 if features is None else features.shape[1],
-            logits.values, logits.row_scale, logits.scale, bias, features, by_word, LARGE_SHARE,
-            sums,
+            logits.values, logits.row_scale, logits.scale, binary_bias, features, by_word,
+            LARGE_SHARE, sums,
         )  # fmt: skip
 
     def _call(self, name: str, product: Product, *arguments: Tensor | float | None) -> None:
