@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,15 @@ class FeatureColumn:
         name: What the column is, for the signature.
         model: Fingerprint of the model it comes from.
         values: Natural-log values of a block's pairs.
+        precision: How they are computed, for the signature.
+        scorers: Those that compute them.
     """
 
     name: str
     model: str
     values: Callable[[PairBlock], Values]
+    precision: str = "float32"
+    scorers: tuple[PhraseScorer, ...] = ()
 
 
 def translation_column(scorer: PhraseScorer, model: str | Path | None = None) -> FeatureColumn:
@@ -58,7 +63,7 @@ def translation_column(scorer: PhraseScorer, model: str | Path | None = None) ->
         ModelError: The model was trained in the other direction.
     """
     _require_direction(scorer, "forward", model)
-    return FeatureColumn(FORWARD, scorer.fingerprint, scorer.score_block)
+    return _column(FORWARD, scorer)
 
 
 def inverse_column(scorer: PhraseScorer, model: str | Path | None = None) -> FeatureColumn:
@@ -68,19 +73,35 @@ def inverse_column(scorer: PhraseScorer, model: str | Path | None = None) -> Fea
         ModelError: The model was trained in the other direction.
     """
     _require_direction(scorer, "inverse", model)
-    return FeatureColumn(INVERSE, scorer.fingerprint, scorer.score_block)
+    return _column(INVERSE, scorer)
+
+
+def _column(name: str, scorer: PhraseScorer) -> FeatureColumn:
+    return FeatureColumn(name, scorer.fingerprint, scorer.score_block, scorer.arithmetic, (scorer,))
 
 
 def ensemble_column(columns: Sequence[FeatureColumn]) -> FeatureColumn:
     """The mixture of several models in equal parts: ln of the mean of their probabilities."""
+    return FeatureColumn(
+        f"{columns[0].name}, mean of {len(columns)} models",
+        "+".join(column.model for column in columns),
+        Mixture(tuple(columns)),
+        columns[0].precision,
+        tuple(chain.from_iterable(column.scorers for column in columns)),
+    )
 
-    def values(block: PairBlock) -> Values:
-        every = np.stack([column.values(block).astype(np.float64) for column in columns])
-        mixture = np.logaddexp.reduce(every, axis=0) - np.log(len(columns))
+
+@dataclass(frozen=True)
+class Mixture:
+    """The values of an ensemble. (A class, not a closure: worker processes are sent it.)"""
+
+    columns: tuple[FeatureColumn, ...]
+
+    def __call__(self, block: PairBlock) -> Values:
+        """(pairs,) natural logarithms of the mean probabilities."""
+        every = np.stack([column.values(block).astype(np.float64) for column in self.columns])
+        mixture = np.logaddexp.reduce(every, axis=0) - np.log(len(self.columns))
         return np.asarray(mixture, np.float32)
-
-    name = f"{columns[0].name}, mean of {len(columns)} models"
-    return FeatureColumn(name, "+".join(column.model for column in columns), values)
 
 
 def unknown_words_column(scorer: PhraseScorer) -> FeatureColumn:
@@ -88,17 +109,26 @@ def unknown_words_column(scorer: PhraseScorer) -> FeatureColumn:
 
     Written exp(-count), so that a positive weight punishes each of them (section 4.1, WP).
     """
-    vocabulary = scorer.source_vocabulary
-    if scorer.direction == "forward":
-        vocabulary = scorer.target_vocabulary
+    return FeatureColumn(
+        "unknown target words", scorer.fingerprint, UnknownWords(scorer), scorers=(scorer,)
+    )
 
-    def values(block: PairBlock) -> Values:
+
+@dataclass(frozen=True)
+class UnknownWords:
+    """The values of the word penalty."""
+
+    scorer: PhraseScorer
+
+    def __call__(self, block: PairBlock) -> Values:
+        """(pairs,) minus how many target words are unknown."""
+        vocabulary = self.scorer.source_vocabulary
+        if self.scorer.direction == "forward":
+            vocabulary = self.scorer.target_vocabulary
         ids = vocabulary.ids(block.targets)
         phrases = np.repeat(np.arange(len(ids)), ids.lengths)
         unknown = np.bincount(phrases[ids.ids == UNKNOWN], minlength=len(ids))
         return -unknown.astype(np.float32)
-
-    return FeatureColumn("unknown target words", scorer.fingerprint, values)
 
 
 def _require_direction(scorer: PhraseScorer, wanted: Direction, model: str | Path | None) -> None:
@@ -154,7 +184,7 @@ class SignedColumn:
 def sign_columns(columns: Sequence[FeatureColumn], first: int, floor: float) -> list[SignedColumn]:
     """The columns as a signature names them, the first at place `first`."""
     return [
-        SignedColumn(place, column.name, column.model, floor)
+        SignedColumn(place, column.name, column.model, floor, precision=column.precision)
         for place, column in enumerate(columns, first)
     ]
 

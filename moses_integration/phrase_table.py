@@ -135,10 +135,14 @@ class PhraseTable:
         Raises:
             DataError: A bad line (with `on_bad_line="keep"`: only a hierarchical one).
         """
-        if self.scores is None:
-            self.scores = self._count_scores(lines)
+        self.require_known_scores(lines)
         block = self._parse_good(lines)
         return self._parse_each(lines) if block is None else block
+
+    def require_known_scores(self, lines: Lines) -> None:
+        """Takes the number of scores from the first lines, if it is not known yet."""
+        if self.scores is None:
+            self.scores = self._count_scores(lines)
 
     def _count_scores(self, lines: Lines) -> int:
         """Scores of the first line that has any; with "keep", of the first good line."""

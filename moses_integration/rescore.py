@@ -1,61 +1,61 @@
 """The stream: a phrase table in, the same table with one more score a column out.
 
-Reading and parsing, scoring, and formatting with compression run in threads of their own with a
-few blocks between them, so memory does not grow with the table. Blocks are cut by content.
+Blocks are cut by content, each is scored by itself and becomes one gzip member, and a journal says
+which are written: so the bytes are the same for any number of workers, and for a run that was
+killed and gone on with. Memory does not grow with the table.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
+import torch
 from tqdm import tqdm
 
+from moses_integration.block_rescoring import (
+    Rescored,
+    Rescorer,
+    Statistics,
+    Task,
+    vocabularies_of,
+)
 from moses_integration.feature_columns import (
     DEFAULT_FLOOR,
-    NEUTRAL_SCORE,
     FeatureColumn,
-    Values,
     check_floor,
     read_signature,
     refuse_twice,
-    score_texts,
     sign_columns,
     write_signature,
 )
-from moses_integration.phrase_table import PhraseTable, TableBlock
-from phrase_scorer.errors import DataError
+from moses_integration.phrase_table import PhraseTable, TableBlock, cut_at_sources
+from phrase_scorer import __version__
+from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.journal import FinishedBlock, JournaledFile
 from phrase_scorer.progress import progress_bar
 from phrase_scorer.streams import (
     STANDARD,
+    Lines,
     OutputFile,
     is_same_file,
     line_blocks,
     paused_garbage_collection,
     prefetch,
 )
+from phrase_scorer.vocabulary import Counts
+from phrase_scorer.workers import ordered_map
 
-
-@dataclass
-class Statistics:
-    """Counts of a run; those of parts can be added."""
-
-    entries: int = 0
-    bad_lines: int = 0  # kept as they were, with a neutral score where there is a place for one
-    floored: int = 0  # values below the floor, over all columns
-
-    def __iadd__(self, other: Statistics) -> Statistics:
-        self.entries += other.entries
-        self.bad_lines += other.bad_lines
-        self.floored += other.floored
-        return self
+SMALL_FILE = 1 << 18  # bytes for which starting processes takes longer than scoring
+PRELOADED = ("phrase_scorer.scorer", "moses_integration.block_rescoring")
 
 
 @dataclass
@@ -71,20 +71,16 @@ class Input:
         """Bytes of the file; None for standard input."""
         return None if os.fspath(self.path) == STANDARD else Path(self.path).stat().st_size
 
+    def lines(self) -> Iterator[Lines]:
+        """The table's lines, as they are read."""
+        return line_blocks(self.path, on_chunk=self.digest.update, position=self._reached)
+
     def blocks(self, table: PhraseTable) -> Iterator[TableBlock]:
         """The table's blocks."""
-        lines = line_blocks(self.path, on_chunk=self.digest.update, position=self._reached)
-        return table.blocks(lines)
+        return table.blocks(self.lines())
 
     def _reached(self, position: int) -> None:
         self.position = position
-
-
-class ScoredBlock(NamedTuple):
-    """A block and, for each column, the values of its good lines."""
-
-    block: TableBlock
-    values: list[Values]
 
 
 def rescore(
@@ -95,11 +91,14 @@ def rescore(
     floor: float = DEFAULT_FLOOR,
     allow_duplicate: bool = False,
     require_scores: Callable[[int], None] | None = None,
+    workers: int = 1,
+    resume: bool = False,
     show_progress: bool = True,
 ) -> Statistics:
     """Writes the table with the columns appended, and its signature.
 
     The output has its name only when it is whole; everything else in a line stays byte for byte.
+    A run that is broken off leaves its finished blocks, if there are any, for `resume`.
 
     Args:
         table: The table to read.
@@ -108,83 +107,191 @@ def rescore(
         floor: Least natural-log value written.
         allow_duplicate: Add a column that the table is known to have.
         require_scores: Is given the number of scores of the table before anything is written.
+        workers: Processes to score in; 1: this one alone. Of no influence on the output.
+        resume: Go on with an unfinished run; where there is none, begin.
         show_progress: A progress bar on standard error.
 
     Raises:
         DataError: A bad line (file, line number, text), an empty table, a column that is there
-            already, output equal to input, or a file that cannot be read or written.
-        UsageError: An impossible floor.
+            already, output equal to input, an unfinished run that is not this one (or not to be
+            gone on with), or a file that cannot be read or written.
+        UsageError: An impossible floor, or resuming to standard output.
+        PhraseScorerError: A worker died.
     """
     check_floor(floor)
-    if os.fspath(output) != STANDARD and is_same_file(table.path, output):
+    standard = os.fspath(output) == STANDARD
+    if standard and resume:
+        raise UsageError("--resume needs a file to go on with, not -")
+    if not standard and is_same_file(table.path, output):
         raise DataError("the output would overwrite the input", path=output)
     known = read_signature(table.path)
     if not allow_duplicate:
         for column in columns:
             refuse_twice(table.path, known, column)
-    statistics = Statistics()
     source = Input(table.path)
-    with paused_garbage_collection(), closing(prefetch(source.blocks(table))) as blocks:
-        first = next(blocks)
-        assert table.scores is not None
-        if require_scores:
-            require_scores(table.scores)
-        scored = prefetch(_scored(chain([first], blocks), columns))
-        with (
-            closing(scored),
-            OutputFile(output) as out,
-            progress_bar(
-                "rescoring", show=show_progress, total=source.size, unit="B", unit_divisor=1024
-            ) as bar,
-        ):
-            for block, values in scored:
-                texts = _texts(block, values, floor)
-                out.write(block.with_scores(texts))
-                statistics += _count(block, values, floor)
-                _advance(bar, source, statistics)
-    if os.fspath(output) != STANDARD:
-        signed = [*known, *sign_columns(columns, table.scores, floor)]
-        write_signature(output, signed, _provenance(source, table.scores, statistics))
-    return statistics
+    threads = torch.get_num_threads()
+    try:
+        with paused_garbage_collection(), closing(_tasks(table, source)) as tasks:
+            first = next(tasks)
+            table.require_known_scores(first.lines())
+            assert table.scores is not None
+            if require_scores:
+                require_scores(table.scores)
+            rescorer = Rescorer(table, columns, floor, os.fspath(output).endswith(".gz"))
+            run = _Run(rescorer, source, workers, show_progress)
+            every = chain([first], tasks)
+            if standard:
+                return run.to_standard_output(every)
+            signed = [*known, *sign_columns(columns, table.scores, floor)]
+            decisive = {
+                "version": __version__,
+                "columns": [asdict(column) for column in signed],
+                "block size": table.block_entries,
+                "treatment of bad lines": table.on_bad_line,
+            }
+            with JournaledFile(output, decisive, resume=resume) as journaled:
+                run.to_file(journaled, every)
+                journaled.complete()
+                write_signature(output, signed, run.provenance())
+            return run.statistics
+    finally:
+        torch.set_num_threads(threads)
 
 
-def _scored(
-    blocks: Iterable[TableBlock], columns: Sequence[FeatureColumn]
-) -> Iterator[ScoredBlock]:
-    for block in blocks:
-        yield ScoredBlock(block, [column.values(block.pairs) for column in columns])
+def _tasks(table: PhraseTable, source: Input) -> Generator[Task]:
+    """The blocks of the table, read and cut in a thread of their own."""
+    blocks = cut_at_sources(source.lines(), table.block_entries)
+    empty = True
+    with closing(prefetch(map(Task.of, blocks))) as tasks:
+        for task in tasks:
+            empty = False
+            yield task
+    if empty:
+        raise DataError("the phrase table is empty", path=table.path)
 
 
-def _texts(block: TableBlock, values: Sequence[Values], floor: float) -> list[list[bytes]]:
-    """A text for each line and column; bad lines get the neutral score."""
-    texts = [score_texts(column, floor) for column in values]
-    for column in texts:
-        for place in block.bad:
-            column.insert(place, NEUTRAL_SCORE)
-    return texts
+class _Run:
+    """A run: how far it is, and what it has counted."""
 
+    def __init__(
+        self, rescorer: Rescorer, source: Input, workers: int, show_progress: bool
+    ) -> None:
+        self.statistics = Statistics()
+        self._rescorer = rescorer
+        self._source = source
+        self._workers = workers
+        self._vocabularies = vocabularies_of(rescorer.columns)
+        self._counts = [Counts() for _ in self._vocabularies]
+        self._show_progress = show_progress
 
-def _count(block: TableBlock, values: Sequence[Values], floor: float) -> Statistics:
-    floored = sum(int(np.count_nonzero(column < floor)) for column in values)
-    return Statistics(len(block.lines.lines), len(block.bad), floored)
+    def to_standard_output(self, tasks: Iterable[Task]) -> Statistics:
+        """Writes the blocks to standard output."""
+        with self._bar() as bar, OutputFile(STANDARD) as out:
+            for _, rescored in self._rescored(tasks):
+                out.write(rescored.output)
+                self._count(rescored.statistics, rescored.vocabularies)
+                self._show(bar)
+        self._tell_vocabularies()
+        return self.statistics
 
+    def to_file(self, output: JournaledFile, tasks: Iterable[Task]) -> None:
+        """Writes the blocks that do not stand in the file yet."""
+        remaining = iter(tasks)
+        with self._bar() as bar:
+            for finished in output.finished:
+                self._skip(finished, next(remaining, None))
+                self._show(bar)
+            for task, rescored in self._rescored(remaining):
+                counted = {
+                    "statistics": asdict(rescored.statistics),
+                    "vocabularies": [
+                        [c.looked_up, c.unknown, {w.hex(): n for w, n in c.examples.items()}]
+                        for c in rescored.vocabularies
+                    ],
+                }
+                output.write(rescored.output, zlib.crc32(task.text), task.line_count, counted)
+                self._count(rescored.statistics, rescored.vocabularies)
+                self._show(bar)
+        self._tell_vocabularies()
 
-def _provenance(source: Input, scores: int, statistics: Statistics) -> dict[str, Any]:
-    return {
-        "input": {
-            "name": Path(source.path).name,
-            "sha256": source.digest.hexdigest(),
-            "entries": statistics.entries,
-            "scores": scores,
-        },
-        "bad_lines": statistics.bad_lines,
-        "floored": statistics.floored,
-    }
+    def provenance(self) -> dict[str, Any]:
+        """What the signature says besides the columns."""
+        return {
+            "input": {
+                "name": Path(self._source.path).name,
+                "sha256": self._source.digest.hexdigest(),
+                "entries": self.statistics.entries,
+                "scores": self._rescorer.table.scores,
+            },
+            "bad_lines": self.statistics.bad_lines,
+            "floored": self.statistics.floored,
+        }
 
+    def _rescored(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Rescored]]:
+        """Each block and what becomes of it, in order."""
+        sent: deque[Task] = deque()
 
-def _advance(bar: tqdm[Any], source: Input, statistics: Statistics) -> None:
-    bar.update(source.position - bar.n)
-    if not bar.disable:
-        elapsed = bar.format_dict["elapsed"] or 1e-9
-        rate = statistics.entries / elapsed
-        bar.set_postfix_str(f"{statistics.entries:,} entries, {rate:,.0f}/s", refresh=False)
+        def noted() -> Iterator[Task]:
+            for task in tasks:
+                sent.append(task)
+                yield task
+
+        size = self._source.size
+        if self._workers == 1 or (size is not None and size < SMALL_FILE):
+            results: Generator[Rescored] = self._in_this_process(noted())
+        else:
+            results = ordered_map(self._rescorer, noted(), self._workers, PRELOADED)
+        with closing(results):
+            for rescored in results:
+                yield sent.popleft(), rescored
+
+    def _in_this_process(self, tasks: Iterable[Task]) -> Generator[Rescored]:
+        """Scoring has a thread of its own; what comes before and after it overlaps."""
+        torch.set_num_threads(1)  # as in a worker
+        rescorer = self._rescorer
+        parsed = prefetch(rescorer.table.parse(task.lines()) for task in tasks)
+        with closing(parsed), closing(prefetch(map(rescorer.scored, parsed))) as scored:
+            yield from map(rescorer.written, scored)
+
+    def _skip(self, finished: FinishedBlock, task: Task | None) -> None:
+        """Goes past a block that stands in the file already."""
+        first = self.statistics.entries + 1
+        if task is None or zlib.crc32(task.text) != finished.read:
+            raise DataError(
+                f"lines {first} to {first + finished.lines - 1} are not those that the unfinished "
+                "run has read",
+                path=self._source.path,
+            )
+        counted = finished.counted
+        counts = [
+            Counts(looked_up, unknown, Counter({bytes.fromhex(w): n for w, n in examples.items()}))
+            for looked_up, unknown, examples in counted["vocabularies"]
+        ]
+        self._count(Statistics(**counted["statistics"]), counts)
+
+    def _count(self, statistics: Statistics, counts: Sequence[Counts]) -> None:
+        self.statistics += statistics
+        for total, counted in zip(self._counts, counts, strict=True):
+            total += counted
+
+    def _tell_vocabularies(self) -> None:
+        """In the end they know what was counted anywhere, as if here."""
+        for vocabulary, counted in zip(self._vocabularies, self._counts, strict=True):
+            vocabulary.add_counts(counted)
+
+    def _bar(self) -> tqdm[Any]:
+        return progress_bar(
+            "rescoring",
+            show=self._show_progress,
+            total=self._source.size,
+            unit="B",
+            unit_divisor=1024,
+        )
+
+    def _show(self, bar: tqdm[Any]) -> None:
+        bar.update(self._source.position - bar.n)
+        if not bar.disable:
+            elapsed = bar.format_dict["elapsed"] or 1e-9
+            rate = self.statistics.entries / elapsed
+            text = f"{self.statistics.entries:,} entries, {rate:,.0f}/s"
+            bar.set_postfix_str(text, refresh=False)

@@ -358,9 +358,7 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
             _leave_upon(signal.SIGHUP)
     try:
-        result = group.main(arguments, prog_name="phrase-scorer", standalone_mode=False)
-        sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return _telling_notes(group, arguments)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -382,6 +380,19 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
         say(f"error: {error.filename or 'standard output'}: {reason(error)}")
         _give_up_output()
         return 1
+
+
+def _telling_notes(group: click.Group, arguments: list[str]) -> int:
+    """Runs a command; what an exception has to say besides comes before it."""
+    try:
+        result = group.main(arguments, prog_name="phrase-scorer", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except BaseException as error:
+        for said in (error, error.__cause__):  # click raises Abort from KeyboardInterrupt
+            for note in getattr(said, "__notes__", []):
+                say(note)
+        raise
 
 
 def _leave_upon(number: signal.Signals) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,22 @@ END = 0  # closes every phrase, source and target; its probability is part of th
 UNKNOWN = 1  # stands for every word outside the shortlist
 SPECIAL_WORDS = (b"</s>", b"<unk>")
 REMEMBERED_UNKNOWN = 10_000  # distinct unknown words kept as examples
+PASSED_ON = 20  # of them, the most frequent, that go from one process to another
+
+
+@dataclass
+class Counts:
+    """What a vocabulary has counted; those of parts can be added."""
+
+    looked_up: int = 0  # words, known or not
+    unknown: int = 0
+    examples: Counter[bytes] = field(default_factory=Counter)  # unknown words: how often met
+
+    def __iadd__(self, other: Counts) -> Counts:
+        self.looked_up += other.looked_up
+        self.unknown += other.unknown
+        self.examples.update(other.examples)
+        return self
 
 
 class Vocabulary:
@@ -57,6 +74,20 @@ class Vocabulary:
         found = PhraseIds.collect(phrases, self._ids.__getitem__)
         self.looked_up += len(found.ids)
         return found
+
+    def take_counts(self) -> Counts:
+        """The counts so far, which begin again at 0; only some of the examples."""
+        examples = Counter(dict(self.unknown_words.most_common(PASSED_ON)))
+        counts = Counts(self.looked_up, self.unknown, examples)
+        self.looked_up = self.unknown = 0
+        self.unknown_words.clear()
+        return counts
+
+    def add_counts(self, counts: Counts) -> None:
+        """Adds what another process has counted."""
+        self.looked_up += counts.looked_up
+        self.unknown += counts.unknown
+        self.unknown_words.update(counts.examples)
 
     @property
     def unknown_share(self) -> float:

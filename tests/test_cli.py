@@ -93,6 +93,13 @@ class Ran:
         self.out, self.err = capsys.readouterr()
 
     @property
+    def last_error(self) -> str:
+        """The error, whatever is said before it."""
+        line = self.err.splitlines()[-1]
+        assert line.startswith("error: ")
+        return line[len("error: ") :]
+
+    @property
     def error(self) -> str:
         """The one line on standard error, where that is all there is."""
         assert self.err.startswith("error: ")
@@ -230,10 +237,13 @@ def test_gz_cut_short(run, folder, forward):
         (folder / "t.gz").write_bytes(packed[:keep])
         done = run("rescore", "t.gz", "out.gz", "--model", forward, "--quiet")
         assert done.code == 1
-        match = re.fullmatch(rf"t\.gz:(\d+): {re.escape(CUT_SHORT)}", done.error)
-        assert match, done.error
+        match = re.fullmatch(rf"t\.gz:(\d+): {re.escape(CUT_SHORT)}", done.last_error)
+        assert match, done.last_error
         assert 1 <= int(match[1]) <= len(lines)
-        assert names(folder) == ["t.gz"]
+        left = [name for name in names(folder) if name != "t.gz"]
+        assert left == ["out.gz.journal", "out.gz.partial"] * (int(match[1]) > 8192)
+        for name in left:
+            (folder / name).unlink()
 
 
 def test_gz_broken_inside(run, folder, forward):
@@ -243,8 +253,8 @@ def test_gz_broken_inside(run, folder, forward):
     (folder / "t.gz").write_bytes(packed)
     done = run("rescore", "t.gz", "out.gz", "--model", forward, "--quiet")
     assert done.code == 1
-    assert re.match(r"t\.gz:\d+: ", done.error)
-    assert names(folder) == ["t.gz"]
+    assert re.match(r"t\.gz:\d+: ", done.last_error)
+    assert names(folder) == ["out.gz.journal", "out.gz.partial", "t.gz"]
 
 
 @pytest.mark.parametrize(
@@ -919,8 +929,10 @@ def test_progress_does_not_share_the_line_of_an_error(run, folder, forward):
     (folder / "t").write_bytes(GOOD * 10_000 + b"broken\n")
     done = run("rescore", "t", "out", "--model", forward)
     assert done.code == 1
-    assert done.err.splitlines()[-1] == f'error: t:40001: 1 field, {FEW}: "broken"'
-    assert names(folder) == ["t"]
+    *_, note, error = done.err.splitlines()
+    assert error == f'error: t:40001: 1 field, {FEW}: "broken"'
+    assert note == "32,768 lines are done and stay in out.partial; --resume goes on with them"
+    assert names(folder) == ["out.journal", "out.partial", "t"]
 
 
 def test_ctrl_c_in_rescore_leaves_nothing(folder, forward, monkeypatch, run):

@@ -13,17 +13,27 @@ from moses_integration.cli.rescored_ini import IniEdit
 from moses_integration.ini_edits import existing, place_of
 from moses_integration.moses_ini import MosesIni, require_scores
 from moses_integration.phrase_table import OnBadLine, PhraseTable
-from phrase_scorer.cli import device_options, quiet_option, say, warn_of_unknown
+from phrase_scorer.cli import (
+    device_options,
+    quiet_option,
+    say,
+    scoring_options,
+    tell_accuracy,
+    warn_of_unknown,
+)
 from phrase_scorer.errors import UsageError
+from phrase_scorer.phrase_pairs import PairBlock
 from phrase_scorer.streams import STANDARD
+from phrase_scorer.workers import available_cores
 
 if TYPE_CHECKING:
+    from moses_integration.block_rescoring import Statistics
     from moses_integration.feature_columns import FeatureColumn
-    from moses_integration.rescore import Statistics
     from moses_integration.table_check import Finding
     from phrase_scorer.scorer import PhraseScorer
 
 SHOWN_FINDINGS = 20
+SAMPLED_ENTRIES = 20_000  # of the table's beginning; some of them measure the accuracy
 START_WEIGHT = 0.1
 
 
@@ -44,7 +54,8 @@ Examples:
   phrase-scorer rescore filtered/ filtered.rnn/ --model rnn/ --inverse-model inverse/ \\
       --unknown-words --weight 0.1 --weight 0.1 --weight 0
   phrase-scorer rescore phrase-table.gz new.gz --model rnn1/ --model rnn2/ --ensemble
-  phrase-scorer rescore phrase-table.gz --model rnn/ --estimate"""
+  phrase-scorer rescore phrase-table.gz --model rnn/ --estimate
+  phrase-scorer rescore phrase-table.gz new.gz --model rnn/ --precision int8 --resume"""
 )
 @click.argument("table", metavar="PHRASE_TABLE")
 @click.argument("output", metavar="[OUTPUT]", required=False)
@@ -84,6 +95,10 @@ Examples:
 )
 @click.option("--allow-duplicate", is_flag=True, help="Add a column that is there already.")
 @click.option("--estimate", is_flag=True, help="Only say what it would take, from a sample.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with a run that was broken off, if there is one."
+)
+@scoring_options
 @device_options
 @quiet_option
 def rescore(table: str, output: str | None, **options: Any) -> None:  # fmt: skip
@@ -94,6 +109,10 @@ def rescore(table: str, output: str | None, **options: Any) -> None:  # fmt: ski
     signature (OUTPUT.signature.json) that says what was added. `-` is standard input or output; gz
     where the name ends so. A PHRASE_TABLE that is a folder made by `filter` becomes another such
     folder, OUTPUT, with its own moses.ini.
+
+    Scores in one process for each core (--threads); the output does not depend on how many. Of a
+    run that was killed, OUTPUT.partial and OUTPUT.journal stay, and --resume goes on with it: the
+    result is the same byte for byte.
     """
     from phrase_scorer.device import set_threads
 
@@ -103,6 +122,7 @@ def rescore(table: str, output: str | None, **options: Any) -> None:  # fmt: ski
         table, output = _folder(table, output, options)
     ini = IniEdit.of(table, output, weights, options)
     scorers, columns = _columns(options)
+    _tell_accuracies(table, scorers, options["on_bad_line"])
     if options["estimate"]:
         _estimate(table, scorers, options["on_bad_line"])
         return
@@ -140,7 +160,10 @@ def _columns(options: dict[str, Any]) -> tuple[list[PhraseScorer], list[FeatureC
         (options["models"], feature_columns.translation_column),
         (options["inverse_models"], feature_columns.inverse_column),
     ):
-        loaded = [PhraseScorer.load(path, options["device"]) for path in paths]
+        loaded = [
+            PhraseScorer.load(path, options["device"], options["precision"], options["normalizer"])
+            for path in paths
+        ]
         made = [column(scorer, path) for scorer, path in zip(loaded, paths, strict=True)]
         if options["ensemble"] and len(made) > 1:
             made = [feature_columns.ensemble_column(made)]
@@ -168,7 +191,8 @@ def _folder(folder: str, output: str | None, options: dict[str, Any]) -> tuple[s
         return str(table), None
     if output == STANDARD:
         raise UsageError("PHRASE_TABLE is a folder, so OUTPUT must be one, not -")
-    make_new_folder(output, "OUTPUT")
+    if not (options["resume"] and Path(output).is_dir()):
+        make_new_folder(output, "OUTPUT")
     options["moses_ini_out"] = str(Path(output, "moses.ini"))
     return str(table), str(Path(output, table.name).resolve())
 
@@ -182,6 +206,7 @@ def _rescore(
 ) -> Statistics:
     from moses_integration.rescore import rescore
 
+    on_cpu = all(scorer.device.type == "cpu" for column in columns for scorer in column.scorers)
     return rescore(
         PhraseTable(table, on_bad_line=options["on_bad_line"]),
         output,
@@ -189,8 +214,28 @@ def _rescore(
         floor=options["floor"],
         allow_duplicate=options["allow_duplicate"],
         require_scores=ini.require_scores if ini else None,
+        workers=options["threads"] or (available_cores() if on_cpu else 1),
+        resume=options["resume"],
         show_progress=not options["quiet"],
     )
+
+
+def _tell_accuracies(table: str, scorers: Sequence[PhraseScorer], on_bad_line: OnBadLine) -> None:
+    """Says how far scores are from exact ones, where they are not exact."""
+    rounded = [scorer for scorer in scorers if not scorer.is_exact]
+    if not rounded:
+        return
+    if table == STANDARD:
+        say(f"{rounded[0].arithmetic}: standard input is read once, so no error is measured")
+        return
+    block = PairBlock([], [])
+    for read in PhraseTable(table, on_bad_line=on_bad_line).blocks():
+        block.sources.extend(read.pairs.sources)
+        block.targets.extend(read.pairs.targets)
+        if len(block.sources) >= SAMPLED_ENTRIES:
+            break
+    for scorer in rounded:
+        tell_accuracy(scorer, block)
 
 
 def _tell(statistics: Statistics, table: str, scorer: PhraseScorer) -> None:

@@ -141,7 +141,7 @@ def test_statistics_add():
 
 
 @pytest.mark.parametrize("name", ["out", "out.gz"])
-def test_error_late_in_the_table_leaves_nothing(name, tmp_path, toy_lines):
+def test_error_late_in_the_table_leaves_what_is_done(name, tmp_path, toy_lines):
     lines = toy_lines(4000)
     lines[2999] = b"broken"
     table = tmp_path / "table"
@@ -158,7 +158,16 @@ def test_error_late_in_the_table_leaves_nothing(name, tmp_path, toy_lines):
         f'{table}:3000: 1 field, expected at least 3 (source ||| target ||| scores): "broken"'
     )
     assert any(seen)  # writing had begun
-    assert [p.name for p in tmp_path.iterdir()] == ["table"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        f"{name}.journal",
+        f"{name}.partial",
+        "table",
+    ]
+    done = len(read(tmp_path / f"{name}.partial").splitlines())
+    assert 50 <= done <= 2999
+    assert caught.value.__notes__ == [
+        f"{done:,} lines are done and stay in {tmp_path / name}.partial; --resume goes on with them"
+    ]
 
 
 def test_error_leaves_an_older_output_as_it_was(table, tmp_path):
