@@ -1,20 +1,24 @@
 """Speed and memory of rescoring: the whole, and everything around the network.
 
-    python benchmarks/rescoring.py phrase-table.gz [--model DIR] [--runs 3] [--times 10]
+    python benchmarks/rescoring.py phrase-table.gz [--model DIR] [--workers 2] [--runs 3]
 
 Prints entries/s of `rescore` from gz to gz, with scores from a constant (reading, parsing, ids,
-formatting, compressing, writing) and with a model, interleaved; and the peak memory of a process
-that rescores the table, and one that is `--times` as long.
+formatting, compressing, writing) and with a model, interleaved; and the peak memory, workers
+included, for the table and for one that is `--times` as long.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
+import os
 import statistics
 import tempfile
+import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,55 +28,106 @@ from moses_integration.phrase_table import PhraseTable
 from moses_integration.rescore import rescore
 from phrase_scorer.phrase_pairs import PairBlock
 from phrase_scorer.scorer import PhraseScorer
+from phrase_scorer.workers import available_cores, prepare
 
 
-def constant_column(scorer: PhraseScorer | None) -> FeatureColumn:
+@dataclass(frozen=True)
+class Constant:
     """Scores that cost nothing, after the words were looked up if there is a vocabulary."""
 
-    def values(block: PairBlock) -> np.ndarray:
-        if scorer:
-            scorer.ids(block)
+    scorer: PhraseScorer | None
+
+    def __call__(self, block: PairBlock) -> np.ndarray:
+        """(pairs,) all the same."""
+        if self.scorer:
+            self.scorer.ids(block)
         return np.full(len(block.sources), -1.25, np.float32)
 
-    return FeatureColumn("constant", "", values)
 
-
-def run(table: Path, model: Path | None, constant: bool) -> tuple[int, float, float]:
-    """(entries, seconds, peak MB) of one run in this process."""
-    scorer = PhraseScorer.load(model, "cpu") if model else None
-    column = constant_column(scorer) if constant or not scorer else translation_column(scorer)
+def run(table: Path, model: Path | None, precision: str, workers: int) -> tuple[int, float, float]:
+    """(entries, seconds, peak MB of all processes) of one run; precision "": constant scores."""
+    scorer = PhraseScorer.load(model, "cpu", precision or "float32") if model else None
+    if workers > 1:
+        prepare()
+        time.sleep(3)  # the command imports torch meanwhile
+    column = FeatureColumn("constant", "", Constant(scorer))
+    if precision and scorer:
+        column = translation_column(scorer)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         output = Path(folder) / "out.gz"
-        done = rescore(PhraseTable(table), output, [column], show_progress=False)
+        with MemoryWatch() as memory:
+            done = rescore(
+                PhraseTable(table), output, [column], processes=workers, show_progress=False
+            )
         seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return done.entries, seconds, peak
+    return done.entries, seconds, memory.peak / 2**20
+
+
+class MemoryWatch:
+    """The largest memory of this process and those it started, shared pages counted once (PSS)."""
+
+    def __enter__(self) -> MemoryWatch:
+        self.peak = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.5):
+            self.peak = max(self.peak, sum(map(memory_of, descendants(os.getpid()))))
+
+
+def descendants(process: int) -> list[int]:
+    """A process and all that it, or what it started, has started."""
+    children: list[int] = []
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):
+            children += map(int, task.read_text().split())
+    return [process, *(p for child in children for p in descendants(child))]
+
+
+def memory_of(process: int) -> int:
+    """Bytes."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return 1024 * int(line.split()[1])
+    return 0
 
 
 def in_a_process(*arguments: object) -> tuple[int, float, float]:
     """`run` in a process of its own, so that the peak is that run's."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(run, arguments)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(run, *arguments).result()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--precisions", nargs="*", default=["float32", "int8"])
+    parser.add_argument("--workers", type=int, default=available_cores())
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--times", type=int, default=10)
     arguments = parser.parse_args()
-    kinds = {"constant scores": True} | ({"model": False} if arguments.model else {})
+    kinds = ["", *(arguments.precisions if arguments.model else [])]
     speeds: dict[str, list[float]] = {kind: [] for kind in kinds}
     peaks = dict.fromkeys(kinds, 0.0)
     for _ in range(arguments.runs):
-        for kind, constant in kinds.items():
-            entries, seconds, peaks[kind] = in_a_process(arguments.table, arguments.model, constant)
+        for kind in kinds:
+            entries, seconds, peaks[kind] = in_a_process(
+                arguments.table, arguments.model, kind, arguments.workers
+            )
             speeds[kind].append(entries / seconds)
     for kind, values in speeds.items():
         print(
-            f"{kind:<16} {statistics.median(values):>9,.0f} entries/s "
+            f"{kind or 'constant scores':<16} {statistics.median(values):>9,.0f} entries/s "
             f"(from {min(values):,.0f} to {max(values):,.0f}), peak {peaks[kind]:,.0f} MB"
         )
     if arguments.times > 1:
@@ -81,7 +136,7 @@ def main() -> None:
             with open(long, "wb") as stream:
                 for _ in range(arguments.times):
                     stream.write(arguments.table.read_bytes())
-            entries, seconds, peak = in_a_process(long, arguments.model, True)
+            entries, seconds, peak = in_a_process(long, arguments.model, "", arguments.workers)
         print(
             f"{entries:,} entries, constant scores: {entries / seconds:,.0f}/s, peak {peak:,.0f} MB"
         )

@@ -12,7 +12,7 @@ import os
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -31,6 +31,7 @@ from moses_integration.block_rescoring import (
 from moses_integration.feature_columns import (
     DEFAULT_FLOOR,
     FeatureColumn,
+    SignedColumn,
     check_floor,
     read_signature,
     refuse_twice,
@@ -38,7 +39,7 @@ from moses_integration.feature_columns import (
     write_signature,
 )
 from moses_integration.phrase_table import PhraseTable, TableBlock, cut_at_sources
-from phrase_scorer import __version__
+from phrase_scorer import __version__, workers
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.journal import FinishedBlock, JournaledFile
 from phrase_scorer.progress import progress_bar
@@ -52,10 +53,6 @@ from phrase_scorer.streams import (
     prefetch,
 )
 from phrase_scorer.vocabulary import Counts
-from phrase_scorer.workers import ordered_map
-
-SMALL_FILE = 1 << 18  # bytes for which starting processes takes longer than scoring
-PRELOADED = ("phrase_scorer.scorer", "moses_integration.block_rescoring")
 
 
 @dataclass
@@ -91,7 +88,7 @@ def rescore(
     floor: float = DEFAULT_FLOOR,
     allow_duplicate: bool = False,
     require_scores: Callable[[int], None] | None = None,
-    workers: int = 1,
+    processes: int = 1,
     resume: bool = False,
     show_progress: bool = True,
 ) -> Statistics:
@@ -107,7 +104,7 @@ def rescore(
         floor: Least natural-log value written.
         allow_duplicate: Add a column that the table is known to have.
         require_scores: Is given the number of scores of the table before anything is written.
-        workers: Processes to score in; 1: this one alone. Of no influence on the output.
+        processes: In which to score; 1: in this one alone. Of no influence on the output.
         resume: Go on with an unfinished run; where there is none, begin.
         show_progress: A progress bar on standard error.
 
@@ -118,42 +115,63 @@ def rescore(
         UsageError: An impossible floor, or resuming to standard output.
         PhraseScorerError: A worker died.
     """
+    known = _checked(table, output, columns, allow_duplicate=allow_duplicate)
     check_floor(floor)
-    standard = os.fspath(output) == STANDARD
-    if standard and resume:
+    if resume and os.fspath(output) == STANDARD:
         raise UsageError("--resume needs a file to go on with, not -")
-    if not standard and is_same_file(table.path, output):
+    source = Input(table.path)
+    with (
+        _threads_restored(),
+        paused_garbage_collection(),
+        closing(_tasks(table, source)) as tasks,
+    ):
+        first = next(tasks)
+        table.require_known_scores(first.lines())
+        assert table.scores is not None
+        if require_scores:
+            require_scores(table.scores)
+        rescorer = Rescorer(table, columns, floor, os.fspath(output).endswith(".gz"))
+        run = _Run(rescorer, source, processes, show_progress)
+        every = chain([first], tasks)
+        if os.fspath(output) == STANDARD:
+            return run.to_standard_output(every)
+        signed = [*known, *sign_columns(columns, table.scores, floor)]
+        return run.to_signed_file(output, every, signed, resume=resume)
+
+
+def _checked(
+    table: PhraseTable,
+    output: str | Path,
+    columns: Sequence[FeatureColumn],
+    *,
+    allow_duplicate: bool,
+) -> list[SignedColumn]:
+    """The columns that the table is known to have; refuses what cannot be."""
+    if os.fspath(output) != STANDARD and is_same_file(table.path, output):
         raise DataError("the output would overwrite the input", path=output)
     known = read_signature(table.path)
     if not allow_duplicate:
         for column in columns:
             refuse_twice(table.path, known, column)
-    source = Input(table.path)
+    return known
+
+
+def _decisive(table: PhraseTable, signed: Sequence[SignedColumn]) -> dict[str, Any]:
+    """What must be equal to go on with an unfinished run."""
+    return {
+        "version": __version__,
+        "columns": [asdict(column) for column in signed],
+        "block size": table.block_entries,
+        "treatment of bad lines": table.on_bad_line,
+    }
+
+
+@contextmanager
+def _threads_restored() -> Iterator[None]:
+    """Scoring sets torch to one thread; this undoes it."""
     threads = torch.get_num_threads()
     try:
-        with paused_garbage_collection(), closing(_tasks(table, source)) as tasks:
-            first = next(tasks)
-            table.require_known_scores(first.lines())
-            assert table.scores is not None
-            if require_scores:
-                require_scores(table.scores)
-            rescorer = Rescorer(table, columns, floor, os.fspath(output).endswith(".gz"))
-            run = _Run(rescorer, source, workers, show_progress)
-            every = chain([first], tasks)
-            if standard:
-                return run.to_standard_output(every)
-            signed = [*known, *sign_columns(columns, table.scores, floor)]
-            decisive = {
-                "version": __version__,
-                "columns": [asdict(column) for column in signed],
-                "block size": table.block_entries,
-                "treatment of bad lines": table.on_bad_line,
-            }
-            with JournaledFile(output, decisive, resume=resume) as journaled:
-                run.to_file(journaled, every)
-                journaled.complete()
-                write_signature(output, signed, run.provenance())
-            return run.statistics
+        yield
     finally:
         torch.set_num_threads(threads)
 
@@ -174,12 +192,12 @@ class _Run:
     """A run: how far it is, and what it has counted."""
 
     def __init__(
-        self, rescorer: Rescorer, source: Input, workers: int, show_progress: bool
+        self, rescorer: Rescorer, source: Input, processes: int, show_progress: bool
     ) -> None:
         self.statistics = Statistics()
         self._rescorer = rescorer
         self._source = source
-        self._workers = workers
+        self._processes = processes
         self._vocabularies = vocabularies_of(rescorer.columns)
         self._counts = [Counts() for _ in self._vocabularies]
         self._show_progress = show_progress
@@ -192,6 +210,22 @@ class _Run:
                 self._count(rescored.statistics, rescored.vocabularies)
                 self._show(bar)
         self._tell_vocabularies()
+        return self.statistics
+
+    def to_signed_file(
+        self,
+        output: str | Path,
+        tasks: Iterable[Task],
+        signed: Sequence[SignedColumn],
+        *,
+        resume: bool,
+    ) -> Statistics:
+        """Writes the blocks to a file that appears when it is whole, and its signature."""
+        decisive = _decisive(self._rescorer.table, signed)
+        with JournaledFile(output, decisive, resume=resume) as journaled:
+            self.to_file(journaled, tasks)
+            write_signature(output, signed, self.provenance())
+            journaled.complete()
         return self.statistics
 
     def to_file(self, output: JournaledFile, tasks: Iterable[Task]) -> None:
@@ -237,10 +271,10 @@ class _Run:
                 yield task
 
         size = self._source.size
-        if self._workers == 1 or (size is not None and size < SMALL_FILE):
+        if self._processes == 1 or (size is not None and size < workers.SMALL_INPUT):
             results: Generator[Rescored] = self._in_this_process(noted())
         else:
-            results = ordered_map(self._rescorer, noted(), self._workers, PRELOADED)
+            results = workers.ordered_map(self._rescorer, noted(), self._processes)
         with closing(results):
             for rescored in results:
                 yield sent.popleft(), rescored

@@ -1,19 +1,13 @@
-"""The commands that need no Moses file: train, score, info; and how any command ends.
+"""The commands that need no Moses file: train, score, info.
 
 A command parses its options and calls one function; what it reads its pairs with is handed in
 (`PairReader`), so that the same commands serve tab-separated pairs here and phrase tables in
-moses_integration. `run` is the only place that turns errors into exit codes: 0 well, 1 data,
-2 usage, 130 or 143 stopped by a signal.
+moses_integration.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import sys
-import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -21,15 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from phrase_scorer import __version__
-from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
+from phrase_scorer.command_line import SIGNAL_EXIT_CODES, run, say
+from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.phrase_pairs import PairBlock, PairCollector, read_tab_separated
-from phrase_scorer.streams import reason
 
 if TYPE_CHECKING:
     from phrase_scorer.scorer import PhraseScorer
     from phrase_scorer.training import TrainingResult
 
-SIGNAL_EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 SHORTLIST = 15_000  # paper, section 4.1: 15,000 most frequent words of each language
 MANY_UNKNOWN = 0.2  # share of unknown words that is more likely a mistake than a rare domain
 
@@ -52,11 +45,6 @@ def read_pairs(path: str, *, with_counts: bool = False) -> Iterator[PairBlock]:
     if with_counts:
         raise UsageError("--weight-by-count needs a phrase table with counts")
     return read_tab_separated(path)
-
-
-def say(message: str) -> None:
-    """Tells the user something, on standard error."""
-    click.echo(message, err=True)
 
 
 def model_option(command: Command) -> Command:
@@ -347,64 +335,6 @@ def build_group(read: PairReader) -> click.Group:
     for command in (train, score, info):
         group.add_command(command)
     return group
-
-
-def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code, errors told in one line on standard error."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if threading.current_thread() is threading.main_thread():
-        # Leaves through the context managers, so that no half-written file stays behind.
-        _leave_upon(signal.SIGTERM)
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
-            _leave_upon(signal.SIGHUP)
-    try:
-        return _telling_notes(group, arguments)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except PhraseScorerError as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        say(f"error: {error}")
-        _give_up_output()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        say("interrupted")
-        return 130
-    except BrokenPipeError:  # whoever read our output has seen enough
-        _give_up_output()
-        return 1
-    except OSError as error:  # standard output that takes no more, say
-        if "--debug" in arguments:
-            traceback.print_exc()
-        say(f"error: {error.filename or 'standard output'}: {reason(error)}")
-        _give_up_output()
-        return 1
-
-
-def _telling_notes(group: click.Group, arguments: list[str]) -> int:
-    """Runs a command; what an exception has to say besides comes before it."""
-    try:
-        result = group.main(arguments, prog_name="phrase-scorer", standalone_mode=False)
-        sys.stdout.flush()
-        return result if isinstance(result, int) else 0
-    except BaseException as error:
-        for said in (error, error.__cause__):  # click raises Abort from KeyboardInterrupt
-            for note in getattr(said, "__notes__", []):
-                say(note)
-        raise
-
-
-def _leave_upon(number: signal.Signals) -> None:
-    signal.signal(number, lambda *_: sys.exit(SIGNAL_EXIT_CODES[number.name]))
-
-
-def _give_up_output() -> None:
-    """Lets standard output go where it cannot be written, so that Python's exit stays silent."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

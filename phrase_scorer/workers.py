@@ -12,7 +12,8 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -22,6 +23,8 @@ from phrase_scorer.streams import paused_garbage_collection, prefetch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+SHARED = ("phrase_scorer.scorer",)  # imported once for all workers: torch takes seconds
+SMALL_INPUT = 1 << 18  # bytes for which starting processes takes longer than the work
 AHEAD = 2  # items that a worker has been given: one in work, one waiting
 
 
@@ -33,11 +36,16 @@ def available_cores() -> int:
         return os.cpu_count() or 1
 
 
+def prepare() -> None:
+    """Starts to import what workers will need, while this process does something else."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload([*SHARED])
+    forkserver.ensure_running()
+
+
 def ordered_map(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     workers: int,
-    preloaded: Sequence[str] = (),
 ) -> Generator[Result]:
     """function(item) for each item, computed in worker processes, in the order of the items.
 
@@ -45,14 +53,13 @@ def ordered_map(
         function: Pickled once for each worker.
         items: Pickled.
         workers: At least one.
-        preloaded: Modules to import once for all workers.
 
     Raises:
         Exception: What `function` raises, for the first item in order that it does.
         PhraseScorerError: A worker died.
     """
+    prepare()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*preloaded])
     pool = [_Worker(context, function) for _ in range(workers)]
     waiting: deque[_Worker] = deque()
     remaining = enumerate(items)

@@ -20,7 +20,8 @@ from moses_integration.cli.prepare import prepare
 from moses_integration.cli.tables import check, rescore
 from moses_integration.cli.tuning import decode, filter_command, tune
 from moses_integration.phrase_table import SEPARATOR, PhraseTable
-from phrase_scorer.cli import build_group, run
+from phrase_scorer.cli import build_group
+from phrase_scorer.command_line import run
 from phrase_scorer.errors import UsageError
 from phrase_scorer.phrase_pairs import PairBlock, pairs_of_lines
 from phrase_scorer.streams import line_blocks

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from moses_integration.metrics import TOKENIZERS, Text
-from phrase_scorer.cli import say
+from phrase_scorer.command_line import say
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.streams import STANDARD, OutputFile, is_same_file
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from moses_integration.cli.options import moses_of, moses_options
-from phrase_scorer.cli import say
+from phrase_scorer.command_line import say
 
 
 @click.group(

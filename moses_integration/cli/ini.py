@@ -9,7 +9,7 @@ import click
 from moses_integration.ini_fitting import Fit, fit_ini
 from moses_integration.moses_ini import MosesIni
 from moses_integration.stale_files import stale_warnings
-from phrase_scorer.cli import say
+from phrase_scorer.command_line import say
 from phrase_scorer.errors import UsageError
 from phrase_scorer.streams import OutputFile
 

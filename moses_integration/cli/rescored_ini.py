@@ -9,7 +9,7 @@ from typing import Any
 
 from moses_integration.moses_ini import MosesIni, PhraseTableFeature, require_scores
 from moses_integration.stale_files import stale_warnings
-from phrase_scorer.cli import say
+from phrase_scorer.command_line import say
 from phrase_scorer.errors import UsageError
 from phrase_scorer.streams import STANDARD, is_same_file, write_atomically
 

@@ -16,15 +16,15 @@ from moses_integration.phrase_table import OnBadLine, PhraseTable
 from phrase_scorer.cli import (
     device_options,
     quiet_option,
-    say,
     scoring_options,
     tell_accuracy,
     warn_of_unknown,
 )
+from phrase_scorer.command_line import say
 from phrase_scorer.errors import UsageError
 from phrase_scorer.phrase_pairs import PairBlock
 from phrase_scorer.streams import STANDARD
-from phrase_scorer.workers import available_cores
+from phrase_scorer.workers import SMALL_INPUT, available_cores, prepare
 
 if TYPE_CHECKING:
     from moses_integration.block_rescoring import Statistics
@@ -114,6 +114,8 @@ def rescore(table: str, output: str | None, **options: Any) -> None:  # fmt: ski
     run that was killed, OUTPUT.partial and OUTPUT.journal stay, and --resume goes on with it: the
     result is the same byte for byte.
     """
+    if options["threads"] != 1 and not options["estimate"] and _is_large(table):
+        prepare()
     from phrase_scorer.device import set_threads
 
     set_threads(options["threads"])
@@ -132,6 +134,10 @@ def rescore(table: str, output: str | None, **options: Any) -> None:  # fmt: ski
     _tell(statistics, table, scorers[0])
     if ini:
         ini.write(output)
+
+
+def _is_large(table: str) -> bool:
+    return table == STANDARD or (Path(table).is_file() and Path(table).stat().st_size > SMALL_INPUT)
 
 
 def _start_weights(options: dict[str, Any]) -> list[float]:
@@ -214,7 +220,7 @@ def _rescore(
         floor=options["floor"],
         allow_duplicate=options["allow_duplicate"],
         require_scores=ini.require_scores if ini else None,
-        workers=options["threads"] or (available_cores() if on_cpu else 1),
+        processes=options["threads"] or (available_cores() if on_cpu else 1),
         resume=options["resume"],
         show_progress=not options["quiet"],
     )

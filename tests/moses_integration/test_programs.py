@@ -185,7 +185,7 @@ CALLER = """
 import signal, sys, click
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 from moses_integration import programs
-from phrase_scorer.cli import run
+from phrase_scorer.command_line import run
 programs.PATIENCE = 0.5
 
 @click.command()

@@ -91,17 +91,17 @@ def test_killed_at_random_moments_and_gone_on_with(table, tmp_path):
     assert endings > 2  # kills fell everywhere, to the very end
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
-def test_any_number_of_workers_writes_the_same(
-    workers, tmp_path, model_path, toy_lines, monkeypatch
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_any_number_of_processes_writes_the_same(
+    processes, tmp_path, model_path, toy_lines, monkeypatch
 ):
-    monkeypatch.setattr("moses_integration.rescore.SMALL_FILE", 0)
+    monkeypatch.setattr("phrase_scorer.workers.SMALL_INPUT", 0)
     table = tmp_path / "table"
     table.write_bytes(
         b"".join(line + b"\n" for line in toy_lines(600)) + b"zz xx ||| q q ||| 1 1 1 1\n"
     )
     column = translation_column(PhraseScorer.load(model_path, "cpu"))
-    statistics = run(table, tmp_path / "out.gz", column, workers=workers)
+    statistics = run(table, tmp_path / "out.gz", column, processes=processes)
     (scorer,) = column.scorers
     counted = (scorer.source_vocabulary.looked_up, scorer.source_vocabulary.unknown_examples())
     alone = translation_column(PhraseScorer.load(model_path, "cpu"))
@@ -113,20 +113,20 @@ def test_any_number_of_workers_writes_the_same(
 
 
 def test_a_bad_line_is_told_by_workers_as_without(tmp_path, model_path, toy_lines, monkeypatch):
-    monkeypatch.setattr("moses_integration.rescore.SMALL_FILE", 0)
+    monkeypatch.setattr("phrase_scorer.workers.SMALL_INPUT", 0)
     lines = toy_lines(200)
     lines[122] = b"broken"
     lines[190] = b"broken, too"
     (tmp_path / "t").write_bytes(b"\n".join(lines))
     column = translation_column(PhraseScorer.load(model_path, "cpu"))
     with pytest.raises(DataError) as caught:
-        run(tmp_path / "t", tmp_path / "out", column, workers=2)
+        run(tmp_path / "t", tmp_path / "out", column, processes=2)
     assert str(caught.value) == (
         f'{tmp_path}/t:123: 1 field, expected at least 3 (source ||| target ||| scores): "broken"'
     )
     lines[122], lines[190] = toy_lines(200)[122], toy_lines(200)[190]
     (tmp_path / "t").write_bytes(b"\n".join(lines))  # mended: what was done holds
-    run(tmp_path / "t", tmp_path / "out", column, workers=2, resume=True)
+    run(tmp_path / "t", tmp_path / "out", column, processes=2, resume=True)
     run(tmp_path / "t", tmp_path / "again", column)
     assert (tmp_path / "out").read_bytes() == (tmp_path / "again").read_bytes()
 
