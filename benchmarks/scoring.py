@@ -28,8 +28,9 @@ import torch
 from moses_integration.phrase_table import PhraseTable
 from phrase_scorer.batches import pair_batch
 from phrase_scorer.engine import with_end
+from phrase_scorer.int8_matrix import int8_matrix
 from phrase_scorer.models import PRESETS, EncoderDecoder, ModelConfig, build
-from phrase_scorer.phrase_pairs import PhrasePairs
+from phrase_scorer.phrase_pairs import PairBlock, PhrasePairs
 from phrase_scorer.prefix_tree import PrefixTree
 from phrase_scorer.scorer import PhraseScorer
 from phrase_scorer.vocabulary import SPECIAL_WORDS, Vocabulary
@@ -73,6 +74,11 @@ def random_model(preset: str, pairs: list[tuple[list[bytes], list[bytes]]]) -> P
     return PhraseScorer(model, *vocabularies)
 
 
+def pairs_of(scorer: PhraseScorer, words: list[tuple[list[bytes], list[bytes]]]) -> PhrasePairs:
+    """The ids of pairs."""
+    return scorer.ids(PairBlock(*map(list, zip(*words, strict=True))))
+
+
 def necessary_operations(config: ModelConfig, pairs: PhrasePairs) -> float:
     """Multiplications and additions of the matrix products, every distinct prefix once."""
     sources = PrefixTree.of(with_end(pairs.source))
@@ -96,8 +102,11 @@ def peak(precision: str, threads: int, hidden: int) -> float:
     if precision == "bfloat16":
         left, right = left.bfloat16(), right.bfloat16()
     elif precision == "int8":
-        left, right = (left * 127).to(torch.int8), (right * 127).to(torch.int8)
-        multiply = torch._int_mm
+        left, matrix = (left * 127).to(torch.int8), (right * 127).to(torch.int8)
+        packed = int8_matrix(matrix, torch.ones(3 * hidden))
+
+        def multiply(left: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+            return packed.product(left, 1.0)
 
     def work(_: int) -> None:
         for _ in range(20):
@@ -140,9 +149,7 @@ def main() -> None:
     words = read_pairs(arguments.table, arguments.entries, arguments.skip)
     given = arguments.model and PhraseScorer.load(arguments.model, "cpu")
     scorer = given or random_model(arguments.preset, words)
-    sides = zip(*words, strict=True)
-    vocabularies = (scorer.source_vocabulary, scorer.target_vocabulary)
-    pairs = PhrasePairs(*(v.ids(side) for v, side in zip(vocabularies, sides, strict=True)))
+    pairs = pairs_of(scorer, words)
     measure(scorer, pairs, arguments.precisions, arguments.rounds)
 
 

@@ -1,22 +1,20 @@
 // What follows each matrix product of the scoring engine, in one pass over its result.
 //
-// The products themselves are the library's; here is what would otherwise be ten passes over memory:
-// gates, maxout, the sum of exponentials. Every function has its slow twin in epilogues.py, which
-// documents it and runs where this file cannot be compiled. `Product` is what a product gives:
-// float, or int32 of int8 factors, of which `scale` (one number a column) makes real numbers. All
-// arrays are row-major; `parent`, `word` and `source` choose for each row of the result the rows of
-// the tables it is made of.
+// The products themselves are the library's; here is what would otherwise be ten passes over
+// memory: gates, maxout, the sum of exponentials. Every function has its slow twin in epilogues.py,
+// which documents it and runs where this file cannot be compiled. `Product` is what a product
+// gives: float or bfloat16. All arrays are row-major; `parent`, `word` and `source` choose for each
+// row of the result the rows of the tables it is made of.
 
 #include <cstdint>
-#include <type_traits>
 
 namespace {
 
 constexpr float round_to_integer = 12582912.0f;  // 1.5 * 2^23: a sum with it has no fraction
 
 // 2^x in float, x from -126 to 127: a polynomial of degree 5 (interpolated at Chebyshev's points)
-// for the fraction, from -1/2 to 1/2, whose exponent bits then get the integer added. Relative error
-// below 4e-7.
+// for the fraction, from -1/2 to 1/2, whose exponent bits then get the integer added. Relative
+// error below 4e-7.
 inline float power_of_two(float x) {
     x = x < -126.0f ? -126.0f : x;
     x = x > 127.0f ? 127.0f : x;
@@ -42,10 +40,17 @@ inline float sigmoid(float x) { return 1.0f / (1.0f + power_of_two(-log2_e * x))
 
 inline float tanh_of(float x) { return 2.0f / (1.0f + power_of_two(-2.0f * log2_e * x)) - 1.0f; }
 
-template <typename Product>
-inline float real(Product value, float scale) {
-    if constexpr (std::is_same_v<Product, float>) return value;
-    return static_cast<float>(value) * scale;
+struct bfloat16 {
+    uint16_t bits;  // the upper half of a float's
+};
+
+inline float real(float value) { return value; }
+
+inline float real(bfloat16 value) {
+    const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+    float result;
+    __builtin_memcpy(&result, &bits, sizeof result);
+    return result;
 }
 
 inline float interpolate(float update, float old_state, float candidate, bool takes_new) {
@@ -54,10 +59,9 @@ inline float interpolate(float update, float old_state, float candidate, bool ta
 }
 
 template <typename Product>
-void reset_after(int64_t rows, int64_t hidden, const Product* recurrent, const float* scale,
-                 const float* states, const int64_t* parent, const float* words,
-                 const int64_t* word, const float* contexts, const int64_t* source, bool takes_new,
-                 float* result) {
+void reset_after(int64_t rows, int64_t hidden, const Product* recurrent, const float* states,
+                 const int64_t* parent, const float* words, const int64_t* word,
+                 const float* contexts, const int64_t* source, bool takes_new, float* result) {
     for (int64_t i = 0; i < rows; ++i) {
         const Product* u = recurrent + parent[i] * 3 * hidden;
         const float* h = states + parent[i] * hidden;
@@ -67,19 +71,19 @@ void reset_after(int64_t rows, int64_t hidden, const Product* recurrent, const f
         const int64_t z = hidden, r = 2 * hidden;
 #pragma omp simd
         for (int64_t j = 0; j < hidden; ++j) {
-            const float reset = sigmoid(real(u[r + j], scale[r + j]) + c[r + j] + w[r + j]);
-            const float update = sigmoid(real(u[z + j], scale[z + j]) + c[z + j] + w[z + j]);
-            const float candidate = tanh_of(w[j] + reset * (real(u[j], scale[j]) + c[j]));
+            const float reset = sigmoid(real(u[r + j]) + c[r + j] + w[r + j]);
+            const float update = sigmoid(real(u[z + j]) + c[z + j] + w[z + j]);
+            const float candidate = tanh_of(w[j] + reset * (real(u[j]) + c[j]));
             out[j] = interpolate(update, h[j], candidate, takes_new);
         }
     }
 }
 
 template <typename Product>
-void reset_before_gates(int64_t rows, int64_t hidden, const Product* recurrent, const float* scale,
-                        const float* states, const int64_t* parent, const float* words,
-                        const int64_t* word, const float* contexts, const int64_t* source,
-                        float* updates, float* reset_states) {
+void reset_before_gates(int64_t rows, int64_t hidden, const Product* recurrent, const float* states,
+                        const int64_t* parent, const float* words, const int64_t* word,
+                        const float* contexts, const int64_t* source, float* updates,
+                        float* reset_states) {
     for (int64_t i = 0; i < rows; ++i) {
         const Product* u = recurrent + parent[i] * 2 * hidden;
         const float* h = states + parent[i] * hidden;
@@ -90,14 +94,14 @@ void reset_before_gates(int64_t rows, int64_t hidden, const Product* recurrent, 
 #pragma omp simd
         for (int64_t j = 0; j < hidden; ++j) {
             const float more_z = c ? c[j] : 0.0f, more_r = c ? c[r + j] : 0.0f;
-            update[j] = sigmoid(real(u[j], scale[j]) + w[j] + more_z);
-            out[j] = h[j] * sigmoid(real(u[r + j], scale[r + j]) + w[r + j] + more_r);
+            update[j] = sigmoid(real(u[j]) + w[j] + more_z);
+            out[j] = h[j] * sigmoid(real(u[r + j]) + w[r + j] + more_r);
         }
     }
 }
 
 template <typename Product>
-void reset_before_state(int64_t rows, int64_t hidden, const Product* recurrent, const float* scale,
+void reset_before_state(int64_t rows, int64_t hidden, const Product* recurrent,
                         const float* updates, const float* states, const int64_t* parent,
                         const float* words, const int64_t* word, const float* contexts,
                         const int64_t* source, bool takes_new, float* result) {
@@ -109,25 +113,24 @@ void reset_before_state(int64_t rows, int64_t hidden, const Product* recurrent, 
         float* out = result + i * hidden;
 #pragma omp simd
         for (int64_t j = 0; j < hidden; ++j) {
-            const float candidate = tanh_of(real(u[j], scale[j]) + w[j] + (c ? c[j] : 0.0f));
+            const float candidate = tanh_of(real(u[j]) + w[j] + (c ? c[j] : 0.0f));
             out[j] = interpolate(update[j], h[j], candidate, takes_new);
         }
     }
 }
 
 template <typename Product>
-void maxout(int64_t rows, int64_t units, const Product* pieces, const float* scale,
-            const float* words, const int64_t* word, const float* contexts, const int64_t* source,
-            float* result) {
+void maxout(int64_t rows, int64_t units, const Product* pieces, const float* words,
+            const int64_t* word, const float* contexts, const int64_t* source, float* result) {
     for (int64_t i = 0; i < rows; ++i) {
         const Product* u = pieces + i * 2 * units;
         const float* w = words + word[i] * 2 * units;
         const float* c = contexts + source[i] * 2 * units;
 #pragma omp simd
         for (int64_t j = 0; j < units; ++j) {
-            const float first = real(u[j], scale[j]) + w[j] + c[j];
+            const float first = real(u[j]) + w[j] + c[j];
             const int64_t k = units + j;
-            const float second = real(u[k], scale[k]) + w[k] + c[k];
+            const float second = real(u[k]) + w[k] + c[k];
             result[i * units + j] = first > second ? first : second;
         }
     }
@@ -144,15 +147,13 @@ inline float dot(const float* a, const float* b, int64_t count) {
 // Logits and `bias` are taken times log2 e, so that exp is 2^x.
 template <typename Product>
 void sum_exp(int64_t rows, int64_t words, int64_t rank, const Product* logits,
-             const float* row_scale, const float* scale, const float* bias, const float* features,
-             const float* by_word, float share, float* sums) {
+             const float* row_scale, const float* bias, const float* features, const float* by_word,
+             float share, float* sums) {
     constexpr int64_t stretch = 256;  // words: few stretches hold a term worth computing again
     for (int64_t i = 0; i < rows; ++i) {
         const Product* row = logits + i * words;
         const float factor = row_scale ? row_scale[i] * log2_e : log2_e;
-        const auto term = [=](int64_t j) {
-            return power_of_two(real(row[j], scale[j]) * factor + bias[j]);
-        };
+        const auto term = [=](int64_t j) { return power_of_two(real(row[j]) * factor + bias[j]); };
         for (int64_t start = 0; start < words; start += stretch) {
             const int64_t stop = start + stretch < words ? start + stretch : words;
             float sum = 0.0f, largest = 0.0f;
@@ -189,17 +190,6 @@ extern "C" void two_digits(int64_t count, const float* values, float steps, floa
     }
 }
 
-extern "C" void two_digit_sum(int64_t rows, int64_t columns, const int32_t* products,
-                              float second_steps, const float* scale, float* result) {
-    const float step = 1.0f / second_steps;
-    for (int64_t i = 0; i < rows; ++i) {
-        const int32_t *first = products + i * columns, *second = first + rows * columns;
-#pragma omp simd
-        for (int64_t j = 0; j < columns; ++j)
-            result[i * columns + j] = (first[j] + second[j] * step) * scale[j];
-    }
-}
-
 extern "C" void quantize(int64_t count, const float* values, float steps, int8_t* result) {
 #pragma omp simd
     for (int64_t j = 0; j < count; ++j) {
@@ -208,38 +198,37 @@ extern "C" void quantize(int64_t count, const float* values, float steps, int8_t
     }
 }
 
-#define EXPORT(Product, name)                                                                     \
-    extern "C" void reset_after_##name(                                                           \
-        int64_t n, int64_t hidden, const Product* u, const float* scale, const float* h,          \
-        const int64_t* parent, const float* w, const int64_t* word, const float* c,               \
-        const int64_t* source, int64_t takes_new, float* result) {                                \
-        reset_after(n, hidden, u, scale, h, parent, w, word, c, source, takes_new, result);       \
-    }                                                                                             \
-    extern "C" void reset_before_gates_##name(                                                    \
-        int64_t n, int64_t hidden, const Product* u, const float* scale, const float* h,          \
-        const int64_t* parent, const float* w, const int64_t* word, const float* c,               \
-        const int64_t* source, float* updates, float* reset_states) {                             \
-        reset_before_gates(n, hidden, u, scale, h, parent, w, word, c, source, updates,           \
-                           reset_states);                                                         \
-    }                                                                                             \
-    extern "C" void reset_before_state_##name(                                                    \
-        int64_t n, int64_t hidden, const Product* u, const float* scale, const float* updates,    \
-        const float* h, const int64_t* parent, const float* w, const int64_t* word,               \
-        const float* c, const int64_t* source, int64_t takes_new, float* result) {                \
-        reset_before_state(n, hidden, u, scale, updates, h, parent, w, word, c, source,           \
-                           takes_new, result);                                                    \
-    }                                                                                             \
-    extern "C" void maxout_##name(int64_t n, int64_t units, const Product* u, const float* scale, \
-                                  const float* w, const int64_t* word, const float* c,            \
-                                  const int64_t* source, float* result) {                         \
-        maxout(n, units, u, scale, w, word, c, source, result);                                   \
-    }                                                                                             \
-    extern "C" void sum_exp_##name(                                                               \
-        int64_t n, int64_t words, int64_t rank, const Product* logits, const float* row_scale,    \
-        const float* scale, const float* bias, const float* features, const float* by_word,       \
-        float share, float* sums) {                                                               \
-        sum_exp(n, words, rank, logits, row_scale, scale, bias, features, by_word, share, sums);  \
+#define EXPORT(Product, name)                                                                      \
+    extern "C" void reset_after_##name(int64_t n, int64_t hidden, const Product* u,                \
+                                       const float* h, const int64_t* parent, const float* w,      \
+                                       const int64_t* word, const float* c, const int64_t* source, \
+                                       int64_t takes_new, float* result) {                         \
+        reset_after(n, hidden, u, h, parent, w, word, c, source, takes_new, result);               \
+    }                                                                                              \
+    extern "C" void reset_before_gates_##name(                                                     \
+        int64_t n, int64_t hidden, const Product* u, const float* h, const int64_t* parent,        \
+        const float* w, const int64_t* word, const float* c, const int64_t* source,                \
+        float* updates, float* reset_states) {                                                     \
+        reset_before_gates(n, hidden, u, h, parent, w, word, c, source, updates, reset_states);    \
+    }                                                                                              \
+    extern "C" void reset_before_state_##name(                                                     \
+        int64_t n, int64_t hidden, const Product* u, const float* updates, const float* h,         \
+        const int64_t* parent, const float* w, const int64_t* word, const float* c,                \
+        const int64_t* source, int64_t takes_new, float* result) {                                 \
+        reset_before_state(n, hidden, u, updates, h, parent, w, word, c, source, takes_new,        \
+                           result);                                                                \
+    }                                                                                              \
+    extern "C" void maxout_##name(int64_t n, int64_t units, const Product* u, const float* w,      \
+                                  const int64_t* word, const float* c, const int64_t* source,      \
+                                  float* result) {                                                 \
+        maxout(n, units, u, w, word, c, source, result);                                           \
+    }                                                                                              \
+    extern "C" void sum_exp_##name(int64_t n, int64_t words, int64_t rank, const Product* logits,  \
+                                   const float* row_scale, const float* bias,                      \
+                                   const float* features, const float* by_word, float share,       \
+                                   float* sums) {                                                  \
+        sum_exp(n, words, rank, logits, row_scale, bias, features, by_word, share, sums);          \
     }
 
 EXPORT(float, float)
-EXPORT(int32_t, int32)
+EXPORT(bfloat16, bfloat16)

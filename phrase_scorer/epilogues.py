@@ -18,15 +18,12 @@ LARGE_SHARE = 1 / 64  # of a sum of exponentials: not more than 64 terms have it
 class Product(NamedTuple):
     """What a matrix product gives."""
 
-    values: Tensor  # (rows, columns) float32; or int32, to be multiplied with the scales
-    scale: Tensor  # (columns,) float32
-    row_scale: Tensor | None = None  # (rows,) float32; None: 1
+    values: Tensor  # (rows, columns) float32 or bfloat16
+    row_scale: Tensor | None = None  # (rows,) float32, to be multiplied with them; None: 1
 
     def real(self) -> Tensor:
         """(rows, columns) float32."""
-        if self.values.dtype != torch.int32:
-            return self.values
-        values = self.values * self.scale
+        values = self.values.float()
         return values if self.row_scale is None else values * self.row_scale[:, None]
 
 
@@ -144,11 +141,6 @@ class Epilogues:
         first = scaled.round()
         second = ((scaled - first) * second_steps).round_()
         return torch.cat([first, second]).to(torch.int8)
-
-    def two_digit_sum(self, products: Tensor, second_steps: float, scale: Tensor) -> Tensor:
-        """(rows, columns) float32 of the (2 rows, columns) int32 products of such digits."""
-        first, second = products.float().chunk(2)
-        return (first + second / second_steps).mul_(scale)
 
     def add_sum_exp(
         self, sums: Tensor, logits: Product, bias: Tensor, exact: ExactLogits | None

@@ -55,7 +55,7 @@ class NativeEpilogues(Epilogues):
         """As `Epilogues.reset_after`."""
         result = states.new_empty(len(places), states.shape[1])
         self._call(
-            "reset_after", recurrent, *result.shape, recurrent.values, recurrent.scale, states,
+            "reset_after", recurrent, *result.shape, recurrent.values, states,
             places.parent, words, places.word, contexts, places.source, takes_new, result,
         )  # fmt: skip
         return result
@@ -72,7 +72,7 @@ class NativeEpilogues(Epilogues):
         updates = states.new_empty(len(places), states.shape[1])
         reset_states = torch.empty_like(updates)
         self._call(
-            "reset_before_gates", recurrent, *updates.shape, recurrent.values, recurrent.scale,
+            "reset_before_gates", recurrent, *updates.shape, recurrent.values,
             states, places.parent, words, places.word, contexts, places.source, updates,
             reset_states,
         )  # fmt: skip
@@ -92,7 +92,7 @@ class NativeEpilogues(Epilogues):
         """As `Epilogues.reset_before_state`."""
         result = torch.empty_like(updates)
         self._call(
-            "reset_before_state", recurrent, *result.shape, recurrent.values, recurrent.scale,
+            "reset_before_state", recurrent, *result.shape, recurrent.values,
             updates, states, places.parent, words, places.word, contexts, places.source,
             takes_new, result,
         )  # fmt: skip
@@ -104,7 +104,7 @@ class NativeEpilogues(Epilogues):
         """As `Epilogues.maxout`."""
         result = words.new_empty(len(word), words.shape[1] // 2)
         self._call(
-            "maxout", pieces, *result.shape, pieces.values, pieces.scale, words, word, contexts,
+            "maxout", pieces, *result.shape, pieces.values, words, word, contexts,
             source, result,
         )  # fmt: skip
         return result
@@ -122,12 +122,6 @@ class NativeEpilogues(Epilogues):
         self._run("two_digits", values.numel(), values, steps, second_steps, result)
         return result
 
-    def two_digit_sum(self, products: Tensor, second_steps: float, scale: Tensor) -> Tensor:
-        """As `Epilogues.two_digit_sum`."""
-        result = scale.new_empty(len(products) // 2, products.shape[1])
-        self._run("two_digit_sum", *result.shape, products, second_steps, scale, result)
-        return result
-
     def add_sum_exp(
         self, sums: Tensor, logits: Product, bias: Tensor, exact: ExactLogits | None
     ) -> None:
@@ -136,12 +130,12 @@ class NativeEpilogues(Epilogues):
         binary_bias = bias * LOG2_E
         self._call(
             "sum_exp", logits, *logits.values.shape, 0 if features is None else features.shape[1],
-            logits.values, logits.row_scale, logits.scale, binary_bias, features, by_word,
+            logits.values, logits.row_scale, binary_bias, features, by_word,
             LARGE_SHARE, sums,
         )  # fmt: skip
 
     def _call(self, name: str, product: Product, *arguments: Tensor | float | None) -> None:
-        kind = "int32" if product.values.dtype == torch.int32 else "float"
+        kind = "bfloat16" if product.values.dtype == torch.bfloat16 else "float"
         self._run(f"{name}_{kind}", *arguments)
 
     def _run(self, name: str, *arguments: Tensor | float | None) -> None:

@@ -2,9 +2,9 @@
 
 A weight matrix is rounded once, what it is multiplied with before each product. In int8 both have
 127 steps to each side of 0: weights column by column up to the largest, hidden states up to 1. Sums
-are exact in int32. Where the step of 1/127 costs more accuracy than time, the left side has two
-digits of 127 and 254 steps, so that only the weights are rounded; where few rows are multiplied, a
-product stays in float32.
+are exact in int32. Where such a step costs more accuracy than time, numbers have two digits: the
+second one is the first one's rounding error, in 254 steps. Then either only the weights are
+rounded, or neither side, as far as float32 is concerned.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from phrase_scorer.epilogues import Epilogues, Product
 from phrase_scorer.errors import UsageError
+from phrase_scorer.int8_matrix import int8_matrix
 
 Precision = Literal["float32", "bfloat16", "int8"]
 LeftSide = Literal["states", "two digits", "rows"]
@@ -31,7 +32,7 @@ class Operand(NamedTuple):
 
 
 class Factor:
-    """A matrix W, made ready to be the right factor of products x W, in float32.
+    """A matrix W, made ready to be the right factor of products x W.
 
     Args:
         weight: (in, out) float32.
@@ -39,7 +40,6 @@ class Factor:
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight.contiguous()
-        self.scale = weight.new_ones(weight.shape[1])
 
     def __call__(self, values: Tensor) -> Product:
         """(rows, in) float32 -> (rows, out)."""
@@ -51,7 +51,7 @@ class Factor:
 
     def product(self, operand: Operand) -> Product:
         """The product with a left side that this factor, or one like it, has rounded."""
-        return Product(operand.values @ self.weight, self.scale)
+        return Product(operand.values @ self.weight)
 
 
 class Bfloat16Factor(Factor):
@@ -66,12 +66,10 @@ class Bfloat16Factor(Factor):
         return Operand(values.bfloat16())
 
     def product(self, operand: Operand) -> Product:
-        """(rows, out) in float32."""
+        """(rows, out) in bfloat16; on GPUs in float32."""
         if operand.values.is_cuda:
-            values = torch.mm(operand.values, self.weight, out_dtype=torch.float32)
-        else:
-            values = (operand.values @ self.weight).float()
-        return Product(values, self.scale)
+            return Product(torch.mm(operand.values, self.weight, out_dtype=torch.float32))
+        return Product(operand.values @ self.weight)
 
 
 class Int8Factor(Factor):
@@ -85,10 +83,11 @@ class Int8Factor(Factor):
     """
 
     def __init__(self, weight: Tensor, epilogues: Epilogues, left: LeftSide) -> None:
-        super().__init__(weight)
         largest = weight.abs().amax(0).clamp(min=1e-30)  # (out,)
-        self.weight = (weight * (INT8_STEPS / largest)).round_().to(torch.int8).contiguous()
-        self.scale = largest / INT8_STEPS**2
+        digits = epilogues.two_digits(weight / largest, INT8_STEPS, SECOND_DIGIT_STEPS)
+        self._digits = digits.chunk(2)
+        self._scale = largest / INT8_STEPS
+        self._first = int8_matrix(self._digits[0], self._scale)
         self._epilogues = epilogues
         self._left = left
 
@@ -102,11 +101,27 @@ class Int8Factor(Factor):
         return Operand(self._epilogues.quantize(values / largest[:, None], INT8_STEPS), largest)
 
     def product(self, operand: Operand) -> Product:
-        """(rows, out) in int32; in float32 where the left side has two digits."""
-        values = torch._int_mm(operand.values, self.weight)
-        if self._left == "two digits":
-            values = self._epilogues.two_digit_sum(values, SECOND_DIGIT_STEPS, self.scale)
-        return Product(values, self.scale, operand.row_scale)
+        """(rows, out) in float32."""
+        if self._left != "two digits":
+            return Product(self._first.product(operand.values, 1 / INT8_STEPS), operand.row_scale)
+        first, second = operand.values.chunk(2)
+        values = self._first.product(first, 1 / INT8_STEPS)
+        values = self._first.add_product(values, second, 1 / INT8_STEPS / SECOND_DIGIT_STEPS)
+        return Product(values)
+
+
+class TwoDigitFactor(Int8Factor):
+    """Both sides have two int8 digits: three products, whose error is near float32's."""
+
+    def __init__(self, weight: Tensor, epilogues: Epilogues) -> None:
+        super().__init__(weight, epilogues, "two digits")
+        self._second = int8_matrix(self._digits[1], self._scale / SECOND_DIGIT_STEPS)
+
+    def product(self, operand: Operand) -> Product:
+        """(rows, out) in float32; second digits times second digits are left out."""
+        first, _ = operand.values.chunk(2)
+        values = super().product(operand).values
+        return Product(self._second.add_product(values, first, 1 / INT8_STEPS))
 
 
 class Rounding:
@@ -133,8 +148,10 @@ class Rounding:
     def of_summaries(self, weight: Tensor) -> Factor:
         """The factor of a matrix that is multiplied once for each source.
 
-        Its errors would be in every symbol of every target; on CPUs it stays float32.
+        Its errors would be in every symbol of every target, so there shall be hardly any.
         """
+        if self.precision == "int8":
+            return TwoDigitFactor(weight, self._epilogues)
         if self.precision == "bfloat16" and not self._on_cpu:
             return Bfloat16Factor(weight)
         return Factor(weight)

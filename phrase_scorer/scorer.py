@@ -181,7 +181,8 @@ def _parts(pairs: PhrasePairs, threads: int) -> Iterator[Rows]:
         return
     count = -(-len(pairs) // PART_PAIRS)
     if threads > 1:
-        count = max(count, min(threads, len(pairs) // LEAST_PAIRS))
+        # As many for each thread, and not too few pairs in any.
+        count = min(-(-count // threads) * threads, max(count, len(pairs) // LEAST_PAIRS))
     size = -(-len(pairs) // max(1, count))
     hashes = pairs.source.hashes()
     changes = np.flatnonzero(hashes[1:] != hashes[:-1]) + 1
