@@ -130,7 +130,13 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, words: Tensor, weights: Tensor
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        words: Tensor,
+        weights: Tensor,
+        penalty: float,
     ) -> Tensor:
         loss = weights.new_zeros((), dtype=torch.float64)
         d_features = torch.empty_like(features)
@@ -143,8 +149,14 @@ class _CrossEntropy(torch.autograd.Function):
             rows, chosen, scale = features[block], words[block, None], weights[block, None]
             logits = torch.addmm(start_value, rows, factor)
             log_probs = logits.log_softmax(1, dtype=weight.dtype)
-            loss -= (log_probs.gather(1, chosen) * scale).sum()
-            gradient = log_probs.exp_().mul_(scale)
+            log_p = log_probs.gather(1, chosen)
+            loss -= (log_p * scale).sum()
+            push = scale  # d loss / d ln Z
+            if penalty:
+                log_z = logits.gather(1, chosen).to(weight.dtype) - log_p
+                loss += penalty * (log_z.square() * scale).sum()
+                push = scale * (1 + 2 * penalty * log_z)
+            gradient = log_probs.exp_().mul_(push)
             gradient.scatter_add_(1, chosen, -scale)
             d_bias += gradient.sum(0)
             d_logits = gradient.to(product)
@@ -158,13 +170,18 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(gradient * upstream[0] for gradient in ctx.saved_tensors), None, None)
+        return (*(gradient * upstream[0] for gradient in ctx.saved_tensors), None, None, None)
 
 
 def cross_entropy(
-    features: Tensor, weight: Tensor, bias: Tensor, words: Tensor, weights: Tensor
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    words: Tensor,
+    weights: Tensor,
+    penalty: float = 0.0,
 ) -> Tensor:
-    """Σ_i weights_i · (-ln p(words_i)), with gradients for features, weight and bias.
+    """Σ_i weights_i · (-ln p(words_i) + penalty · (ln Z_i)²), with gradients of the first three.
 
     Args:
         features: (rows, rank).
@@ -172,11 +189,12 @@ def cross_entropy(
         bias: (vocabulary,).
         words: (rows,) int64.
         weights: (rows,) of the features' type.
+        penalty: Draws the softmax's normaliser Z to 1 (Devlin et al. 2014, section 2.4).
 
     Returns:
         A scalar, in nats.
     """
     result: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
-        features, weight, bias, words, weights
+        features, weight, bias, words, weights, penalty
     )
     return result

@@ -88,16 +88,17 @@ def test_extreme_logits_have_finite_gradients():
 
 
 @pytest.mark.usefixtures("_blocks")
-def test_cross_entropy_and_its_gradients():
+@pytest.mark.parametrize("penalty", [0.0, 0.1])
+def test_cross_entropy_and_its_gradients(penalty):
     features, weight, bias, words, weights = random_arguments()
     ours = [value.clone().requires_grad_() for value in (features, weight, bias)]
-    loss = cross_entropy(*ours, words, weights)
+    loss = cross_entropy(*ours, words, weights, penalty)
     (0.3 * loss).backward()  # an upstream gradient other than 1
 
     plain = [value.clone().requires_grad_() for value in (features, weight, bias)]
     logits = plain[0] @ plain[1] + plain[2]
     nats = torch.nn.functional.cross_entropy(logits, words, reduction="none")
-    expected = (nats * weights).sum()
+    expected = ((nats + penalty * logits.logsumexp(1) ** 2) * weights).sum()
     (0.3 * expected).backward()
 
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-11)
@@ -106,12 +107,13 @@ def test_cross_entropy_and_its_gradients():
 
 
 @pytest.mark.usefixtures("_blocks")
-def test_gradients_by_finite_differences():
+@pytest.mark.parametrize("penalty", [0.0, 0.1])
+def test_gradients_by_finite_differences(penalty):
     features, weight, bias, words, weights = random_arguments()
     kept = slice(0, 20)
     leaves = [value.clone().requires_grad_() for value in (features[kept, :2], weight[:2], bias)]
     assert torch.autograd.gradcheck(
-        lambda *values: cross_entropy(*values, words[kept], weights[kept]), leaves
+        lambda *values: cross_entropy(*values, words[kept], weights[kept], penalty), leaves
     )
 
 
