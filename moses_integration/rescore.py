@@ -26,6 +26,7 @@ from moses_integration.block_rescoring import (
     Rescorer,
     Statistics,
     Task,
+    caches_of,
     vocabularies_of,
 )
 from moses_integration.feature_columns import (
@@ -208,6 +209,7 @@ class _Run:
             for _, rescored in self._rescored(tasks):
                 out.write(rescored.output)
                 self._count(rescored.statistics, rescored.vocabularies)
+                self._remember(rescored)
                 self._show(bar)
         self._tell_vocabularies()
         return self.statistics
@@ -245,6 +247,7 @@ class _Run:
                 }
                 output.write(rescored.output, zlib.crc32(task.text), task.line_count, counted)
                 self._count(rescored.statistics, rescored.vocabularies)
+                self._remember(rescored)
                 self._show(bar)
         self._tell_vocabularies()
 
@@ -307,6 +310,11 @@ class _Run:
         self.statistics += statistics
         for total, counted in zip(self._counts, counts, strict=True):
             total += counted
+
+    def _remember(self, rescored: Rescored) -> None:
+        """What stands in the output can be known to the next table."""
+        for cache, new in zip(caches_of(self._rescorer.columns), rescored.new_scores, strict=True):
+            cache.add(new)
 
     def _tell_vocabularies(self) -> None:
         """In the end they know what was counted anywhere, as if here."""

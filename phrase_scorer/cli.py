@@ -67,7 +67,12 @@ def device_options(command: Command) -> Command:
 
 
 def scoring_options(command: Command) -> Command:
-    """--precision and --normalizer."""
+    """--precision, --normalizer and --score-cache."""
+    command = click.option(
+        "--score-cache",
+        metavar="FILE",
+        help="Scores known from other tables; those computed now are added.",
+    )(command)
     command = click.option(
         "--precision",
         type=click.Choice(["float32", "bfloat16", "int8"]),
@@ -287,7 +292,11 @@ def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
     if output != "-" and is_same_file(pairs, output):
         raise DataError("the output would overwrite the input", path=output)
     scorer = PhraseScorer.load(
-        options["model_path"], options["device"], options["precision"], options["normalizer"]
+        options["model_path"],
+        options["device"],
+        options["precision"],
+        options["normalizer"],
+        options["score_cache"],
     )
     if scorer.direction == "inverse":
         say("the model is inverse: scores are ln p(source | target)")
@@ -297,6 +306,7 @@ def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
                 tell_accuracy(scorer, block)
             values = scorer.score_block(block)
             out.write("".join(f"{value:.6f}\n" for value in values.tolist()).encode())
+            scorer.add_to_cache()
 
 
 def tell_accuracy(scorer: PhraseScorer, block: PairBlock) -> None:

@@ -25,6 +25,7 @@ from phrase_scorer.models import Direction, EncoderDecoder
 from phrase_scorer.normalizer import Normalization
 from phrase_scorer.phrase_pairs import PairBlock, PhrasePairs, Rows
 from phrase_scorer.precision import Precision
+from phrase_scorer.score_cache import ScoreCache
 from phrase_scorer.vocabulary import Vocabulary
 
 BLOCK_PAIRS = 16384  # pairs taken from an iterator at once
@@ -47,6 +48,7 @@ class PhraseScorer:
         normalizer: "none" leaves out the softmax's normaliser: for models trained so that it is
             nearly 1 (`train --self-normalize`).
         fingerprint: Of the model directory, for signatures.
+        cache: Scores that are known; new ones are for its owner to add (`score` does).
 
     Raises:
         UsageError: A precision or normalizer that there is not.
@@ -62,6 +64,7 @@ class PhraseScorer:
         precision: Precision = "float32",
         normalizer: Normalization = "exact",
         fingerprint: str = "",
+        cache: ScoreCache | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device)
@@ -70,6 +73,7 @@ class PhraseScorer:
         self.precision = precision
         self.normalizer = normalizer
         self.fingerprint = fingerprint
+        self.cache = cache
         self._engine = Engine(self.model, precision, normalizer)
         self._loaded: tuple[Any, ...] | None = None  # the arguments of `load`
 
@@ -80,11 +84,13 @@ class PhraseScorer:
         device: str = "auto",
         precision: Precision = "float32",
         normalizer: Normalization = "exact",
+        cache: str | Path | None = None,
     ) -> PhraseScorer:
-        """The scorer of a model directory.
+        """The scorer of a model directory; `cache` is a file of known scores.
 
         Raises:
             ModelError: The directory is incomplete, broken, or of a newer format.
+            DataError: The cache is none, or cannot be opened.
             UsageError: The device is not there, or cannot compute so.
         """
         directory = ModelDirectory(Path(path))
@@ -99,7 +105,9 @@ class PhraseScorer:
             normalizer=normalizer,
             fingerprint=directory.fingerprint(),
         )
-        scorer._loaded = (path, str(scorer.device), precision, normalizer)
+        if cache is not None:
+            scorer.cache = ScoreCache(cache, f"{scorer.fingerprint} {scorer.arithmetic}")
+        scorer._loaded = (path, str(scorer.device), precision, normalizer, cache)
         return scorer
 
     def __reduce__(self) -> tuple[Callable[..., PhraseScorer], tuple[Any, ...]]:
@@ -147,11 +155,24 @@ class PhraseScorer:
             sources = [_words(source) for source, _ in block]
             targets = [_words(target) for _, target in block]
             parts.append(self.score_block(PairBlock(sources, targets)))
+            self.add_to_cache()
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def score_block(self, block: PairBlock) -> Scores:
         """(pairs,) float32 natural-log probabilities of a block of tokenised pairs."""
-        return self.score_ids(self.ids(block))
+        pairs = self.ids(block)
+        if self.cache is None:
+            return self.score_ids(pairs)
+        return self.cache.complete(block, lambda rows: self.score_ids(pairs.take(rows)))
+
+    def add_to_cache(self) -> None:
+        """Adds what was computed since the last time to the cache, if there is one.
+
+        Raises:
+            DataError: It cannot be written.
+        """
+        if self.cache is not None:
+            self.cache.add(self.cache.take_new())
 
     def ids(self, block: PairBlock) -> PhrasePairs:
         """The ids of a block; for an inverse model, the sides change places."""

@@ -55,7 +55,8 @@ Examples:
       --unknown-words --weight 0.1 --weight 0.1 --weight 0
   phrase-scorer rescore phrase-table.gz new.gz --model rnn1/ --model rnn2/ --ensemble
   phrase-scorer rescore phrase-table.gz --model rnn/ --estimate
-  phrase-scorer rescore phrase-table.gz new.gz --model rnn/ --precision int8 --resume"""
+  phrase-scorer rescore phrase-table.gz new.gz --model rnn/ --precision int8 --resume
+  phrase-scorer rescore test2/ test2.rnn/ --model rnn/ --score-cache scores.sqlite"""
 )
 @click.argument("table", metavar="PHRASE_TABLE")
 @click.argument("output", metavar="[OUTPUT]", required=False)
@@ -166,10 +167,8 @@ def _columns(options: dict[str, Any]) -> tuple[list[PhraseScorer], list[FeatureC
         (options["models"], feature_columns.translation_column),
         (options["inverse_models"], feature_columns.inverse_column),
     ):
-        loaded = [
-            PhraseScorer.load(path, options["device"], options["precision"], options["normalizer"])
-            for path in paths
-        ]
+        how = [options[name] for name in ("device", "precision", "normalizer", "score_cache")]
+        loaded = [PhraseScorer.load(path, *how) for path in paths]
         made = [column(scorer, path) for scorer, path in zip(loaded, paths, strict=True)]
         if options["ensemble"] and len(made) > 1:
             made = [feature_columns.ensemble_column(made)]
@@ -246,6 +245,8 @@ def _tell_accuracies(table: str, scorers: Sequence[PhraseScorer], on_bad_line: O
 
 def _tell(statistics: Statistics, table: str, scorer: PhraseScorer) -> None:
     said = f"{statistics.entries:,} entries scored"
+    if statistics.known:
+        said += f"; {statistics.known:,} scores were known"
     if statistics.floored:
         said += f"; {statistics.floored:,} below the floor"
     if statistics.bad_lines:

@@ -239,3 +239,51 @@ def test_the_command_killed_with_its_workers_at_work(tmp_path, model_path, toy_l
             process.kill()
     subprocess.run(resumed, check=True, capture_output=True, timeout=100)
     assert content(tmp_path) == content(tmp_path, "alone.gz")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_scores_that_are_known_are_not_computed_again(
+    processes, tmp_path, model_path, toy_lines, monkeypatch
+):
+    monkeypatch.setattr("phrase_scorer.workers.SMALL_INPUT", 0)
+    distinct = {tuple(line.split(b"|||")[:2]): line + b"\n" for line in toy_lines(400)}
+    lines = list(distinct.values())[:350]
+    (tmp_path / "first").write_bytes(b"".join(lines[:300]))
+    (tmp_path / "second").write_bytes(b"".join(lines[100:]))
+    known = []
+    for name, cache in (("first", "c"), ("second", "c"), ("second", None)):
+        scorer = PhraseScorer.load(model_path, "cpu", cache=cache and tmp_path / cache)
+        column = translation_column(scorer)
+        output = tmp_path / f"{name}.{cache}"
+        known.append(run(tmp_path / name, output, column, processes=processes).known)
+        assert scorer.source_vocabulary.looked_up >= 300
+    assert known == [0, 200, 0]
+    assert scores_of(tmp_path / "second.c") == pytest.approx(
+        scores_of(tmp_path / "second.None"), rel=1e-5
+    )
+
+
+def test_a_run_with_a_cache_that_is_gone_on_with(tmp_path, model_path, toy_lines):
+    lines = [line + b"\n" for line in toy_lines(100)]
+    (tmp_path / "t").write_bytes(b"".join(lines))
+    results = []
+    for name, failing in (("undisturbed", False), ("disturbed", True)):
+        (tmp_path / name).mkdir()
+        if failing:
+            broken = [*lines[:57], b"broken\n", *lines[58:]]
+            (tmp_path / "t").write_bytes(b"".join(broken))
+        for _ in range(2):
+            scorer = PhraseScorer.load(model_path, "cpu", cache=tmp_path / name / "c")
+            try:
+                output = tmp_path / name / "out.gz"
+                run(tmp_path / "t", output, translation_column(scorer), resume=True)
+                break
+            except DataError:
+                (tmp_path / "t").write_bytes(b"".join(lines))
+        results.append((tmp_path / name / "out.gz").read_bytes())
+    assert results[0] == results[1]
+
+
+def scores_of(table: Path) -> list[float]:
+    """The last score of each line."""
+    return [float(line.split(b"|||")[2].split()[-1]) for line in table.read_bytes().splitlines()]
