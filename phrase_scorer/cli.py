@@ -57,13 +57,29 @@ def model_option(command: Command) -> Command:
 
 def device_options(command: Command) -> Command:
     """--device and --threads."""
-    command = click.option(
-        "--device", default="auto", show_default=True,
-        help="Where to compute: auto, cpu, cuda, cuda:1, …",
-    )(command)  # fmt: skip
+    return _device_options(
+        command, "Where to compute: auto, cpu, cuda, cuda:1, …", callback=_one_device
+    )
+
+
+def several_devices_options(command: Command) -> Command:
+    """--device, of which there may be several, and --threads."""
+    return _device_options(
+        command, "Where to compute: auto, cpu, cuda, cuda:1, …; several: cuda:0,cuda:1."
+    )
+
+
+def _device_options(command: Command, text: str, **options: Any) -> Command:
+    device = click.option("--device", default="auto", show_default=True, help=text, **options)
     return click.option(
         "--threads", type=int, metavar="N", help="CPU cores to use.  [default: all]"
-    )(command)
+    )(device(command))
+
+
+def _one_device(_: click.Context, __: click.Parameter, name: str) -> str:
+    if "," in name:
+        raise UsageError(f"--device {name}: only rescore computes on several devices")
+    return name
 
 
 def scoring_options(command: Command) -> Command:

@@ -7,12 +7,18 @@ import torch
 from phrase_scorer.errors import UsageError
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(names: str, process: int = 0) -> torch.device:
     """The device of this name; "auto" is a GPU where torch sees one, else the CPU.
+
+    Args:
+        names: "cuda:0,cuda:1" are two devices, of which processes have one each in turn.
+        process: Number of this process among those that share them.
 
     Raises:
         UsageError: Not a device, or not there.
     """
+    every = names.split(",")
+    name = every[process % len(every)]
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -255,7 +255,10 @@ class Engine:
             yield slice(start, min(start + size, count))
 
     def _tensor(self, array: Rows) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, non_blocking=True)
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
 
 def with_end(phrases: PhraseIds) -> PhraseIds:

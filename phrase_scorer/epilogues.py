@@ -161,5 +161,20 @@ class Epilogues:
             sums.index_add_(0, rows, again.exp() - terms[rows, words])
 
 
+class GpuEpilogues(Epilogues):
+    """The same functions where no shape depends on a value: the host never waits for a GPU."""
+
+    def add_sum_exp(
+        self, sums: Tensor, logits: Product, bias: Tensor, exact: ExactLogits | None
+    ) -> None:
+        """As `Epilogues.add_sum_exp`; of a row, only the largest term is computed again."""
+        terms = logits.real() + bias
+        if exact:
+            word = terms.argmax(1)
+            again = (exact.features * exact.by_word.index_select(0, word)).sum(1) + bias[word]
+            terms.scatter_(1, word[:, None], again[:, None])
+        sums += terms.exp_().sum(1)
+
+
 def _interpolated(update: Tensor, old: Tensor, candidate: Tensor, takes_new: bool) -> Tensor:
     return torch.lerp(old, candidate, update) if takes_new else torch.lerp(candidate, old, update)

@@ -20,7 +20,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from phrase_scorer.epilogues import LARGE_SHARE, Epilogues, ExactLogits, Places, Product
+from phrase_scorer.epilogues import (
+    LARGE_SHARE,
+    Epilogues,
+    ExactLogits,
+    GpuEpilogues,
+    Places,
+    Product,
+)
 
 SOURCE = Path(__file__).with_name("epilogues.cpp")
 LOG2_E = 1.4426950408889634
@@ -155,8 +162,9 @@ def _c_argument(
 
 def epilogues_for(device: torch.device) -> Epilogues:
     """The fastest there are for a device."""
-    native = native_epilogues() if device.type == "cpu" else None
-    return native or Epilogues()
+    if device.type != "cpu":
+        return GpuEpilogues()
+    return native_epilogues() or Epilogues()
 
 
 @functools.cache

@@ -23,7 +23,7 @@ Normalization = Literal["exact", "none"]
 # larger ones the cache (benchmarks/normalizer.py).
 LOGITS_IN_CACHE = 256 * 15_000
 TILE_ON_CPU = (256, 1024)  # rows and words of a scoring product: 1 MB of logits
-TILE_ON_GPU = (1 << 14, 1 << 14)
+TILE_ON_GPU = (1 << 12, 1 << 14)  # 256 MB: several processes share a GPU
 SMALLEST_SUM, LARGEST_SUM = 1e-25, 1e30  # of exponentials: exact in float32 in between
 
 

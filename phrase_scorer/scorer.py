@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from phrase_scorer import workers
 from phrase_scorer.checkpoint import ModelDirectory
 from phrase_scorer.device import choose_device
 from phrase_scorer.engine import Engine
@@ -100,14 +101,14 @@ class PhraseScorer:
             model,
             source,
             target,
-            device=choose_device(device),
+            device=choose_device(device, workers.number),
             precision=precision,
             normalizer=normalizer,
             fingerprint=directory.fingerprint(),
         )
         if cache is not None:
             scorer.cache = ScoreCache(cache, f"{scorer.fingerprint} {scorer.arithmetic}")
-        scorer._loaded = (path, str(scorer.device), precision, normalizer, cache)
+        scorer._loaded = (path, device, precision, normalizer, cache)
         return scorer
 
     def __reduce__(self) -> tuple[Callable[..., PhraseScorer], tuple[Any, ...]]:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
 from phrase_scorer.errors import PhraseScorerError
@@ -26,6 +29,8 @@ Result = TypeVar("Result")
 SHARED = ("phrase_scorer.scorer",)  # imported once for all workers: torch takes seconds
 SMALL_INPUT = 1 << 18  # bytes for which starting processes takes longer than the work
 AHEAD = 2  # items that a worker has been given: one in work, one waiting
+
+number = 0  # of this process among the workers, from 0
 
 
 def available_cores() -> int:
@@ -60,14 +65,14 @@ def ordered_map(
     """
     prepare()
     context = multiprocessing.get_context("forkserver")
-    pool = [_Worker(context, function) for _ in range(workers)]
+    pool = [_Worker(context, function, place) for place in range(workers)]
     waiting: deque[_Worker] = deque()
     remaining = enumerate(items)
     failure: Exception | None = None
     try:
         while True:
             try:
-                number, item = next(remaining)
+                place, item = next(remaining)
             except StopIteration:
                 break
             except Exception as error:  # noqa: BLE001 - raised after the results before it
@@ -75,7 +80,7 @@ def ordered_map(
                 break
             if len(waiting) == AHEAD * workers:
                 yield waiting.popleft().receive()
-            worker = pool[number % workers]
+            worker = pool[place % workers]
             worker.send(item)
             waiting.append(worker)
         while waiting:
@@ -90,9 +95,11 @@ def ordered_map(
 class _Worker:
     """The parent's side of a worker."""
 
-    def __init__(self, context: Any, function: Callable[[Any], Any]) -> None:
+    def __init__(self, context: Any, function: Callable[[Any], Any], place: int) -> None:
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, function), daemon=True)
+        # As bytes: they are unpickled, and models loaded, when the worker knows its number.
+        work = (theirs, bytes(ForkingPickler.dumps(function)), place)
+        self._process = context.Process(target=_work, args=work, daemon=True)
         self._process.start()
         theirs.close()
 
@@ -126,8 +133,14 @@ class _Worker:
         return PhraseScorerError(f"a worker process ended ({how}){hint}")
 
 
-def _work(pipe: Connection, function: Callable[[Any], Any]) -> None:
+def _work(pipe: Connection, pickled: bytes, place: int) -> None:
     """A worker's life."""
+    global number
+    number = place
+    try:
+        function = pickle.loads(pickled)
+    except Exception as error:  # noqa: BLE001 - raised again in the parent, for the first item
+        function = partial(_refuse, error)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, who gets it too, ends us
     with paused_garbage_collection(), contextlib.suppress(OSError):
         for item in prefetch(_received(pipe), AHEAD):
@@ -137,6 +150,10 @@ def _work(pipe: Connection, function: Callable[[Any], Any]) -> None:
             except Exception as error:  # noqa: BLE001 - raised again in the parent
                 answer = (None, error)
             pipe.send(answer)
+
+
+def _refuse(error: Exception, _: object) -> None:
+    raise error
 
 
 def _received(pipe: Connection) -> Iterator[Any]:

@@ -14,9 +14,9 @@ from moses_integration.ini_edits import existing, place_of
 from moses_integration.moses_ini import MosesIni, require_scores
 from moses_integration.phrase_table import OnBadLine, PhraseTable
 from phrase_scorer.cli import (
-    device_options,
     quiet_option,
     scoring_options,
+    several_devices_options,
     tell_accuracy,
     warn_of_unknown,
 )
@@ -56,6 +56,8 @@ Examples:
   phrase-scorer rescore phrase-table.gz new.gz --model rnn1/ --model rnn2/ --ensemble
   phrase-scorer rescore phrase-table.gz --model rnn/ --estimate
   phrase-scorer rescore phrase-table.gz new.gz --model rnn/ --precision int8 --resume
+  phrase-scorer rescore phrase-table.gz new.gz --model rnn/ --precision bfloat16 \\
+      --device cuda:0,cuda:1
   phrase-scorer rescore test2/ test2.rnn/ --model rnn/ --score-cache scores.sqlite"""
 )
 @click.argument("table", metavar="PHRASE_TABLE")
@@ -100,7 +102,7 @@ Examples:
     "--resume", is_flag=True, help="Go on with a run that was broken off, if there is one."
 )
 @scoring_options
-@device_options
+@several_devices_options
 @quiet_option
 def rescore(table: str, output: str | None, **options: Any) -> None:  # fmt: skip
     """Write PHRASE_TABLE to OUTPUT with p(target | source) as one more score at the end.
@@ -111,8 +113,9 @@ def rescore(table: str, output: str | None, **options: Any) -> None:  # fmt: ski
     where the name ends so. A PHRASE_TABLE that is a folder made by `filter` becomes another such
     folder, OUTPUT, with its own moses.ini.
 
-    Scores in one process for each core (--threads); the output does not depend on how many. Of a
-    run that was killed, OUTPUT.partial and OUTPUT.journal stay, and --resume goes on with it: the
+    Scores in one process for each core (--threads), which share the GPU, or several of them if
+    --device names several; the output does not depend on how many processes there are. Of a run
+    that was killed, OUTPUT.partial and OUTPUT.journal stay, and --resume goes on with it: the
     result is the same byte for byte.
     """
     if options["threads"] != 1 and not options["estimate"] and _is_large(table):
@@ -211,7 +214,6 @@ def _rescore(
 ) -> Statistics:
     from moses_integration.rescore import rescore
 
-    on_cpu = all(scorer.device.type == "cpu" for column in columns for scorer in column.scorers)
     return rescore(
         PhraseTable(table, on_bad_line=options["on_bad_line"]),
         output,
@@ -219,7 +221,7 @@ def _rescore(
         floor=options["floor"],
         allow_duplicate=options["allow_duplicate"],
         require_scores=ini.require_scores if ini else None,
-        processes=options["threads"] or (available_cores() if on_cpu else 1),
+        processes=options["threads"] or available_cores(),
         resume=options["resume"],
         show_progress=not options["quiet"],
     )

@@ -19,6 +19,11 @@ def test_by_name():
     assert choose_device("cpu") == torch.device("cpu")
 
 
+def test_processes_have_devices_in_turn():
+    chosen = [choose_device("cpu,meta", process).type for process in range(4)]
+    assert chosen == ["cpu", "meta", "cpu", "meta"]
+
+
 @pytest.mark.parametrize("name", ["abacus", "", "cuda:999"])
 def test_what_is_not_there(name):
     with pytest.raises(UsageError) as caught:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from phrase_scorer.epilogues import Epilogues, ExactLogits, Places, Product
+from phrase_scorer.epilogues import Epilogues, ExactLogits, GpuEpilogues, Places, Product
 from phrase_scorer.native_epilogues import native_epilogues
 
 HIDDEN, ROWS, PARENTS, WORDS, SOURCES = 37, 61, 23, 11, 7
@@ -125,6 +125,20 @@ def test_sum_of_exponentials(fast, made, exactly):
             error = (sums / truth).log()
             assert (error.abs() < 0.051).all()
             assert error.mean() < 0.03  # 0.05 without; what remains are the small terms
+
+
+def test_on_a_gpu_the_largest_term_is_exact(made):
+    features, by_word, bias = made.real(ROWS, 30), made.real(700, 30), made.real(700)
+    logits = features @ by_word.T
+    exact = ExactLogits(features, by_word)
+    sums = torch.zeros(ROWS)
+    GpuEpilogues().add_sum_exp(sums, Product(logits), bias, None)
+    close(sums.log(), (logits + bias).logsumexp(1))
+    sums = torch.zeros(ROWS)
+    GpuEpilogues().add_sum_exp(sums, Product(logits + 0.05), bias, exact)
+    error = sums.log() - (logits + bias).logsumexp(1)
+    share = (logits + bias).softmax(1).amax(1)
+    close(error, torch.log1p((1 - share) * (torch.tensor(0.05).exp() - 1)), 1e-4)
 
 
 def test_far_away_logits_do_no_harm_to_their_neighbours(fast):

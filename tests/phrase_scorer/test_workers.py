@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from phrase_scorer import workers as worker_processes
 from phrase_scorer.errors import DataError, PhraseScorerError
 from phrase_scorer.workers import available_cores, ordered_map
 
@@ -44,6 +46,50 @@ def test_results_come_in_the_order_of_the_items(workers):
     processes = {process for _, process in found}
     assert len(processes) == workers
     assert os.getpid() not in processes
+
+
+def numbered(item: int) -> int:
+    return worker_processes.number
+
+
+@dataclass
+class NumberedAtStart:
+    """What a worker unpickles knows the worker's number."""
+
+    number: int = -1
+
+    def __setstate__(self, _: object) -> None:
+        self.number = worker_processes.number
+
+    def __call__(self, _: int) -> int:
+        return self.number
+
+
+@pytest.mark.parametrize("function", [numbered, NumberedAtStart()])
+def test_workers_know_their_number(function):
+    assert list(ordered_map(function, range(6), 3)) == [0, 1, 2, 0, 1, 2]
+    assert worker_processes.number == 0
+
+
+class Unloadable:
+    """What cannot be unpickled in the second worker."""
+
+    def __setstate__(self, _: object) -> None:
+        if worker_processes.number == 1:
+            raise DataError("no such device")
+
+    def __getstate__(self) -> int:
+        return 1
+
+    def __call__(self, item: int) -> int:
+        return item
+
+
+def test_a_worker_that_cannot_begin_says_why():
+    seen = []
+    with pytest.raises(DataError, match=r"^no such device$"):
+        seen.extend(ordered_map(Unloadable(), range(6), 2))
+    assert seen == [0]
 
 
 def test_nothing_to_do():
