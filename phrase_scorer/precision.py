@@ -22,13 +22,24 @@ Precision = Literal["float32", "bfloat16", "int8"]
 LeftSide = Literal["states", "two digits", "rows"]
 INT8_STEPS = 127.0
 SECOND_DIGIT_STEPS = 254.0  # of the first digit's rounding error, which is at most half a step
+TILE_ROWS = 64
 
 
 class Operand(NamedTuple):
     """The left side of a product, rounded as its factor wants it."""
 
+    rows: int  # of the product; `values` may have more, which are of no meaning
     values: Tensor  # (rows, in) float32, bfloat16 or int8; (2 rows, in) where it has two digits
     row_scale: Tensor | None = None  # (rows,) by which the product is to be multiplied
+
+
+def with_whole_tiles(rows: Tensor) -> Tensor:
+    """(rows, in) and rows of zeros up to a multiple of `TILE_ROWS`.
+
+    For every number of rows oneDNN makes a kernel and keeps it: a millisecond and a megabyte each.
+    """
+    missing = -len(rows) % TILE_ROWS
+    return torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
 class Factor:
@@ -47,7 +58,7 @@ class Factor:
 
     def operand(self, values: Tensor) -> Operand:
         """The left side, rounded."""
-        return Operand(values)
+        return Operand(len(values), values)
 
     def product(self, operand: Operand) -> Product:
         """The product with a left side that this factor, or one like it, has rounded."""
@@ -63,13 +74,15 @@ class Bfloat16Factor(Factor):
 
     def operand(self, values: Tensor) -> Operand:
         """(rows, in) in bfloat16."""
-        return Operand(values.bfloat16())
+        if values.is_cuda:
+            return Operand(len(values), values.bfloat16())
+        return Operand(len(values), with_whole_tiles(values).bfloat16())
 
     def product(self, operand: Operand) -> Product:
         """(rows, out) in bfloat16; on GPUs in float32."""
         if operand.values.is_cuda:
             return Product(torch.mm(operand.values, self.weight, out_dtype=torch.float32))
-        return Product(operand.values @ self.weight)
+        return Product((operand.values @ self.weight)[: operand.rows])
 
 
 class Int8Factor(Factor):
@@ -93,21 +106,27 @@ class Int8Factor(Factor):
 
     def operand(self, values: Tensor) -> Operand:
         """(rows, in) or (2 rows, in) in int8."""
+        rows, values = len(values), with_whole_tiles(values)
         if self._left == "two digits":
-            return Operand(self._epilogues.two_digits(values, INT8_STEPS, SECOND_DIGIT_STEPS))
+            digits = self._epilogues.two_digits(values, INT8_STEPS, SECOND_DIGIT_STEPS)
+            return Operand(rows, digits)
         if self._left == "states":
-            return Operand(self._epilogues.quantize(values, INT8_STEPS))
+            return Operand(rows, self._epilogues.quantize(values, INT8_STEPS))
         largest = values.abs().amax(1).clamp(min=1e-30)  # (rows,)
-        return Operand(self._epilogues.quantize(values / largest[:, None], INT8_STEPS), largest)
+        digits = self._epilogues.quantize(values / largest[:, None], INT8_STEPS)
+        return Operand(rows, digits, largest[:rows])
 
     def product(self, operand: Operand) -> Product:
         """(rows, out) in float32."""
+        values = self._product(operand)[: operand.rows]
+        return Product(values, operand.row_scale)
+
+    def _product(self, operand: Operand) -> Tensor:
         if self._left != "two digits":
-            return Product(self._first.product(operand.values, 1 / INT8_STEPS), operand.row_scale)
+            return self._first.product(operand.values, 1 / INT8_STEPS)
         first, second = operand.values.chunk(2)
         values = self._first.product(first, 1 / INT8_STEPS)
-        values = self._first.add_product(values, second, 1 / INT8_STEPS / SECOND_DIGIT_STEPS)
-        return Product(values)
+        return self._first.add_product(values, second, 1 / INT8_STEPS / SECOND_DIGIT_STEPS)
 
 
 class TwoDigitFactor(Int8Factor):
@@ -117,11 +136,10 @@ class TwoDigitFactor(Int8Factor):
         super().__init__(weight, epilogues, "two digits")
         self._second = int8_matrix(self._digits[1], self._scale / SECOND_DIGIT_STEPS)
 
-    def product(self, operand: Operand) -> Product:
-        """(rows, out) in float32; second digits times second digits are left out."""
+    def _product(self, operand: Operand) -> Tensor:
+        # Second digits times second digits are left out.
         first, _ = operand.values.chunk(2)
-        values = super().product(operand).values
-        return Product(self._second.add_product(values, first, 1 / INT8_STEPS))
+        return self._second.add_product(super()._product(operand), first, 1 / INT8_STEPS)
 
 
 class Rounding:
