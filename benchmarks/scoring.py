@@ -90,7 +90,7 @@ def necessary_operations(config: ModelConfig, pairs: PhrasePairs) -> float:
     contexts = len(ends) * hidden * (hidden + hidden + 3 * hidden + pieces)  # V, V', C, O_c
     steps = (len(ends) + len(np.unique(targets.parents))) * 3 * hidden * hidden
     readout = len(targets) * (hidden * pieces + config.maxout * rank)
-    output = len(targets) * config.output_features * config.target_words
+    output = len(targets) * (config.output_rank or config.maxout) * config.target_words
     return 2.0 * (encoder + contexts + steps + readout + output)
 
 

@@ -20,14 +20,16 @@ from unittest import mock
 import torch
 from scoring import PRECISIONS, pairs_of, plain_scores, random_model, read_pairs
 
-from phrase_scorer.engine import Engine, Recurrence
+from phrase_scorer.engine import Engine
 from phrase_scorer.epilogues import Epilogues
 from phrase_scorer.models.cells import GatedRecurrentUnit
-from phrase_scorer.models.encoder_decoder import EncoderDecoder, Output, Readout
+from phrase_scorer.models.encoder_decoder import EncoderDecoder
+from phrase_scorer.models.phrase_model import Output, Readout
 from phrase_scorer.native_epilogues import native_epilogues
 from phrase_scorer.normalizer import Normalizer
 from phrase_scorer.precision import Bfloat16Factor, Factor, Int8Factor
 from phrase_scorer.prefix_tree import PrefixTree
+from phrase_scorer.recurrent_engine import GatedRecurrence, RecurrentEngine
 from phrase_scorer.scorer import PhraseScorer
 
 PLAIN = {
@@ -51,10 +53,10 @@ def engine_parts() -> dict[str, list[tuple[Any, str]]]:
         ],
         "maxout": [(epilogues, "maxout")],
         "sum of exponentials": [(epilogues, "add_sum_exp")],
-        "recurrence": [(Recurrence, "step")],
+        "recurrence": [(GatedRecurrence, "step")],
         "normaliser": [(Normalizer, "log_z")],
-        "contexts": [(Engine, "_contexts")],
-        "readout": [(Engine, "_features")],
+        "contexts": [(RecurrentEngine, "_contexts")],
+        "readout": [(RecurrentEngine, "_features")],
         "chosen words": [(Engine, "_sums")],
         "prefix trees": [(PrefixTree, "of")],
         "the rest": [(Engine, "score")],

@@ -33,6 +33,30 @@ class Sources:
     unfinished: Tensor
     shortest: int
 
+    @property
+    def last(self) -> Tensor:
+        """(phrases,) int64 time of each phrase's end symbol."""
+        return self.unfinished.sum(0) - 1
+
+    def flipped(self, values: Tensor, *, keep_end: bool) -> Tensor:
+        """Each phrase's values in reverse order; padding stays behind them.
+
+        Args:
+            values: (time, phrases, ...), one for each word.
+            keep_end: Whether the end symbol stays the last.
+        """
+        times = torch.arange(len(values), device=values.device)[:, None]
+        mirrored = self.last - int(keep_end) - times  # (time, phrases)
+        places = torch.where(mirrored >= 0, mirrored, times)
+        while places.dim() < values.dim():
+            places = places.unsqueeze(-1)
+        return values.gather(0, places.expand_as(values))
+
+    def backwards(self) -> Sources:
+        """The same phrases with their words in reverse order, before the end symbol."""
+        words = self.flipped(self.words, keep_end=True)
+        return Sources(words, self.unfinished, self.shortest)
+
 
 @dataclass(frozen=True)
 class Targets:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from phrase_scorer import __version__
 from phrase_scorer.errors import ModelError, UsageError
-from phrase_scorer.models import EncoderDecoder, ModelConfig, build
+from phrase_scorer.models import ModelConfig, PhraseModel, build
 from phrase_scorer.streams import reason, write_atomically
 from phrase_scorer.vocabulary import Vocabulary
 
@@ -148,7 +148,7 @@ class ModelDirectory:
         """Replaces model.safetensors."""
         write_atomically(self.weights_file, save(dict(weights)))
 
-    def load_model(self) -> EncoderDecoder:
+    def load_model(self) -> PhraseModel:
         """The model with its best weights, in evaluation mode.
 
         Raises:

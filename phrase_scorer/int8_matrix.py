@@ -40,10 +40,18 @@ class Int8Matrix:
         return values.add_(self.product(rows, step))
 
 
+SIGN_BIT = 128
+
+
 class PackedInt8Matrix(Int8Matrix):
-    """W in the order in which oneDNN's kernels read it."""
+    """W in the order in which oneDNN's kernels read it.
+
+    AMX multiplies int8 by int8. VNNI multiplies uint8 by int8: there the left side is shifted by
+    128 and oneDNN is told so; for int8 it has nothing but a loop, ten thousand times as slow.
+    """
 
     def __init__(self, weight: Tensor, scale: Tensor) -> None:
+        self._shift = 0 if torch.cpu._is_amx_tile_supported() else SIGN_BIT
         self._scale = scale.contiguous()
         self._zeros = torch.zeros(len(scale), dtype=torch.int32)
         self._weight = torch.ops.onednn.qlinear_prepack(weight.T.contiguous(), None)
@@ -58,10 +66,12 @@ class PackedInt8Matrix(Int8Matrix):
         return self._multiply(multiply, rows, step, values)
 
     def _multiply(self, multiply: Any, rows: Tensor, step: float, *values: Tensor) -> Tensor:
+        if self._shift:
+            rows = rows.view(torch.uint8).bitwise_xor(SIGN_BIT)  # r + 128
         real = (None, 1.0, 0, torch.float32)  # no bias; not quantised again
         sum_with_values = (1.0, 0, "sum", 1.0) if values else ()
         result: Tensor = multiply(
-            rows, step, 0, self._weight, self._scale, self._zeros, *values, *real, *sum_with_values,
-            "none", [], "",
+            rows, step, self._shift, self._weight, self._scale, self._zeros,
+            *values, *real, *sum_with_values, "none", [], "",
         )  # fmt: skip
         return result

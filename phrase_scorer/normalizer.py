@@ -14,7 +14,7 @@ from torch import Tensor
 
 from phrase_scorer.epilogues import Epilogues, ExactLogits
 from phrase_scorer.errors import UsageError
-from phrase_scorer.models.encoder_decoder import Output
+from phrase_scorer.models.phrase_model import Output
 from phrase_scorer.precision import Rounding
 
 Normalization = Literal["exact", "none"]

@@ -22,11 +22,13 @@ from phrase_scorer import workers
 from phrase_scorer.checkpoint import ModelDirectory
 from phrase_scorer.device import choose_device
 from phrase_scorer.engine import Engine
-from phrase_scorer.models import Direction, EncoderDecoder
+from phrase_scorer.models import Direction, EncoderDecoder, PhraseModel
 from phrase_scorer.normalizer import Normalization
 from phrase_scorer.phrase_pairs import PairBlock, PhrasePairs, Rows
 from phrase_scorer.precision import Precision
+from phrase_scorer.recurrent_engine import RecurrentEngine
 from phrase_scorer.score_cache import ScoreCache
+from phrase_scorer.stepwise_engine import PairwiseEngine, StepwiseEngine
 from phrase_scorer.vocabulary import Vocabulary
 
 BLOCK_PAIRS = 16384  # pairs taken from an iterator at once
@@ -57,7 +59,7 @@ class PhraseScorer:
 
     def __init__(
         self,
-        model: EncoderDecoder,
+        model: PhraseModel,
         source_vocabulary: Vocabulary,
         target_vocabulary: Vocabulary,
         *,
@@ -75,7 +77,7 @@ class PhraseScorer:
         self.normalizer = normalizer
         self.fingerprint = fingerprint
         self.cache = cache
-        self._engine = Engine(self.model, precision, normalizer)
+        self._engine = engine_for(self.model, precision, normalizer)
         self._loaded: tuple[Any, ...] | None = None  # the arguments of `load`
 
     @classmethod
@@ -195,6 +197,19 @@ class PhraseScorer:
                 found = list(pool.map(self._engine.score, parts))
         scores = [np.zeros(0, np.float32), *(part.numpy() for part in found)]
         return np.concatenate(scores)
+
+
+def engine_for(model: PhraseModel, precision: Precision, normalizer: Normalization) -> Engine:
+    """The fastest engine that knows the model.
+
+    Raises:
+        UsageError: A precision or normalizer that there is not.
+    """
+    if isinstance(model, EncoderDecoder):
+        return RecurrentEngine(model, precision, normalizer)
+    if model.is_stepwise:
+        return StepwiseEngine(model, precision, normalizer)
+    return PairwiseEngine(model, precision, normalizer)
 
 
 def _parts(pairs: PhrasePairs, threads: int) -> Iterator[Rows]:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from phrase_scorer.batches import Batch, TrainingOrder, by_length, pair_batch
 from phrase_scorer.checkpoint import ModelDirectory
 from phrase_scorer.errors import DataError, PhraseScorerError
-from phrase_scorer.models import EncoderDecoder, ModelConfig, build
+from phrase_scorer.models import ModelConfig, PhraseModel, build
 from phrase_scorer.normalizer import chosen_log_probs, cross_entropy
 from phrase_scorer.phrase_pairs import PhrasePairs
 from phrase_scorer.progress import progress_bar
@@ -354,7 +354,7 @@ def _signals() -> Iterator[list[str]]:
             signal.signal(getattr(signal, name), handler)
 
 
-def _optimizer(model: EncoderDecoder, settings: TrainingSettings) -> torch.optim.Optimizer:
+def _optimizer(model: PhraseModel, settings: TrainingSettings) -> torch.optim.Optimizer:
     parameters = list(model.parameters())
     if settings.optimizer == "adadelta":
         return torch.optim.Adadelta(parameters, lr=settings.learning_rate, rho=0.95, eps=1e-6)
@@ -363,6 +363,6 @@ def _optimizer(model: EncoderDecoder, settings: TrainingSettings) -> torch.optim
     )
 
 
-def _weights(model: EncoderDecoder) -> dict[str, Tensor]:
+def _weights(model: PhraseModel) -> dict[str, Tensor]:
     """A copy of the weights on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

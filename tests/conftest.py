@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from phrase_scorer.models import EncoderDecoder, ModelConfig, build
+from phrase_scorer.models import ModelConfig, PhraseModel, build
 from phrase_scorer.phrase_pairs import PhraseIds, PhrasePairs
 
 IdLists = Sequence[Sequence[int]]
@@ -38,9 +38,11 @@ def _tiny_model(
     seed: int = 1,
     dtype: torch.dtype = torch.float32,
     **sizes: object,
-) -> EncoderDecoder:
+) -> PhraseModel:
     """A model whose biases are random too, so that a forgotten bias is seen."""
     defaults = {"source_words": 12, "target_words": 9, "hidden": 5, "embedding": 4, "maxout": 3}
+    if sizes.get("architecture") in ("transformer", "decoder_only", "masked"):
+        defaults |= {"hidden": 8, "heads": 2, "feed_forward": 10, "layers": 2}
     config = ModelConfig(variant=variant, **{**defaults, "output_rank": 2, **sizes})
     model = build(config, seed=seed, deviation=deviation)
     generator = torch.Generator().manual_seed(seed + 1000)
@@ -69,7 +71,7 @@ def phrase_pairs() -> Callable[..., PhrasePairs]:
 
 
 @pytest.fixture(scope="session")
-def tiny_model() -> Callable[..., EncoderDecoder]:
+def tiny_model() -> Callable[..., PhraseModel]:
     """A random model of a few units: variant, sizes, deviation, seed, dtype."""
     return _tiny_model
 

@@ -1,36 +1,73 @@
-"""The models, each behind one contract: `log_probs(batch) -> (pairs, time)` natural logs.
+"""The models, each behind one contract (phrase_model.py).
 
-A new architecture is a class and a line in `ARCHITECTURES`.
+A new architecture is a class and a line in `ARCHITECTURES`, a new cell a class and a line in
+`CELLS` (cells.py).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from phrase_scorer.errors import UsageError
+from phrase_scorer.models.attention import AttentionModel
 from phrase_scorer.models.cells import CELLS
 from phrase_scorer.models.config import PRESETS, Direction, ModelConfig, Variant
 from phrase_scorer.models.encoder_decoder import Context, EncoderDecoder
+from phrase_scorer.models.phrase_model import PhraseModel
+from phrase_scorer.models.seq2seq import SequenceToSequence
+from phrase_scorer.models.transformer import Transformer
+from phrase_scorer.models.transformer_decoder import DecoderOnly
+from phrase_scorer.models.transformer_masked import MaskedModel
 
 INITIAL_DEVIATION = 0.01  # of all weights but the recurrent ones (paper, section 4.1.1)
 
-ARCHITECTURES: dict[str, type[EncoderDecoder]] = {"encoder_decoder": EncoderDecoder}
+ARCHITECTURES: dict[str, type[PhraseModel]] = {
+    "encoder_decoder": EncoderDecoder,
+    "seq2seq": SequenceToSequence,
+    "attention": AttentionModel,
+    "transformer": Transformer,
+    "decoder_only": DecoderOnly,
+    "masked": MaskedModel,
+}
 
 __all__ = [
     "ARCHITECTURES",
+    "CELLS",
     "PRESETS",
     "Context",
     "Direction",
     "EncoderDecoder",
     "ModelConfig",
+    "PhraseModel",
     "Variant",
     "build",
+    "preset_sizes",
 ]
+
+
+def architecture_class(name: str) -> type[PhraseModel]:
+    """The class of an architecture.
+
+    Raises:
+        UsageError: There is no such architecture.
+    """
+    if name not in ARCHITECTURES:
+        choices = ", ".join(ARCHITECTURES)
+        raise UsageError(f"unknown architecture {name!r}; choose from {choices}")
+    return ARCHITECTURES[name]
+
+
+def preset_sizes(preset: str, architecture: str) -> dict[str, Any]:
+    """The sizes of a preset, as fields of `ModelConfig`, for an architecture."""
+    chosen = architecture_class(architecture)
+    return {**PRESETS[preset], "cell": chosen.default_cell, **chosen.presets.get(preset, {})}
 
 
 def build(
     config: ModelConfig, seed: int | None = None, deviation: float = INITIAL_DEVIATION
-) -> EncoderDecoder:
+) -> PhraseModel:
     """The model of a configuration; with `seed`, its parameters drawn at random, else unset.
 
     Args:
@@ -39,15 +76,9 @@ def build(
         deviation: Of the weights' normal distribution; the paper's is 0.01.
 
     Raises:
-        UsageError: Unknown architecture or cell.
+        UsageError: Unknown architecture or cell, or sizes that do not go together.
     """
-    for what, name, known in (
-        ("architecture", config.architecture, ARCHITECTURES),
-        ("cell", config.cell, CELLS),
-    ):
-        if name not in known:
-            raise UsageError(f"unknown {what} {name!r}; choose from {', '.join(known)}")
-    model = ARCHITECTURES[config.architecture](config)
+    model = architecture_class(config.architecture)(config)
     if seed is not None:
         model.reset_parameters(deviation, torch.Generator().manual_seed(seed))
     return model

@@ -2,15 +2,171 @@
 
 A cell takes the input's part of its signals ready made (`read`, one product for all time steps)
 and the state, and returns the next state. Row vectors throughout: y = x W, W is (in, out).
+A new cell is a class and a line in `CELLS`.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from phrase_scorer.batches import Sources
+from phrase_scorer.errors import UsageError
+from phrase_scorer.models.config import ModelConfig
 
-class GatedRecurrentUnit(nn.Module):
+
+class Cell(nn.Module):
+    """What every cell has: its matrices side by side, one block of columns for each signal.
+
+    Args:
+        embedding: Width of the input.
+        hidden: Width of the hidden state h, which all that is outside the cell sees.
+        context: Width of a context that every step reads beside the input; 0: there is none.
+    """
+
+    blocks: ClassVar[int]  # signals of a unit
+    state_blocks: ClassVar[int] = 1  # vectors of width `hidden` that a step needs of the one before
+
+    def __init__(self, embedding: int, hidden: int, context: int = 0) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.input = nn.Parameter(torch.empty(embedding, self.blocks * hidden))
+        self.recurrent = nn.Parameter(torch.empty(hidden, self.blocks * hidden))
+        self.context = nn.Parameter(torch.empty(context, self.blocks * hidden)) if context else None
+
+    @classmethod
+    def of(cls, config: ModelConfig, embedding: int, context: int = 0, **_: bool) -> Cell:
+        """The cell of a model; the keyword arguments are forms that only a GRU has."""
+        return cls(embedding, config.hidden, context)
+
+    @property
+    def state_width(self) -> int:
+        """Width of the state: h, and what else a step needs of the one before."""
+        return self.state_blocks * self.hidden
+
+    def read(self, inputs: Tensor) -> Tensor:
+        """The input's part of the signals: (..., embedding) -> (..., blocks · hidden)."""
+        raise NotImplementedError
+
+    def read_context(self, context: Tensor) -> Tensor:
+        """The context's part of the signals: (rows, context) -> (rows, blocks · hidden)."""
+        assert self.context is not None
+        return context @ self.context
+
+    def visible(self, state: Tensor) -> Tensor:
+        """The hidden state h: (rows, state_width) -> (rows, hidden)."""
+        return state[:, : self.hidden]
+
+    def forward(self, signals: Tensor, state: Tensor, context: Tensor | None = None) -> Tensor:
+        """The state after one more step.
+
+        Args:
+            signals: (rows, blocks · hidden) of the input (`read`).
+            state: (rows, state_width).
+            context: (rows, blocks · hidden) of the context (`read_context`).
+
+        Returns:
+            (rows, state_width).
+        """
+        raise NotImplementedError
+
+    def reset_parameters(self, deviation: float, generator: torch.Generator | None = None) -> None:
+        """Weights from N(0, deviation²), biases 0, recurrent matrices orthogonal.
+
+        (Cho et al. 2014, section 4.1.1, after Saxe et al. 2014: the left singular vectors of a
+        Gaussian matrix.)
+        """
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if name.endswith("bias"):
+                    parameter.zero_()
+                elif name != "recurrent":
+                    parameter.normal_(0.0, deviation, generator=generator)
+            for block in self.recurrent.chunk(self.blocks, dim=1):
+                sample = torch.empty(block.shape).normal_(generator=generator)
+                block.copy_(torch.linalg.svd(sample).U)
+
+
+class AdditiveCell(Cell):
+    """A cell whose signals are sums: s = x W + h U + k + b, and the rest goes unit by unit."""
+
+    def __init__(self, embedding: int, hidden: int, context: int = 0) -> None:
+        super().__init__(embedding, hidden, context)
+        self.bias = nn.Parameter(torch.empty(self.blocks * hidden))
+
+    def read(self, inputs: Tensor) -> Tensor:
+        """(..., embedding) -> (..., blocks · hidden): x W + b."""
+        return inputs @ self.input + self.bias
+
+    def forward(self, signals: Tensor, state: Tensor, context: Tensor | None = None) -> Tensor:
+        """One step (`Cell.forward`)."""
+        if context is not None:
+            signals = signals + context
+        return self.update(torch.addmm(signals, self.visible(state), self.recurrent), state)
+
+    def update(self, signals: Tensor, state: Tensor) -> Tensor:
+        """The next state: (rows, blocks · hidden) whole signals, (rows, state_width)."""
+        raise NotImplementedError
+
+
+class VanillaRNN(AdditiveCell):
+    """The simple recurrent network (Elman 1990): h' = tanh(x W + h U + k + b)."""
+
+    blocks = 1
+
+    def update(self, signals: Tensor, state: Tensor) -> Tensor:
+        """The next state, tanh(s)."""
+        return torch.tanh(signals).to(state.dtype)
+
+
+class LongShortTermMemory(AdditiveCell):
+    """LSTM with a forget gate, without peepholes (Hochreiter and Schmidhuber 1997; Gers 2000).
+
+    With x the input, h the hidden state, C the memory cell, k a context:
+
+        i = σ(x W_i + h U_i + k_i + b_i)
+        f = σ(x W_f + h U_f + k_f + b_f)
+        g = tanh(x W_g + h U_g + k_g + b_g)
+        o = σ(x W_o + h U_o + k_o + b_o)
+        C' = f ∘ C + i ∘ g
+        h' = o ∘ tanh(C')
+
+    The state is (h, C) side by side; columns are i, f, g, o, as in torch.nn.LSTMCell.
+
+    Args:
+        forget_bias: Where b_f starts; 1 lets a new network remember (Jozefowicz et al. 2015).
+    """
+
+    blocks = 4
+    state_blocks = 2
+
+    def __init__(
+        self, embedding: int, hidden: int, context: int = 0, *, forget_bias: float = 0.0
+    ) -> None:
+        super().__init__(embedding, hidden, context)
+        self.forget_bias = forget_bias
+
+    @classmethod
+    def of(cls, config: ModelConfig, embedding: int, context: int = 0, **_: bool) -> Cell:
+        """The cell of a model."""
+        return cls(embedding, config.hidden, context, forget_bias=config.forget_bias)
+
+    def update(self, signals: Tensor, state: Tensor) -> Tensor:
+        """(h', C')."""
+        i, f, g, o = signals.to(state.dtype).chunk(4, dim=1)
+        memory = torch.sigmoid(f) * state[:, self.hidden :] + torch.sigmoid(i) * torch.tanh(g)
+        return torch.cat([torch.sigmoid(o) * torch.tanh(memory), memory], 1)
+
+    def reset_parameters(self, deviation: float, generator: torch.Generator | None = None) -> None:
+        """As every cell; the forget gate's bias starts at `forget_bias`."""
+        super().reset_parameters(deviation, generator)
+        with torch.no_grad():
+            self.bias[self.hidden : 2 * self.hidden] = self.forget_bias
+
+
+class GatedRecurrentUnit(Cell):
     """The hidden unit that adaptively remembers and forgets (Cho et al. 2014, eq. 5-8, appendix).
 
     With x the input, h the state, c a context (decoder only), s = (x W, x W_z, x W_r) and
@@ -25,42 +181,41 @@ class GatedRecurrentUnit(nn.Module):
 
     torch.nn.GRU is none of these: it resets after the product, with a bias inside.
 
+    Columns: candidate, update, reset.
+
     Args:
         embedding: Width of the input.
         hidden: Width of the state.
-        context: Whether there is a context of width `hidden`.
+        context: Width of the context; 0: there is none.
         reset_after: The second form of h~.
         update_takes_new: The second form of h'.
     """
+
+    blocks = 3
 
     def __init__(
         self,
         embedding: int,
         hidden: int,
+        context: int = 0,
         *,
-        context: bool = False,
         reset_after: bool = False,
         update_takes_new: bool = False,
     ) -> None:
-        super().__init__()
-        self.hidden = hidden
+        super().__init__(embedding, hidden, context)
         self.reset_after = reset_after
         self.update_takes_new = update_takes_new
-        # Columns: candidate, update, reset.
-        self.input = nn.Parameter(torch.empty(embedding, 3 * hidden))
         self.candidate_bias = nn.Parameter(torch.empty(hidden))
-        self.recurrent = nn.Parameter(torch.empty(hidden, 3 * hidden))
-        self.context = nn.Parameter(torch.empty(hidden, 3 * hidden)) if context else None
+
+    @classmethod
+    def of(cls, config: ModelConfig, embedding: int, context: int = 0, **forms: bool) -> Cell:
+        """The cell of a model; `forms` are `reset_after` and `update_takes_new`."""
+        return cls(embedding, config.hidden, context, **forms)
 
     def read(self, inputs: Tensor) -> Tensor:
         """The input's part of the signals: (..., embedding) -> (..., 3 hidden)."""
         padded_bias = nn.functional.pad(self.candidate_bias, (0, 2 * self.hidden))
         return inputs @ self.input + padded_bias
-
-    def read_context(self, context: Tensor) -> Tensor:
-        """The context's part of the signals: (rows, hidden) -> (rows, 3 hidden)."""
-        assert self.context is not None
-        return context @ self.context
 
     def forward(self, signals: Tensor, state: Tensor, context: Tensor | None = None) -> Tensor:
         """One step: (rows, 3 hidden), (rows, hidden)[, (rows, 3 hidden)] -> (rows, hidden)."""
@@ -100,4 +255,50 @@ class GatedRecurrentUnit(nn.Module):
         return update, candidate
 
 
-CELLS: dict[str, type[GatedRecurrentUnit]] = {"gru": GatedRecurrentUnit}
+CELLS: dict[str, type[Cell]] = {
+    "rnn": VanillaRNN,
+    "lstm": LongShortTermMemory,
+    "gru": GatedRecurrentUnit,
+}
+
+
+def cell_of(config: ModelConfig, embedding: int, context: int = 0, **forms: bool) -> Cell:
+    """The cell that a configuration names.
+
+    Args:
+        config: Its `cell`, `hidden`, `forget_bias`.
+        embedding: Width of the input.
+        context: Width of the context; 0: there is none.
+        forms: `reset_after`, `update_takes_new`: of a GRU.
+
+    Raises:
+        UsageError: There is no such cell.
+    """
+    if config.cell not in CELLS:
+        raise UsageError(f"unknown cell {config.cell!r}; choose from {', '.join(CELLS)}")
+    return CELLS[config.cell].of(config, embedding, context, **forms)
+
+
+def run(cell: Cell, signals: Tensor, phrases: Sources, state: Tensor | None = None) -> list[Tensor]:
+    """The state after each step through padded phrases; after a phrase's end it stays.
+
+    Args:
+        cell: Without context.
+        signals: (time, rows, blocks · hidden), of `Cell.read`.
+        phrases: Which steps are of a phrase, which are padding.
+        state: (rows, state_width) before the first step; None: zero.
+
+    Returns:
+        For each time step (rows, state_width).
+    """
+    if state is None:
+        # Not of the signals' type: autocast makes those bfloat16.
+        state = cell.recurrent.new_zeros(signals.shape[1], cell.state_width)
+    states = []
+    for time, step in enumerate(signals.unbind(0)):
+        following = cell(step, state)
+        if time >= phrases.shortest:
+            following = torch.where(phrases.unfinished[time, :, None], following, state)
+        state = following
+        states.append(state)
+    return states

@@ -10,11 +10,14 @@ from phrase_scorer.errors import UsageError
 
 Variant = Literal["paper", "groundhog"]
 Direction = Literal["forward", "inverse"]
+Positions = Literal["sinusoidal", "learned"]
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Everything that decides a model's shape; the default is the paper's (section 3.1, 4.1).
+
+    What an architecture has no use for, it ignores; each says what it uses.
 
     `variant` chooses between the two documented forms of the model, nothing in between:
 
@@ -34,27 +37,43 @@ class ModelConfig:
     embedding: int = 100  # rank of the input matrices
     maxout: int = 500  # maxout units of the readout, two pieces each
     output_rank: int = 100  # rank of the output matrix; 0: not factorised
+    # Of some architectures only.
+    forget_bias: float = 0.0  # where the bias of an LSTM's forget gate starts
+    layers: int = 1  # cells or blocks on top of each other
+    heads: int = 4  # of a Transformer's attention; they share `hidden`
+    feed_forward: int = 1024  # units between a Transformer block's two layers
+    positions: Positions = "sinusoidal"  # what a Transformer adds to its embeddings
+    shared_words: bool = False  # one shortlist, one embedding for both languages
 
     def __post_init__(self) -> None:
-        for name in ("source_words", "target_words", "hidden", "embedding", "maxout"):
+        for name in (*_SIZES, "layers", "heads", "feed_forward"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.output_rank < 0:
             raise UsageError(f"output_rank must be at least 0, not {self.output_rank}")
-        for name, choices in (("variant", get_args(Variant)), ("direction", get_args(Direction))):
-            if getattr(self, name) not in choices:
-                value = getattr(self, name)
+        for name, kind in (
+            ("variant", Variant),
+            ("direction", Direction),
+            ("positions", Positions),
+        ):
+            value, choices = getattr(self, name), get_args(kind)
+            if value not in choices:
                 raise UsageError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
 
-    @property
-    def output_features(self) -> int:
-        """Width of what the output matrix is multiplied with."""
-        return self.output_rank or self.maxout
-
     def as_dict(self) -> dict[str, Any]:
-        """The fields as config.json holds them."""
-        return dataclasses.asdict(self)
+        """The fields as config.json holds them.
 
+        Those of some architectures only are left out where they have their default, so that a
+        model that knows nothing of them keeps its fingerprint.
+        """
+        fields = dataclasses.fields(self)
+        known = {field.name: getattr(self, field.name) for field in fields}
+        optional = {f.name: f.default for f in fields if f.name in _OF_SOME}
+        return {n: v for n, v in known.items() if n not in optional or v != optional[n]}
+
+
+_SIZES = ("source_words", "target_words", "hidden", "embedding", "maxout")
+_OF_SOME = ("forget_bias", "layers", "heads", "feed_forward", "positions", "shared_words")
 
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {"hidden": 256, "embedding": 128, "maxout": 128, "output_rank": 0},

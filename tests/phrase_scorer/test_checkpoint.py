@@ -98,7 +98,7 @@ def test_no_format(directory):
     [
         ({"hidden": 0}, "hidden must be at least 1, not 0"),
         ({"architecture": "x"}, "unknown architecture 'x'; choose from encoder_decoder"),
-        ({"cell": "x"}, "unknown cell 'x'; choose from gru"),
+        ({"cell": "x"}, "unknown cell 'x'; choose from rnn, lstm, gru"),
         ({"variant": "x"}, "unknown variant 'x'; choose from paper, groundhog"),
         ({"hidden": None}, ""),
         ({"hidden": 2.5}, ""),

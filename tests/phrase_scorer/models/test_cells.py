@@ -1,4 +1,4 @@
-"""The cell against its equations, unit by unit in plain floats, and against torch.nn.GRUCell."""
+"""The cells against their equations, unit by unit in plain floats, and against torch.nn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from phrase_scorer.models.cells import CELLS, GatedRecurrentUnit
+from phrase_scorer.models import ModelConfig
+from phrase_scorer.models.cells import (
+    CELLS,
+    GatedRecurrentUnit,
+    LongShortTermMemory,
+    VanillaRNN,
+    cell_of,
+)
 
 FORMS = list(itertools.product([False, True], repeat=3))  # reset_after, takes_new, context
 EMBEDDING, HIDDEN, ROWS = 3, 4, 5
@@ -19,7 +26,7 @@ def random_cell(reset_after, update_takes_new, context, *, embedding=EMBEDDING, 
     cell = GatedRecurrentUnit(
         embedding,
         hidden,
-        context=context,
+        hidden if context else 0,
         reset_after=reset_after,
         update_takes_new=update_takes_new,
     ).double()
@@ -154,6 +161,104 @@ def test_read_takes_all_time_steps_at_once():
 
 def test_a_cell_without_context_has_no_matrix_for_it():
     cell = CELLS["gru"](EMBEDDING, HIDDEN)
-    assert [name for name, _ in cell.named_parameters()] == ["input", "candidate_bias", "recurrent"]
+    assert [name for name, _ in cell.named_parameters()] == ["input", "recurrent", "candidate_bias"]
     with pytest.raises(AssertionError):
         cell.read_context(torch.zeros(1, HIDDEN))
+
+
+def random_parameters(cell):
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter.normal_(0.0, 0.8, generator=generator)
+    return cell.double()
+
+
+PLAIN = {"rnn": (VanillaRNN, torch.nn.RNNCell), "lstm": (LongShortTermMemory, torch.nn.LSTMCell)}
+
+
+def as_torch_cell(cell, kind):
+    """A cell of torch.nn with the same weights: its rows are our columns, in the same order."""
+    torch_cell = kind(EMBEDDING, HIDDEN).double()
+    with torch.no_grad():
+        torch_cell.weight_ih.copy_(cell.input.T)
+        torch_cell.weight_hh.copy_(cell.recurrent.T)
+        torch_cell.bias_ih.copy_(cell.bias)
+        torch_cell.bias_hh.zero_()
+    return torch_cell
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_values_and_gradients_are_those_of_torch(name):
+    kind, torch_kind = PLAIN[name]
+    cell = random_parameters(kind(EMBEDDING, HIDDEN))
+    torch_cell = as_torch_cell(cell, torch_kind)
+    inputs = random_rows(6, ROWS, EMBEDDING)
+    state = random_rows(ROWS, cell.state_width)
+    theirs = state if name == "rnn" else (state[:, :HIDDEN], state[:, HIDDEN:])
+    for signals, step in zip(cell.read(inputs), inputs, strict=True):
+        state, theirs = cell(signals, state), torch_cell(step, theirs)
+        hidden = theirs if name == "rnn" else theirs[0]
+        torch.testing.assert_close(cell.visible(state), hidden, rtol=0, atol=1e-13)
+        if name == "lstm":
+            torch.testing.assert_close(state[:, HIDDEN:], theirs[1], rtol=0, atol=1e-13)
+    cell.visible(state).square().sum().backward()
+    hidden.square().sum().backward()
+    for found, expected in (
+        (cell.input.grad.T, torch_cell.weight_ih.grad),
+        (cell.recurrent.grad.T, torch_cell.weight_hh.grad),
+        (cell.bias.grad, torch_cell.bias_ih.grad),
+    ):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_an_lstm_step_with_context_is_its_equations():
+    cell = random_parameters(LongShortTermMemory(EMBEDDING, HIDDEN, 2)).requires_grad_(False)
+    x, c = random_rows(1, EMBEDDING), random_rows(1, 2)
+    state = random_rows(1, 2 * HIDDEN)
+    with torch.no_grad():
+        found = cell(cell.read(x), state, cell.read_context(c))[0].tolist()
+
+    def signal(unit):
+        total = float(cell.bias[unit])
+        for vector, matrix in ((x, cell.input), (state[:, :HIDDEN], cell.recurrent)):
+            total += float(vector[0] @ matrix[:, unit])
+        return total + float(c[0] @ cell.context[:, unit])
+
+    for unit in range(HIDDEN):
+        i, f, g, o = (signal(block * HIDDEN + unit) for block in range(4))
+        memory = sigmoid(f) * float(state[0, HIDDEN + unit]) + sigmoid(i) * math.tanh(g)
+        assert found[HIDDEN + unit] == pytest.approx(memory, abs=1e-13)
+        assert found[unit] == pytest.approx(sigmoid(o) * math.tanh(memory), abs=1e-13)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_gradients_by_finite_differences(name):
+    cell = random_parameters(PLAIN[name][0](2, 2, 3))
+    names = [name for name, _ in cell.named_parameters()]
+
+    def two_steps(inputs, state, contexts, *parameters):
+        known = dict(zip(names, parameters, strict=True))
+        for step in inputs @ known["input"] + known["bias"]:
+            arguments = (step, state, contexts @ known["context"])
+            state = torch.func.functional_call(cell, known, arguments)
+        return state
+
+    rows = [random_rows(2, 2, 2), random_rows(2, cell.state_width), random_rows(2, 3)]
+    leaves = [leaf.detach().clone().requires_grad_() for leaf in (*rows, *cell.parameters())]
+    assert torch.autograd.gradcheck(two_steps, tuple(leaves))
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_how_parameters_start(name):
+    config = ModelConfig(2, 2, cell=name, hidden=30, forget_bias=1.5)
+    cell = cell_of(config, 20, 10)
+    cell.reset_parameters(0.02, torch.Generator().manual_seed(1))
+    for block in cell.recurrent.detach().chunk(cell.blocks, dim=1):
+        torch.testing.assert_close(block.T @ block, torch.eye(30), rtol=0, atol=1e-5)
+    for matrix in (cell.input, cell.context):
+        assert float(matrix.detach().std()) == pytest.approx(0.02, rel=0.1)
+    if name == "lstm":
+        i, f, g, o = cell.bias.detach().chunk(4)
+        assert f.unique().tolist() == [1.5]
+        assert not torch.cat([i, g, o]).any()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
 
 from phrase_scorer.errors import UsageError
-from phrase_scorer.models import PRESETS, ModelConfig, build
+from phrase_scorer.models import ARCHITECTURES, PRESETS, ModelConfig, build, preset_sizes
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,13 @@ from phrase_scorer.models import PRESETS, ModelConfig, build
         ({"hidden": 0}, "hidden must be at least 1, not 0"),
         ({"embedding": 0}, "embedding must be at least 1, not 0"),
         ({"maxout": 0}, "maxout must be at least 1, not 0"),
+        ({"layers": 0}, "layers must be at least 1, not 0"),
+        ({"heads": 0}, "heads must be at least 1, not 0"),
+        ({"feed_forward": 0}, "feed_forward must be at least 1, not 0"),
+        (
+            {"positions": "rotary"},
+            "unknown positions 'rotary'; choose from sinusoidal, learned",
+        ),
         ({"output_rank": -1}, "output_rank must be at least 0, not -1"),
         ({"variant": "v1"}, "unknown variant 'v1'; choose from paper, groundhog"),
         ({"direction": "back"}, "unknown direction 'back'; choose from forward, inverse"),
@@ -52,9 +60,21 @@ def test_presets_and_dictionary_form(name):
     assert ModelConfig(**config.as_dict()) == config
 
 
-def test_width_of_the_output():
-    assert ModelConfig(2, 2, maxout=7, output_rank=3).output_features == 3
-    assert ModelConfig(2, 2, maxout=7, output_rank=0).output_features == 7
+def test_what_only_some_architectures_use_is_kept_where_it_is_not_the_default():
+    config = ModelConfig(2, 2, architecture="transformer", layers=3, heads=4)
+    known = config.as_dict()
+    assert known["layers"] == 3
+    assert "heads" not in known
+    assert ModelConfig(**known) == config
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_of_every_architecture(architecture, preset):
+    config = ModelConfig(9, 9, architecture=architecture, **preset_sizes(preset, architecture))
+    with torch.device("meta"):
+        model = build(config)
+    assert model.config.cell == ("lstm" if architecture == "seq2seq" else "gru")
 
 
 def test_is_frozen():
@@ -65,11 +85,36 @@ def test_is_frozen():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"architecture": "lstm"}, "unknown architecture 'lstm'; choose from encoder_decoder"),
-        ({"cell": "elman"}, "unknown cell 'elman'; choose from gru"),
+        (
+            {"architecture": "lstm"},
+            "unknown architecture 'lstm'; choose from encoder_decoder, seq2seq, attention, "
+            "transformer, decoder_only, masked",
+        ),
+        ({"cell": "elman"}, "unknown cell 'elman'; choose from rnn, lstm, gru"),
+        ({"layers": 2}, "layers 2: encoder_decoder has no such choice"),
+        (
+            {"architecture": "attention", "variant": "groundhog"},
+            "variant groundhog: attention has no such choice",
+        ),
+        (
+            {"architecture": "seq2seq", "shared_words": True},
+            "shared_words True: seq2seq has an embedding for each language",
+        ),
+        (
+            {"architecture": "transformer", "hidden": 12, "heads": 5},
+            "hidden 12 cannot be divided among 5 heads; choose heads from 1, 2, 3, 4, 6, 12",
+        ),
+        (
+            {"architecture": "masked", "hidden": 9, "heads": 3},
+            "hidden must be even in a Transformer, not 9",
+        ),
+        (
+            {"architecture": "decoder_only", "shared_words": True, "target_words": 5},
+            "shared_words: 2 source and 5 target words",
+        ),
     ],
 )
 def test_build_refuses_what_it_does_not_know(wrong, message):
     with pytest.raises(UsageError) as caught:
-        build(ModelConfig(2, 2, **wrong))
+        build(ModelConfig(**{"source_words": 2, "target_words": 2, **wrong}))
     assert str(caught.value) == message

@@ -1,0 +1,88 @@
+"""Sequence to sequence learning (Sutskever, Vinyals and Le 2014): the summary is a start, no more.
+
+Several cells on top of each other read the source backwards. Their last states are the decoder's
+first ones; nothing else of the source is seen. As in figure 1 of the paper, the decoder's first
+input is the end symbol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from phrase_scorer.batches import Batch, Sources
+from phrase_scorer.models.cells import Cell, cell_of, run
+from phrase_scorer.models.config import ModelConfig
+from phrase_scorer.models.phrase_model import Affine, Output, Parts, PhraseModel
+from phrase_scorer.vocabulary import END
+
+
+class SequenceToSequence(PhraseModel):
+    """p(target | source) by stacked cells over the reversed source and the target.
+
+    Uses `cell` (the paper's: lstm), `layers`, `hidden`, `embedding`, `output_rank`, `forget_bias`.
+    """
+
+    default_cell = "lstm"
+    presets: ClassVar = {"small": {"layers": 2}, "base": {"layers": 2}, "paper": {"layers": 4}}
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.refuse(config, "shared_words", "has an embedding for each language")
+        self.refuse(config, "variant", "has no such choice")
+        widths = [config.embedding] + [config.hidden] * (config.layers - 1)
+        self.source_embedding = Affine(config.source_words, config.embedding)
+        self.encoder = stack(config, widths)
+        self.target_embedding = Affine(config.target_words, config.embedding)
+        self.decoder = stack(config, widths)
+        self.output = Output(config.hidden, config)
+
+    def encode(self, source: Sources) -> list[Tensor]:
+        """The last state of each layer, lowest first: (phrases, state width)."""
+        backwards = source.backwards()
+        inputs, last = self.source_embedding.embed(backwards.words), []
+        for cell in self.encoder:
+            states = run(cell, cell.read(inputs), backwards)
+            inputs = torch.stack([cell.visible(state) for state in states])
+            last.append(states[-1])
+        return last
+
+    def features(self, batch: Batch) -> Tensor:
+        """(symbols, rank) features of a batch's target symbols."""
+        words = batch.target.words
+        read = nn.functional.pad(words[:-1], (0, 0, 1, 0), value=END)
+        inputs = self.target_embedding.embed(read)  # (time, rows, embedding)
+        everything = Sources(read, torch.ones_like(read, dtype=torch.bool), len(read))
+        for cell, state in zip(self.decoder, self.encode(batch.source), strict=True):
+            states = run(cell, cell.read(inputs), everything, state)
+            inputs = torch.stack([cell.visible(state) for state in states])
+        return self.output.features(inputs.flatten(0, 1).index_select(0, batch.target.symbols))
+
+    def read(self, sources: Sources) -> Parts:
+        """The last state of each layer."""
+        return tuple(self.encode(sources))
+
+    def start(self, memory: Parts) -> Parts:
+        """The states after the end symbol."""
+        ends = torch.full((len(memory[0]),), END, device=memory[0].device)
+        return self.advance((), memory, ends)
+
+    def advance(self, memory: Parts, state: Parts, words: Tensor) -> Parts:
+        """The state of each layer."""
+        inputs, states = self.target_embedding.embed(words), []
+        for cell, before in zip(self.decoder, state, strict=True):
+            states.append(cell(cell.read(inputs), before))
+            inputs = cell.visible(states[-1])
+        return tuple(states)
+
+    def predict(self, memory: Parts, state: Parts) -> Tensor:
+        """(rows, rank)."""
+        return self.output.features(self.decoder[-1].visible(state[-1]))
+
+
+def stack(config: ModelConfig, widths: Sequence[int]) -> Sequence[Cell]:
+    """Cells on top of each other, with inputs of these widths."""
+    return cast(Sequence[Cell], nn.ModuleList([cell_of(config, width) for width in widths]))

@@ -1,0 +1,216 @@
+"""The blocks of a Transformer (Vaswani et al. 2017), pre-norm: of these, three arrangements.
+
+Tensors are row first, (rows, time, width); keys and values (rows, heads, time, width / heads).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from phrase_scorer.errors import UsageError
+from phrase_scorer.models.config import ModelConfig
+from phrase_scorer.models.phrase_model import Affine, Output, PhraseModel
+
+LEARNED_POSITIONS = 128  # those that follow share the last one's vector
+
+
+class KeysValues(NamedTuple):
+    """What attention needs of symbols that may be attended to."""
+
+    keys: Tensor
+    values: Tensor
+
+    def then(self, later: KeysValues) -> KeysValues:
+        """These symbols, followed by others."""
+        return KeysValues(
+            torch.cat([self.keys, later.keys], 2), torch.cat([self.values, later.values], 2)
+        )
+
+
+class MultiHeadAttention(nn.Module):
+    """softmax(Q K^T / √d) V in several heads (Vaswani et al. 2017, section 3.2)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, self.heads = config.hidden, config.heads
+        self.query = Affine(width, width)
+        self.key = Affine(width, width)
+        self.value = Affine(width, width)
+        self.out = Affine(width, width)
+
+    def keys_values(self, inputs: Tensor) -> KeysValues:
+        """(rows, time, width) -> both (rows, heads, time, width / heads)."""
+        return KeysValues(self._split(self.key(inputs)), self._split(self.value(inputs)))
+
+    def forward(self, inputs: Tensor, memory: KeysValues, mask: Tensor | None) -> Tensor:
+        """What each input finds in the memory: (rows, time, width).
+
+        `mask`, (rows or 1, 1, time or 1, memory time) bool, is True where it may look at a symbol
+        of the memory; None: everywhere.
+        """
+        query = self._split(self.query(inputs))
+        found = nn.functional.scaled_dot_product_attention(query, *memory, attn_mask=mask)
+        merged: Tensor = self.out(found.transpose(1, 2).flatten(2))
+        return merged
+
+    def _split(self, values: Tensor) -> Tensor:
+        rows, time, _ = values.shape
+        return values.view(rows, time, self.heads, -1).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """relu(x W_1 + b_1) W_2 + b_2 (Vaswani et al. 2017, equation 2)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.inner = Affine(config.hidden, config.feed_forward)
+        self.outer = Affine(config.feed_forward, config.hidden)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(rows, time, width) -> (rows, time, width)."""
+        result: Tensor = self.outer(torch.relu(self.inner(inputs)))
+        return result
+
+
+class Block(nn.Module):
+    """Self-attention, attention to a memory where there is one, feed-forward: x + f(norm(x)) each.
+
+    Args:
+        config: Its `hidden`, `heads`, `feed_forward`.
+        cross: Whether there is a memory.
+    """
+
+    def __init__(self, config: ModelConfig, *, cross: bool = False) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.hidden)
+        self.attention = MultiHeadAttention(config)
+        self.cross_norm = nn.LayerNorm(config.hidden) if cross else None
+        self.cross = MultiHeadAttention(config) if cross else None
+        self.feed_forward_norm = nn.LayerNorm(config.hidden)
+        self.feed_forward = FeedForward(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        before: KeysValues | None = None,
+        memory: tuple[KeysValues, Tensor] | None = None,
+    ) -> tuple[Tensor, KeysValues]:
+        """(rows, time, width) -> the same, and the keys and values of these symbols.
+
+        Args:
+            x: Some symbols.
+            mask: Which of `before` and of these each of these may look at.
+            before: Symbols that stand before these.
+            memory: For the second attention, with its mask.
+        """
+        normed = self.attention_norm(x)
+        own = self.attention.keys_values(normed)
+        x = x + self.attention(normed, before.then(own) if before else own, mask)
+        if self.cross is not None and self.cross_norm is not None:
+            assert memory is not None
+            x = x + self.cross(self.cross_norm(x), *memory)
+        return x + self.feed_forward(self.feed_forward_norm(x)), own
+
+
+def stack(config: ModelConfig, *, cross: bool = False) -> Sequence[Block]:
+    """`layers` blocks on top of each other."""
+    blocks = nn.ModuleList(Block(config, cross=cross) for _ in range(config.layers))
+    return cast(Sequence[Block], blocks)
+
+
+class Positions(nn.Module):
+    """What tells a Transformer the order of its symbols: added to their embeddings."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        learned = config.positions == "learned"
+        self.width = config.hidden
+        self.table = nn.Parameter(torch.empty(LEARNED_POSITIONS, self.width)) if learned else None
+
+    def forward(self, count: int, like: Tensor) -> Tensor:
+        """(count, width) the vectors of the first positions, of the type and place of `like`.
+
+        Sinusoidal: sin and cos of p / 10000^(2i / width) (Vaswani et al. 2017, section 3.5).
+        """
+        places = torch.arange(count, device=like.device)
+        if self.table is not None:
+            return self.table.index_select(0, places.clamp(max=LEARNED_POSITIONS - 1))
+        exponents = torch.arange(0, self.width, 2, device=like.device, dtype=like.dtype)
+        angles = places[:, None] * torch.exp(exponents * (-math.log(10_000.0) / self.width))
+        return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)
+
+
+class TransformerModel(PhraseModel):
+    """What the three arrangements share: embeddings, positions, the blocks, the last norm.
+
+    Use `hidden` (the width), `heads`, `layers`, `feed_forward`, `positions`, `shared_words`,
+    `output_rank`. Embeddings have the width of the blocks and are scaled by its root.
+    """
+
+    presets: ClassVar = {
+        "small": {"heads": 4, "layers": 2, "feed_forward": 1024, "hidden": 256},
+        "base": {"heads": 8, "layers": 4, "feed_forward": 2048, "hidden": 512},
+        "paper": {"heads": 8, "layers": 6, "feed_forward": 2048, "hidden": 512, "output_rank": 0},
+    }
+
+    def __init__(self, config: ModelConfig, *, cross: bool = False) -> None:
+        super().__init__(config)
+        if config.hidden % config.heads:
+            divisors = [n for n in range(1, config.hidden + 1) if config.hidden % n == 0]
+            choices = ", ".join(map(str, divisors))
+            raise UsageError(
+                f"hidden {config.hidden} cannot be divided among {config.heads} heads; "
+                f"choose heads from {choices}"
+            )
+        if config.hidden % 2:
+            raise UsageError(f"hidden must be even in a Transformer, not {config.hidden}")
+        if config.shared_words and config.source_words != config.target_words:
+            raise UsageError(
+                f"shared_words: {config.source_words} source and {config.target_words} target words"
+            )
+        self.refuse(config, "variant", "has no such choice")
+        self.source_embedding = (
+            None if config.shared_words else Affine(config.source_words, config.hidden, bias=False)
+        )
+        self.target_embedding = Affine(config.target_words, config.hidden, bias=False)
+        self.positions = Positions(config)
+        self.blocks = stack(config, cross=cross)
+        self.norm = nn.LayerNorm(config.hidden)
+        self.output = Output(config.hidden, config)
+
+    def embed_source(self, words: Tensor) -> Tensor:
+        """(...) int64 -> (..., width), without positions."""
+        embedding = self.source_embedding or self.target_embedding
+        return embedding.embed(words) * math.sqrt(self.config.hidden)
+
+    def embed_target(self, words: Tensor) -> Tensor:
+        """(...) int64 -> (..., width), without positions."""
+        return self.target_embedding.embed(words) * math.sqrt(self.config.hidden)
+
+    def reset_parameters(self, deviation: float, generator: torch.Generator | None = None) -> None:
+        """Matrices from N(0, 2 / (in + out)), embeddings from N(0, 1 / width).
+
+        (Glorot and Bengio 2010.) Biases are 0, norms 1; positions are from N(0, deviation²).
+        """
+        super().reset_parameters(deviation, generator)
+        with torch.no_grad():
+            for name, module in self.named_modules():
+                if isinstance(module, nn.LayerNorm):
+                    module.reset_parameters()
+                elif isinstance(module, Affine):
+                    inputs, outputs = module.weight.shape
+                    embeds = name.endswith("embedding")
+                    variance = 1 / outputs if embeds else 2 / (inputs + outputs)
+                    module.weight.normal_(0.0, math.sqrt(variance), generator=generator)
+
+
+def causal(time: int, device: torch.device, before: int = 0) -> Tensor:
+    """(1, 1, time, before + time) bool: each symbol may look at itself and those before it."""
+    everything = torch.ones(time, before + time, dtype=torch.bool, device=device)
+    return everything.tril(before)[None, None]
