@@ -256,9 +256,10 @@ class Trainer:
         if known["data"] != self.fingerprint:
             message = "cannot resume: it was trained on other phrase pairs"
             raise DataError(message, path=self.directory.path)
-        now = {**self.model.config.as_dict(), **dataclasses.asdict(self.settings)}
+        now = {**dataclasses.asdict(self.model.config), **dataclasses.asdict(self.settings)}
         defaults = dataclasses.asdict(TrainingSettings())  # of settings that are younger
-        before = {**known["config"], **defaults, **known["settings"]}
+        config = dataclasses.asdict(ModelConfig(**known["config"]))
+        before = {**config, **defaults, **known["settings"]}
         for name, value in now.items():
             # A constant schedule may be prolonged; a falling one depends on its end.
             free = name == "patience" or (

@@ -153,15 +153,40 @@ def shortlists(
         size: Of each shortlist, `<unk>` included.
     """
     result = []
-    for words, phrases in (
-        (collector.source_words, pairs.source),
-        (collector.target_words, pairs.target),
-    ):
-        counts = np.bincount(phrases.ids, minlength=len(words)).astype(np.int64)
-        vocabulary = Vocabulary.shortlist(list(words), counts, size)
-        mapping = np.fromiter(map(vocabulary.id, words), np.int32, len(words))
-        for start in range(0, len(phrases.ids), ROWS_AT_ONCE):
-            part = slice(start, start + ROWS_AT_ONCE)
-            phrases.ids[part] = mapping[phrases.ids[part]]
+    for words, phrases in _sides(collector, pairs):
+        vocabulary = Vocabulary.shortlist(list(words), _counts(words, phrases), size)
+        _give_ids(phrases, words, vocabulary)
         result.append(vocabulary)
     return result[0], result[1]
+
+
+def shared_shortlist(
+    collector: PairCollector, pairs: PhrasePairs, size: int
+) -> tuple[Vocabulary, Vocabulary]:
+    """As `shortlists`, but both are the same: the most frequent words of the two sides together."""
+    counts: Counter[bytes] = Counter()
+    for words, phrases in _sides(collector, pairs):
+        counts.update(dict(zip(words, _counts(words, phrases).tolist(), strict=True)))
+    totals = np.fromiter(counts.values(), np.int64, len(counts))
+    vocabulary = Vocabulary.shortlist(list(counts), totals, size)
+    for words, phrases in _sides(collector, pairs):
+        _give_ids(phrases, words, vocabulary)
+    return vocabulary, vocabulary
+
+
+def _sides(
+    collector: PairCollector, pairs: PhrasePairs
+) -> tuple[tuple[dict[bytes, int], PhraseIds], ...]:
+    return (collector.source_words, pairs.source), (collector.target_words, pairs.target)
+
+
+def _counts(words: dict[bytes, int], phrases: PhraseIds) -> npt.NDArray[np.int64]:
+    return np.bincount(phrases.ids, minlength=len(words)).astype(np.int64)
+
+
+def _give_ids(phrases: PhraseIds, words: dict[bytes, int], vocabulary: Vocabulary) -> None:
+    """Changes the collector's ids in place to the vocabulary's."""
+    mapping = np.fromiter(map(vocabulary.id, words), np.int32, len(words))
+    for start in range(0, len(phrases.ids), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        phrases.ids[part] = mapping[phrases.ids[part]]

@@ -10,7 +10,7 @@ import click
 
 from moses_integration.cli.options import moses_of, moses_options
 from moses_integration.moses_ini import TEXT_TABLE, MosesIni, require_scores
-from phrase_scorer.cli import quiet_option
+from phrase_scorer.cli.options import quiet_option
 from phrase_scorer.command_line import say
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.streams import line_blocks, write_atomically

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from moses_integration.cli.tables import models_option
-from phrase_scorer.cli import device_options, quiet_option
+from phrase_scorer.cli.options import device_options, quiet_option
 from phrase_scorer.command_line import say
 from phrase_scorer.errors import UsageError
 from phrase_scorer.streams import STANDARD

@@ -13,13 +13,8 @@ from moses_integration.cli.rescored_ini import IniEdit
 from moses_integration.ini_edits import existing, place_of
 from moses_integration.moses_ini import MosesIni, require_scores
 from moses_integration.phrase_table import OnBadLine, PhraseTable
-from phrase_scorer.cli import (
-    quiet_option,
-    scoring_options,
-    several_devices_options,
-    tell_accuracy,
-    warn_of_unknown,
-)
+from phrase_scorer.cli.options import quiet_option, scoring_options, several_devices_options
+from phrase_scorer.cli.score import tell_accuracy, warn_of_unknown
 from phrase_scorer.command_line import say
 from phrase_scorer.errors import UsageError
 from phrase_scorer.phrase_pairs import PairBlock

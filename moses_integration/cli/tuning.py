@@ -9,7 +9,7 @@ import click
 
 from moses_integration.cli.options import Command, make_new_folder, moses_of, moses_options
 from moses_integration.moses_ini import MosesIni
-from phrase_scorer.cli import quiet_option
+from phrase_scorer.cli.options import quiet_option
 from phrase_scorer.command_line import say
 from phrase_scorer.errors import UsageError
 from phrase_scorer.streams import STANDARD

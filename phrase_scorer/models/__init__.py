@@ -42,6 +42,7 @@ __all__ = [
     "ModelConfig",
     "PhraseModel",
     "Variant",
+    "architecture_class",
     "build",
     "preset_sizes",
 ]

@@ -1,0 +1,95 @@
+"""Options that several commands have, and how commands read pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import click
+
+from phrase_scorer.errors import UsageError
+from phrase_scorer.phrase_pairs import PairBlock, read_tab_separated
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class PairReader(Protocol):
+    """Reads the pairs of a file, block by block; `with_counts`: how often each was seen, too."""
+
+    def __call__(self, path: str, *, with_counts: bool = False) -> Iterator[PairBlock]:
+        """The blocks, in the order of the file."""
+
+
+def read_pairs(path: str, *, with_counts: bool = False) -> Iterator[PairBlock]:
+    """The reader for "source<TAB>target" lines.
+
+    Raises:
+        UsageError: Counts are wanted; there are none in such a file.
+    """
+    if with_counts:
+        raise UsageError("--weight-by-count needs a phrase table with counts")
+    return read_tab_separated(path)
+
+
+def model_option(command: Command) -> Command:
+    """--model DIR."""
+    return click.option(
+        "--model", "model_path", required=True, type=click.Path(path_type=Path),
+        metavar="DIR", help="Model directory.",
+    )(command)  # fmt: skip
+
+
+def device_options(command: Command) -> Command:
+    """--device and --threads."""
+    return _device_options(
+        command, "Where to compute: auto, cpu, cuda, cuda:1, …", callback=_one_device
+    )
+
+
+def several_devices_options(command: Command) -> Command:
+    """--device, of which there may be several, and --threads."""
+    return _device_options(
+        command, "Where to compute: auto, cpu, cuda, cuda:1, …; several: cuda:0,cuda:1."
+    )
+
+
+def _device_options(command: Command, text: str, **options: Any) -> Command:
+    device = click.option("--device", default="auto", show_default=True, help=text, **options)
+    return click.option(
+        "--threads", type=int, metavar="N", help="CPU cores to use.  [default: all]"
+    )(device(command))
+
+
+def _one_device(_: click.Context, __: click.Parameter, name: str) -> str:
+    if "," in name:
+        raise UsageError(f"--device {name}: only rescore computes on several devices")
+    return name
+
+
+def scoring_options(command: Command) -> Command:
+    """--precision, --normalizer and --score-cache."""
+    command = click.option(
+        "--score-cache",
+        metavar="FILE",
+        help="Scores known from other tables; those computed now are added.",
+    )(command)
+    command = click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16", "int8"]),
+        default="float32",
+        show_default=True,
+        help="Of the large products; other than float32, its error is measured and printed.",
+    )(command)
+    return click.option(
+        "--normalizer",
+        type=click.Choice(["exact", "none"]),
+        default="exact",
+        show_default=True,
+        help="none: no softmax normaliser; for models trained with --self-normalize.",
+    )(command)
+
+
+def quiet_option(command: Command) -> Command:
+    """--quiet."""
+    return click.option("--quiet", is_flag=True, help="No progress bar.")(command)
