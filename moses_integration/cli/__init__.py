@@ -13,7 +13,7 @@ import click
 from moses_integration.cli.binarize import binarize
 from moses_integration.cli.ems import ems
 from moses_integration.cli.evaluate import evaluate_command
-from moses_integration.cli.experiment import experiment
+from moses_integration.cli.experiment import table1
 from moses_integration.cli.ini import ini
 from moses_integration.cli.nbest import nbest
 from moses_integration.cli.prepare import prepare
@@ -21,6 +21,7 @@ from moses_integration.cli.tables import check, rescore
 from moses_integration.cli.tuning import decode, filter_command, tune
 from moses_integration.phrase_table import SEPARATOR, PhraseTable
 from phrase_scorer.cli import build_group
+from phrase_scorer.cli.experiment import experiment
 from phrase_scorer.command_line import run
 from phrase_scorer.errors import UsageError
 from phrase_scorer.phrase_pairs import PairBlock, pairs_of_lines
@@ -36,7 +37,6 @@ COMMANDS = (
     evaluate_command,
     ini,
     ems,
-    experiment,
     prepare,
     binarize,
 )
@@ -73,6 +73,7 @@ def build() -> click.Group:
     group = build_group(read_pairs)
     for command in COMMANDS:
         group.add_command(command)
+    experiment.add_command(table1)
     return group
 
 

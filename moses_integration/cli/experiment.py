@@ -1,4 +1,4 @@
-"""The command experiment: the paper's Table 1 with real Moses."""
+"""The command experiment table1: the paper's Table 1 with real Moses."""
 
 from __future__ import annotations
 
@@ -12,16 +12,7 @@ from moses_integration.cli.options import moses_of, moses_options
 from phrase_scorer.command_line import say
 
 
-@click.group(
-    epilog="""\b
-Example:
-  phrase-scorer experiment table1 --config experiment.toml --output-dir experiment/"""
-)
-def experiment() -> None:
-    """Run a whole experiment from one configuration file; it goes on where it was stopped."""
-
-
-@experiment.command(
+@click.command(
     epilog="""\b
 Examples:
   phrase-scorer experiment table1 --config experiment.toml --output-dir experiment/

@@ -1,0 +1,398 @@
+"""Every architecture on one table: as many parameters, as much training time, and what comes out.
+
+Each system is trained into a directory of its own with a number of updates that fills its time at
+the speed measured first; then scored, in a process of its own, on held-out source phrases and on
+the table itself. What is done is not done again, and a training that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from phrase_scorer.batches import TrainingOrder, pair_batch
+from phrase_scorer.checkpoint import ModelDirectory
+from phrase_scorer.device import choose_device, set_threads
+from phrase_scorer.errors import UsageError
+from phrase_scorer.models import ModelConfig, architecture_class, build
+from phrase_scorer.phrase_pairs import PhrasePairs
+from phrase_scorer.scorer import PhraseScorer
+from phrase_scorer.streams import write_atomically
+from phrase_scorer.training import Trainer, train
+from phrase_scorer.training_data import TrainingData
+from phrase_scorer.training_settings import TRAINING_PRESETS, TrainingSettings
+
+SYSTEMS: dict[str, dict[str, str]] = {
+    "vanilla RNN": {"architecture": "encoder_decoder", "cell": "rnn"},
+    "LSTM": {"architecture": "encoder_decoder", "cell": "lstm"},
+    "GRU (the paper's)": {"architecture": "encoder_decoder", "cell": "gru"},
+    "seq2seq": {"architecture": "seq2seq", "cell": "lstm"},
+    "attention": {"architecture": "attention", "cell": "gru"},
+    "Transformer": {"architecture": "transformer"},
+    "decoder-only": {"architecture": "decoder_only"},
+    "masked (pseudo)": {"architecture": "masked"},
+}
+TIMED_UPDATES = 12
+SCORED_PAIRS = 20_000  # of the table, for the speed
+SCORING_ROUNDS = 3
+VALIDATIONS = 12  # in a training
+HIDDEN_STEP = 8
+
+
+@dataclass(frozen=True)
+class SystemsSettings:
+    """What all systems share.
+
+    Attributes:
+        parameters: Of each model, about.
+        minutes: Of training, each.
+        preset: Training settings, where an architecture has no others (small, base, paper).
+        validation_pairs: About how many pairs of held-out source phrases.
+        weight_by_count: Whether training weighs pairs by their counts.
+        device: Where to compute.
+        threads: CPU cores; None: all.
+        seed: Of all that is random.
+    """
+
+    parameters: int = 5_000_000
+    minutes: float = 10.0
+    preset: str = "small"
+    validation_pairs: int = 10_000
+    weight_by_count: bool = False
+    device: str = "auto"
+    threads: int | None = None
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.parameters < 1:
+            raise UsageError(f"--parameters must be at least 1, not {self.parameters}")
+        if self.minutes <= 0:
+            raise UsageError(f"--minutes must be above 0, not {self.minutes}")
+
+
+@dataclass(frozen=True)
+class SystemResult:
+    """What came of one system.
+
+    Attributes:
+        name: Key of `SYSTEMS`.
+        parameters: Of the model.
+        hidden: Its width.
+        updates: Of training.
+        minutes: That they took.
+        nats: A target symbol, on held-out source phrases; of a masked model pseudo-nats.
+        ranked_first: Of the held-out aligned occurrences, the share whose target the model puts
+            first among the table's targets of that source; sources with at least two targets.
+        reciprocal_rank: Mean of 1 / rank of the most frequent target, over these sources.
+        entries_per_second: Scored, of the table.
+        peak_megabytes: Of a process that scores; on a GPU of its memory.
+        curve: (minutes, nats) at each validation.
+    """
+
+    name: str
+    parameters: int
+    hidden: int
+    updates: int
+    minutes: float
+    nats: float
+    ranked_first: float
+    reciprocal_rank: float
+    entries_per_second: float
+    peak_megabytes: float
+    curve: list[tuple[float, float]]
+
+
+def sized_config(system: dict[str, str], words: tuple[int, int], parameters: int) -> ModelConfig:
+    """The configuration of a system with about so many parameters.
+
+    Embeddings and maxout units of recurrent models are half as many as hidden units, a
+    Transformer's blocks four times as wide inside.
+
+    Raises:
+        UsageError: So few that not even the smallest model has them.
+    """
+
+    def config(hidden: int) -> ModelConfig:
+        sizes = dict(architecture_class(system["architecture"]).presets.get("small", {}))
+        return ModelConfig(
+            source_words=words[0],
+            target_words=words[1],
+            **{
+                **sizes,
+                **system,
+                "hidden": hidden,
+                "embedding": hidden // 2,
+                "maxout": hidden // 2,
+                "output_rank": 0,
+                "feed_forward": 4 * hidden,
+            },
+        )
+
+    def size(hidden: int) -> int:
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in build(config(hidden)).parameters())
+
+    low, high = HIDDEN_STEP, 2 * HIDDEN_STEP
+    while size(high) < parameters:
+        low, high = high, 2 * high
+    while high - low > HIDDEN_STEP:
+        middle = (low + high) // 2 // HIDDEN_STEP * HIDDEN_STEP
+        low, high = (middle, high) if size(middle) < parameters else (low, middle)
+    nearest = min((low, high), key=lambda hidden: abs(size(hidden) - parameters))
+    if abs(size(nearest) - parameters) > parameters / 4:
+        raise UsageError(
+            f"--parameters {parameters:,}: the nearest {system['architecture']} has "
+            f"{size(nearest):,}; with shortlists of {words[0]:,} and {words[1]:,} words"
+        )
+    return config(nearest)
+
+
+def run_systems(
+    data: TrainingData,
+    names: Sequence[str],
+    settings: SystemsSettings,
+    folder: Path,
+    say: Callable[[str], None],
+    *,
+    show_progress: bool = True,
+) -> list[SystemResult]:
+    """Trains and measures these systems, one after the other.
+
+    Args:
+        data: The table's pairs; their weights are how often each was aligned.
+        names: Keys of `SYSTEMS`.
+        settings: What they share.
+        folder: For a model directory and a result each.
+        say: Told what is going on.
+        show_progress: Progress bars of the trainings.
+
+    Raises:
+        UsageError: A system that there is not.
+    """
+    for name in names:
+        if name not in SYSTEMS:
+            raise UsageError(f"unknown system {name!r}; choose from {', '.join(SYSTEMS)}")
+    words = (len(data.vocabularies[0]), len(data.vocabularies[1]))
+    configs = {name: sized_config(SYSTEMS[name], words, settings.parameters) for name in names}
+    results = []
+    for name in names:
+        path = folder / file_name(name)
+        known = _known_result(path, configs[name], settings)
+        if known:
+            say(f"{name}: done before")
+        else:
+            say(f"{name}: training for {settings.minutes:g} minutes")
+            known = _run(name, data, configs[name], settings, path, show_progress=show_progress)
+        results.append(known)
+    return results
+
+
+def file_name(system: str) -> str:
+    """A system's name as that of a directory."""
+    plain = "".join(c if c.isalnum() else " " for c in system.lower())
+    return "_".join(plain.split())
+
+
+def _key(config: ModelConfig, settings: SystemsSettings) -> dict[str, Any]:
+    """What decides a result."""
+    return {"config": dataclasses.asdict(config), "settings": dataclasses.asdict(settings)}
+
+
+def _known_result(
+    path: Path, config: ModelConfig, settings: SystemsSettings
+) -> SystemResult | None:
+    try:
+        content = json.loads((path / "result.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    if content["key"] != _key(config, settings):
+        return None
+    return SystemResult(**content["result"])
+
+
+def _run(
+    name: str,
+    data: TrainingData,
+    config: ModelConfig,
+    settings: SystemsSettings,
+    path: Path,
+    *,
+    show_progress: bool,
+) -> SystemResult:
+    pairs = data.pairs
+    if not settings.weight_by_count:
+        pairs = PhrasePairs(pairs.source, pairs.target)
+    set_threads(settings.threads)
+    device = choose_device(settings.device)
+    training = _planned(pairs, config, settings, path, device)
+    directory = ModelDirectory(path)
+    result = train(
+        pairs,
+        data.vocabularies,
+        config,
+        training,
+        path,
+        device=device,
+        resume=directory.state_file.exists(),
+        show_progress=show_progress,
+    )
+    if result.stopped in ("SIGINT", "SIGTERM"):
+        raise KeyboardInterrupt
+    measured = _in_a_process(_measure, path, data.pairs, training, settings)
+    curve = [
+        (line["seconds"] / 60, line["validation_loss"])
+        for line in map(json.loads, directory.log_file.read_text().splitlines())
+        if "validation_loss" in line
+    ]
+    found = SystemResult(
+        name=name,
+        parameters=sum(p.numel() for p in directory.load_model().parameters()),
+        hidden=config.hidden,
+        updates=result.progress.update,
+        minutes=result.progress.seconds / 60,
+        nats=result.progress.best_loss,
+        curve=curve,
+        **measured,
+    )
+    content = {"key": _key(config, settings), "result": dataclasses.asdict(found)}
+    write_atomically(path / "result.json", json.dumps(content, indent=1).encode() + b"\n")
+    return found
+
+
+def _planned(
+    pairs: PhrasePairs,
+    config: ModelConfig,
+    settings: SystemsSettings,
+    path: Path,
+    device: torch.device,
+) -> TrainingSettings:
+    """How to train, with as many updates as fill the time; measured once, then remembered."""
+    plan_file, key = path / "plan.json", _key(config, settings)
+    if plan_file.exists():
+        plan = json.loads(plan_file.read_bytes())
+        if plan["key"] == key:
+            return TrainingSettings(**plan["training"])
+        ModelDirectory(path).state_file.unlink(missing_ok=True)
+    kind = architecture_class(config.architecture)
+    training = TrainingSettings(
+        **{
+            **TRAINING_PRESETS[settings.preset],
+            **kind.training_presets.get(settings.preset, {}),
+            "validation_pairs": settings.validation_pairs,
+            "seed": settings.seed,
+            "patience": 0,
+        }
+    )
+    seconds = _seconds_per_update(pairs, config, training, device)
+    updates = max(1, round(60 * settings.minutes / seconds))
+    training = dataclasses.replace(
+        training, max_updates=updates, validate_every=max(1, updates // VALIDATIONS)
+    )
+    path.mkdir(parents=True, exist_ok=True)
+    content = {"key": key, "training": dataclasses.asdict(training)}
+    write_atomically(plan_file, json.dumps(content, indent=1).encode() + b"\n")
+    return training
+
+
+def _seconds_per_update(
+    pairs: PhrasePairs, config: ModelConfig, training: TrainingSettings, device: torch.device
+) -> float:
+    """Median over some updates of random batches, as they come in training."""
+    order = TrainingOrder(pairs, training.batch_pairs, training.pool_batches, training.seed)
+    nowhere = ModelDirectory(Path("not written"))
+    trainer = Trainer(pairs, config, training, nowhere, device)
+    times = []
+    for number in range(TIMED_UPDATES + 2):
+        batch = pair_batch(pairs, order.rows(number), device)
+        began = time.perf_counter()
+        loss, _ = trainer.update(batch)
+        float(loss)  # waits for a GPU
+        times.append(time.perf_counter() - began)
+    return statistics.fmean(times[2:])
+
+
+def _in_a_process(function: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
+    """The function's result from a fresh process, so that its peak memory is its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _measure(
+    path: Path, pairs: PhrasePairs, training: TrainingSettings, settings: SystemsSettings
+) -> dict[str, float]:
+    """Speed, memory and ranking quality of a trained model."""
+    set_threads(settings.threads)
+    scorer = PhraseScorer.load(path, settings.device)
+    _, held_out = pairs.split_by_source(training.validation_pairs, training.seed)
+    first, reciprocal = ranking_quality(
+        held_out, scorer.score_ids(PhrasePairs(held_out.source, held_out.target))
+    )
+    start = max(0, (len(pairs) - SCORED_PAIRS) // 2)
+    sample = pairs.take(np.arange(start, min(start + SCORED_PAIRS, len(pairs))))
+    times = []
+    for _ in range(SCORING_ROUNDS):
+        began = time.perf_counter()
+        scorer.score_ids(sample)
+        times.append(time.perf_counter() - began)
+    return {
+        "ranked_first": first,
+        "reciprocal_rank": reciprocal,
+        "entries_per_second": len(sample) / statistics.median(times),
+        "peak_megabytes": _peak_megabytes(scorer.device),
+    }
+
+
+def _peak_megabytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # bytes there, kilobytes here
+
+
+def ranking_quality(pairs: PhrasePairs, scores: Iterable[float]) -> tuple[float, float]:
+    """Whether a model puts the target that a source was aligned with before its other targets.
+
+    Args:
+        pairs: All targets of some source phrases; weights are how often each was aligned.
+        scores: (pairs,) of the model.
+
+    Returns:
+        (share of the aligned occurrences whose target has the highest score of its source, mean of
+        1 / rank of the most frequent target), over sources with at least two targets; nan where
+        there are none.
+    """
+    values = np.fromiter(scores, np.float64)
+    counts = np.ones(len(pairs)) if pairs.weights is None else pairs.weights.astype(np.float64)
+    _, source = np.unique(pairs.source.hashes(), return_inverse=True)
+    hits, occurrences, reciprocal = 0.0, 0.0, []
+    for rows in _groups(source):
+        if len(rows) < 2:
+            continue
+        hits += counts[rows[values[rows].argmax()]]
+        occurrences += counts[rows].sum()
+        frequent = counts[rows] == counts[rows].max()  # a tie: whichever is ranked best
+        better = values[rows][:, None] > values[rows][frequent][None]
+        reciprocal.append(1 / (1 + int(better.sum(0).min())))
+    if not reciprocal:
+        return float("nan"), float("nan")
+    return hits / occurrences, float(np.mean(reciprocal))
+
+
+def _groups(source: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
+    order = np.argsort(source, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(source[order])) + 1)
