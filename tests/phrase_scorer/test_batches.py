@@ -95,3 +95,15 @@ def test_batches_of_a_pool_are_sorted_by_length(some_pairs):
     assert all((np.diff(key) >= 0).all() for key in keys)
     firsts = [int(key[0]) for key in keys]
     assert firsts != sorted(firsts)  # but they come in random order
+
+
+def test_sources_backwards(phrase_ids):
+    sources = source_batch(phrase_ids([[9], [5, 6, 7], []]), np.arange(3))
+    backwards = sources.backwards()
+    assert backwards.words.T.tolist() == [[9, 0, 0, 0], [7, 6, 5, 0], [0, 0, 0, 0]]
+    assert torch.equal(backwards.unfinished, sources.unfinished)
+    whole = sources.flipped(sources.words, keep_end=False)
+    assert whole.T.tolist() == [[0, 9, 0, 0], [0, 7, 6, 5], [0, 0, 0, 0]]
+    values = torch.arange(24).view(4, 3, 2)
+    assert torch.equal(sources.flipped(values, keep_end=False)[:, 1], values[:, 1].flip(0))
+    assert sources.last.tolist() == [1, 3, 0]

@@ -1,0 +1,103 @@
+"""The comparison of systems: sizes, ranking quality by hand, a whole small run, and its resume."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from phrase_scorer.errors import UsageError
+from phrase_scorer.models import build
+from phrase_scorer.phrase_pairs import PairBlock
+from phrase_scorer.systems import (
+    SYSTEMS,
+    SystemsSettings,
+    file_name,
+    ranking_quality,
+    run_systems,
+    sized_config,
+)
+from phrase_scorer.systems_report import markdown, write_report
+from phrase_scorer.training_data import collect_training_data
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("parameters", [1_000_000, 20_000_000])
+def test_sizes_are_near_what_was_asked_for(name, parameters):
+    config = sized_config(SYSTEMS[name], (5_000, 4_000), parameters)
+    with torch.device("meta"):
+        found = sum(p.numel() for p in build(config).parameters())
+    assert abs(found - parameters) / parameters < 0.08
+
+
+def test_too_few_parameters():
+    with pytest.raises(UsageError) as error:
+        sized_config(SYSTEMS["LSTM"], (15_000, 15_000), 1000)
+    assert str(error.value).startswith(
+        "--parameters 1,000: the nearest encoder_decoder has 196,472; with shortlists of 15,000"
+    )
+
+
+def test_ranking_quality_by_hand(phrase_pairs):
+    pairs = phrase_pairs(
+        [([1], [1]), ([2], [1]), ([1], [2]), ([3], [4]), ([2], [2]), ([2], [3])],
+        weights=[5, 1, 3, 9, 4, 4],
+    )
+    #         source 1: 5, 3   source 2: 1, 4, 4   source 3 has one target and does not count
+    scores = [-1.0, -1.0, -2.0, -9.0, -3.0, -4.0]
+    first, reciprocal = ranking_quality(pairs, scores)
+    assert first == pytest.approx((5 + 1) / (5 + 3 + 1 + 4 + 4))
+    assert reciprocal == pytest.approx((1 + 1 / 2) / 2)
+    nothing = ranking_quality(phrase_pairs([([1], [1])]), [0.0])
+    assert all(map(math.isnan, nothing))
+
+
+@pytest.fixture(scope="module")
+def data():
+    random = np.random.default_rng(1)
+    blocks = []
+    for source in range(60):
+        words = [b"s%d" % i for i in random.integers(0, 12, random.integers(1, 4))]
+        for _ in range(3):
+            target = [b"t%d" % i for i in random.integers(0, 12, random.integers(1, 4))]
+            blocks.append(PairBlock([[*words, b"x%d" % source]], [target], [float(source % 5 + 1)]))
+    return collect_training_data(blocks, path="table", shortlist=40)
+
+
+SETTINGS = SystemsSettings(parameters=20_000, minutes=0.002, validation_pairs=40, threads=1)
+
+
+def test_a_run_its_report_and_its_resume(data, tmp_path):
+    said: list[str] = []
+    names = ["GRU (the paper's)", "Transformer", "masked (pseudo)"]
+    results = run_systems(data, names, SETTINGS, tmp_path, said.append, show_progress=False)
+    assert [r.name for r in results] == names
+    for result in results:
+        assert result.updates >= 1
+        assert 0 <= result.ranked_first <= 1
+        assert 0 < result.reciprocal_rank <= 1
+        assert result.entries_per_second > 0
+        assert result.peak_megabytes > 50
+        assert result.curve[-1][1] >= round(result.nats, 5) > 0
+        assert (tmp_path / file_name(result.name) / "model.safetensors").exists()
+    paths = write_report(results, SETTINGS, "phrase-scorer experiment systems", tmp_path)
+    assert [p.name for p in paths] == ["systems.md", "systems.json", "systems.svg", "systems.png"]
+    assert markdown(results).count("\n") == 1 + len(names)
+    assert len(json.loads(paths[1].read_text())["systems"]) == 3
+    again = run_systems(data, names, SETTINGS, tmp_path, said.append, show_progress=False)
+    saved = [tmp_path / file_name(name) / "result.json" for name in names]
+    assert [r.nats for r in again] == [json.loads(p.read_text())["result"]["nats"] for p in saved]
+    assert [r.name for r in again] == names
+    assert said[3:] == [f"{name}: done before" for name in names]
+
+
+def test_what_there_is_not(data, tmp_path):
+    with pytest.raises(UsageError) as error:
+        run_systems(data, ["BERT"], SETTINGS, tmp_path, print)
+    assert str(error.value).startswith("unknown system 'BERT'; choose from vanilla RNN, LSTM, GRU")
+    with pytest.raises(UsageError) as error:
+        SystemsSettings(minutes=0)
+    assert str(error.value) == "--minutes must be above 0, not 0"
