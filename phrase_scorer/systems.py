@@ -28,7 +28,7 @@ from phrase_scorer.batches import TrainingOrder, pair_batch
 from phrase_scorer.checkpoint import ModelDirectory
 from phrase_scorer.device import choose_device, set_threads
 from phrase_scorer.errors import UsageError
-from phrase_scorer.models import ModelConfig, architecture_class, build
+from phrase_scorer.models import ModelConfig, architecture_class, build, training_preset
 from phrase_scorer.phrase_pairs import PhrasePairs
 from phrase_scorer.scorer import PhraseScorer
 from phrase_scorer.streams import write_atomically
@@ -287,11 +287,10 @@ def _planned(
         if plan["key"] == key:
             return TrainingSettings(**plan["training"])
         ModelDirectory(path).state_file.unlink(missing_ok=True)
-    kind = architecture_class(config.architecture)
     training = TrainingSettings(
         **{
             **TRAINING_PRESETS[settings.preset],
-            **kind.training_presets.get(settings.preset, {}),
+            **training_preset(settings.preset, config.architecture),
             "validation_pairs": settings.validation_pairs,
             "seed": settings.seed,
             "patience": 0,

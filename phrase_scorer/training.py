@@ -68,6 +68,7 @@ def train(
     resume: bool = False,
     show_progress: bool = True,
     details: Mapping[str, Any] | None = None,
+    validation: PhrasePairs | None = None,
 ) -> TrainingResult:
     """Trains a model and leaves it in a directory.
 
@@ -83,6 +84,7 @@ def train(
         resume: Continue from the saved state.
         show_progress: A progress bar on standard error.
         details: More to note in config.json (the data's path, say).
+        validation: Pairs to validate on; None: those of some source phrases are held out.
 
     Raises:
         DataError: No pairs.
@@ -92,7 +94,7 @@ def train(
     if not len(pairs):
         raise DataError("no phrase pairs to train on")
     directory = ModelDirectory(Path(path))
-    trainer = Trainer(pairs, config, settings, directory, torch.device(device))
+    trainer = Trainer(pairs, config, settings, directory, torch.device(device), validation)
     if resume:
         trainer.load_state()
     else:
@@ -114,13 +116,16 @@ class Trainer:
         settings: TrainingSettings,
         directory: ModelDirectory,
         device: torch.device,
+        validation: PhrasePairs | None = None,
     ) -> None:
         self.settings = settings
         self.directory = directory
         self.device = device
         self.fingerprint = hashlib.sha256(pairs.hashes().tobytes()).hexdigest()[:16]
-        self.pairs, self.validation = pairs.split_by_source(
-            settings.validation_pairs, settings.seed
+        self.pairs, self.validation = (
+            (pairs, validation)
+            if validation is not None
+            else pairs.split_by_source(settings.validation_pairs, settings.seed)
         )
         self.order = TrainingOrder(
             self.pairs, settings.batch_pairs, settings.pool_batches, settings.seed
@@ -166,7 +171,13 @@ class Trainer:
 
     def _features(self, batch: Batch) -> Tensor:
         half = self.settings.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+        devices = [self.device] if self.device.type == "cuda" else []
+        with (
+            torch.random.fork_rng(devices),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=half),
+        ):
+            # Dropout, too, is a function of the update's number.
+            torch.manual_seed(self.settings.seed << 32 | self.progress.update)
             return self.model.features(batch)
 
     def _finite(self, norm: Tensor) -> bool:
@@ -187,13 +198,14 @@ class Trainer:
     def validate(self) -> float:
         """Nats a target symbol (words and end symbols) on the held-out source phrases."""
         total, symbols = 0.0, 0
-        output = self.model.output
+        output = self.model.eval().output
         for rows in by_length(self.validation.target.lengths, VALIDATION_BATCH):
             batch = pair_batch(self.validation, rows, self.device)
             words = batch.target.symbol_words
             features = self.model.features(batch)
             total -= float(chosen_log_probs(features, output.right, output.bias, words).sum())
             symbols += len(words)
+        self.model.train()
         return total / max(1, symbols)
 
     def _note_validation(self, loss: float) -> None:
@@ -328,7 +340,7 @@ class Trainer:
             show=show,
             total=self.settings.max_updates * per_update,
             initial=self.progress.update * per_update,
-            unit=" pairs",
+            unit=" pairs" if self.model.reads_source else " sentences",
             smoothing=0.05,
         )
 

@@ -152,7 +152,11 @@ def train(read: PairReader, /, **options: Any) -> int:  # fmt: skip
     Every distinct pair counts once, whatever its frequency. Pairs of some source phrases are held
     out for validation. The unit of all losses is nats a target symbol, end symbols included.
     """
-    result = _train(read, options)
+    return tell_result(_train(read, options))
+
+
+def tell_result(result: TrainingResult) -> int:
+    """Says how a training ended; the command's exit code."""
     progress = result.progress
     best = "no validation pairs"
     if result.validated:
@@ -173,7 +177,13 @@ def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
     import torch
 
     from phrase_scorer.device import choose_device, set_threads
-    from phrase_scorer.models import ModelConfig, architecture_class, build, preset_sizes
+    from phrase_scorer.models import (
+        ModelConfig,
+        architecture_class,
+        build,
+        preset_sizes,
+        training_preset,
+    )
     from phrase_scorer.training import train
     from phrase_scorer.training_data import collect_training_data
     from phrase_scorer.training_settings import TRAINING_PRESETS, TrainingSettings
@@ -184,15 +194,17 @@ def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
     settings = TrainingSettings(
         **{
             **TRAINING_PRESETS[preset],
-            **architecture_class(options["architecture"]).training_presets.get(preset, {}),
-            **_given(options, TrainingSettings),
+            **training_preset(preset, options["architecture"]),
+            **given(options, TrainingSettings),
         }
     )
+    if not architecture_class(options["architecture"]).reads_source:
+        raise UsageError("a language model is trained on text: phrase-scorer train-lm")
     sizes = preset_sizes(preset, options["architecture"])
-    sizes |= _given(options, ModelConfig)
+    sizes |= given(options, ModelConfig)
     with torch.device("meta"):
         build(ModelConfig(source_words=2, target_words=2, **sizes))  # sizes that do not fit: now
-    _check_directory(options)
+    check_directory(options)
     data = collect_training_data(
         read(options["pairs"], with_counts=options["weight_by_count"]),
         path=options["pairs"],
@@ -221,14 +233,14 @@ def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
     )
 
 
-def _given(options: dict[str, Any], settings: type[Any]) -> dict[str, Any]:
+def given(options: dict[str, Any], settings: type[Any]) -> dict[str, Any]:
     """The options that are fields of these settings and were given."""
     names = [field.name for field in dataclasses.fields(settings)]
     return {name: options[name] for name in names if options.get(name) is not None}
 
 
-def _check_directory(options: dict[str, Any]) -> None:
-    """Refuses what is there or is not, before the table is read."""
+def check_directory(options: dict[str, Any]) -> None:
+    """Refuses what is there or is not, before anything is read."""
     from phrase_scorer.checkpoint import ModelDirectory
 
     path: Path = options["model_path"]

@@ -14,6 +14,7 @@ from phrase_scorer.errors import UsageError
 from phrase_scorer.models.attention import AttentionModel
 from phrase_scorer.models.cells import CELLS
 from phrase_scorer.models.config import PRESETS, Direction, ModelConfig, Variant
+from phrase_scorer.models.continuous_space import ContinuousSpaceModel
 from phrase_scorer.models.encoder_decoder import Context, EncoderDecoder
 from phrase_scorer.models.phrase_model import PhraseModel
 from phrase_scorer.models.seq2seq import SequenceToSequence
@@ -31,10 +32,12 @@ ARCHITECTURES: dict[str, type[PhraseModel]] = {
     "decoder_only": DecoderOnly,
     "masked": MaskedModel,
 }
+LANGUAGE_MODELS: dict[str, type[PhraseModel]] = {"cslm": ContinuousSpaceModel}
 
 __all__ = [
     "ARCHITECTURES",
     "CELLS",
+    "LANGUAGE_MODELS",
     "PRESETS",
     "Context",
     "Direction",
@@ -45,6 +48,7 @@ __all__ = [
     "architecture_class",
     "build",
     "preset_sizes",
+    "training_preset",
 ]
 
 
@@ -54,16 +58,22 @@ def architecture_class(name: str) -> type[PhraseModel]:
     Raises:
         UsageError: There is no such architecture.
     """
-    if name not in ARCHITECTURES:
+    every = ARCHITECTURES | LANGUAGE_MODELS
+    if name not in every:
         choices = ", ".join(ARCHITECTURES)
         raise UsageError(f"unknown architecture {name!r}; choose from {choices}")
-    return ARCHITECTURES[name]
+    return every[name]
 
 
 def preset_sizes(preset: str, architecture: str) -> dict[str, Any]:
     """The sizes of a preset, as fields of `ModelConfig`, for an architecture."""
     chosen = architecture_class(architecture)
     return {**PRESETS[preset], "cell": chosen.default_cell, **chosen.presets.get(preset, {})}
+
+
+def training_preset(preset: str, architecture: str) -> dict[str, Any]:
+    """Where an architecture's training settings differ from those of a preset."""
+    return dict(architecture_class(architecture).training_presets.get(preset, {}))
 
 
 def build(

@@ -44,11 +44,21 @@ class ModelConfig:
     feed_forward: int = 1024  # units between a Transformer block's two layers
     positions: Positions = "sinusoidal"  # what a Transformer adds to its embeddings
     shared_words: bool = False  # one shortlist, one embedding for both languages
+    # Of the continuous-space language model.
+    order: int = 7  # of its n-grams
+    second_hidden: int = 1024  # units of its second layer
+    dropout: float = 0.0  # share of its units left out in training
+    short_histories: float = 0.25  # share of its training contexts that are cut short
 
     def __post_init__(self) -> None:
-        for name in (*_SIZES, "layers", "heads", "feed_forward"):
+        for name in (*_SIZES, "layers", "heads", "feed_forward", "second_hidden"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.order < 2:
+            raise UsageError(f"order must be at least 2, not {self.order}")
+        for name in ("dropout", "short_histories"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
         if self.output_rank < 0:
             raise UsageError(f"output_rank must be at least 0, not {self.output_rank}")
         for name, kind in (
@@ -73,7 +83,10 @@ class ModelConfig:
 
 
 _SIZES = ("source_words", "target_words", "hidden", "embedding", "maxout")
-_OF_SOME = ("forget_bias", "layers", "heads", "feed_forward", "positions", "shared_words")
+_OF_SOME = (
+    *("forget_bias", "layers", "heads", "feed_forward", "positions", "shared_words"),
+    *("order", "second_hidden", "dropout", "short_histories"),
+)
 
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {"hidden": 256, "embedding": 128, "maxout": 128, "output_rank": 0},

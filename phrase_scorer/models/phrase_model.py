@@ -113,6 +113,7 @@ class PhraseModel(nn.Module):
     """
 
     is_stepwise: ClassVar[bool] = True  # whether each symbol is predicted from those before it
+    reads_source: ClassVar[bool] = True  # a language model does not
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # sizes that differ from config.PRESETS
     # Training settings that differ from training_settings.TRAINING_PRESETS.
     training_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
