@@ -158,3 +158,32 @@ def with_weight_file(ini: MosesIni, path: str | Path) -> MosesIni:
 
 def _weight_line(name: str, values: Sequence[float]) -> bytes:
     return os.fsencode(f"{name}= " + " ".join(f"{value:.6g}" for value in values))
+
+
+def with_language_model(ini: MosesIni, path: str, order: int, weight: float) -> MosesIni:
+    """The ini with one more n-gram model, `KENLM name=LM… factor=0 path=… order=…`, and its weight.
+
+    It stands behind the last language model, or at the end of [feature]; its name is the first of
+    LM0, LM1, … that is free.
+
+    Raises:
+        DataError: There is no [feature].
+        UsageError: A path that moses.ini cannot hold.
+    """
+    check_path(path)
+    features = ini.values("feature", "feature-add")
+    if not features:
+        raise DataError("no [feature] in it", path=ini.path)
+    text = b" ".join(item.text for item in features)
+    number = 0
+    while re.search(rb"(?<!\S)name=LM%d(?!\S)" % number, text):
+        number += 1
+    models = [item for item in features if item.tokens[0].upper().endswith(b"LM")]
+    last = (models or features)[-1].line
+    line = b"KENLM name=LM%d factor=0 path=%b order=%d\n" % (number, os.fsencode(path), order)
+    lines = list(ini.lines)
+    if not lines[last - 1].endswith(b"\n"):
+        line = b"\n" + line
+    lines[last - 1] += line
+    edited = MosesIni.parse(b"".join(lines), ini.path)
+    return with_weights(edited, {f"LM{number}": [weight]})

@@ -91,6 +91,29 @@ def language_model_feature(name: str, path: str | Path) -> NBestFeature:
     return NBestFeature(name, values)
 
 
+def continuous_space_feature(name: str, path: str | Path, device: str) -> NBestFeature:
+    """Ln p of the hypothesis under a continuous-space language model, boundaries included.
+
+    The network itself, not the back-off model that `export-arpa` makes of it.
+
+    Raises:
+        ModelError: The directory is incomplete or broken.
+        UsageError: It is no language model, or the device is not there.
+    """
+    from phrase_scorer.device import choose_device
+    from phrase_scorer.language_model import LanguageModel
+
+    model = LanguageModel.load(path, choose_device(device))
+
+    def values(items: Sequence[tuple[Words, Hypothesis]]) -> Values:
+        texts = [tuple(hypothesis.words) for _, hypothesis in items]
+        distinct = list(dict.fromkeys(texts))
+        known = dict(zip(distinct, model.score(distinct).tolist(), strict=True))
+        return np.array([known[text] for text in texts])
+
+    return NBestFeature(name, values)
+
+
 def _scores(pairs: Pairs, score: ScorePairs) -> dict[tuple[tuple[bytes, ...], ...], float]:
     distinct = list(dict.fromkeys(pairs))
     block = PairBlock([list(source) for source, _ in distinct], [list(t) for _, t in distinct])

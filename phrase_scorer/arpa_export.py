@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phrase_scorer.arpa import END_WORD, NEVER, START_WORD, UNKNOWN_WORD, Arpa, Order
-from phrase_scorer.errors import DataError
+from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.language_model import LanguageModel, NGrams
 from phrase_scorer.vocabulary import END, UNKNOWN
 
@@ -196,6 +196,7 @@ def export(
 
     Raises:
         DataError: The two do not fit (`SharedVocabulary`), or the file is broken.
+        UsageError: Pruning leaves nothing but unigrams.
     """
     shared = SharedVocabulary(model, arpa, path)
     links = links_of(arpa, path)
@@ -235,6 +236,9 @@ def pruned(arpa: Arpa, links: list[Links], threshold: float, path: str) -> Arpa:
 
     Each by itself, from the highest order down, those kept that a kept one needs (Stolcke 1998,
     Entropy-based pruning of backoff language models). Back-off weights are computed anew.
+
+    Raises:
+        UsageError: Nothing but unigrams is left.
     """
     orders = list(arpa.orders)
     # ln p of each n-gram as a piece of text, by the chain rule.
@@ -262,7 +266,9 @@ def pruned(arpa: Arpa, links: list[Links], threshold: float, path: str) -> Arpa:
     chosen = [
         Order(o.words[k], o.log10[k], o.back_off[k]) for o, k in zip(orders, kept, strict=True)
     ]
-    while len(chosen) > 1 and not len(chosen[-1]):
+    while not len(chosen[-1]):
         chosen.pop()
+    if len(chosen) < 2:
+        raise UsageError(f"--prune {threshold} leaves only unigrams, which KenLM does not read")
     smaller = Arpa(arpa.words, chosen)
     return Arpa(arpa.words, _with_back_off(chosen, links_of(smaller, path)))

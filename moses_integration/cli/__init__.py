@@ -14,6 +14,7 @@ from moses_integration.cli.binarize import binarize
 from moses_integration.cli.ems import ems
 from moses_integration.cli.evaluate import evaluate_command
 from moses_integration.cli.experiment import table1
+from moses_integration.cli.export_arpa import export_arpa
 from moses_integration.cli.ini import ini
 from moses_integration.cli.nbest import nbest
 from moses_integration.cli.prepare import prepare
@@ -39,6 +40,7 @@ COMMANDS = (
     ems,
     prepare,
     binarize,
+    export_arpa,
 )
 
 

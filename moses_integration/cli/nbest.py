@@ -40,11 +40,19 @@ Examples:
 @click.option("--unknown-words", is_flag=True, help="-(words outside the first model's shortlist).")
 @click.option("--lm", "language_models", multiple=True, metavar="FILE", help="KenLM or ARPA file.")
 @click.option(
+    "--cslm",
+    "continuous_space_models",
+    multiple=True,
+    metavar="DIR",
+    help="Continuous-space language model (train-lm): exact, not as export-arpa writes it.",
+)
+@click.option(
     "--name",
     "names",
     multiple=True,
     metavar="NAME",
-    help="Of each new feature: models, inverse models, unknown words, LMs.  [default: RNN0, …]",
+    help="Of each new feature: models, inverse models, unknown words, LMs, CSLMs."
+    "  [default: RNN0, …]",
 )
 @click.option("--rerank", metavar="WEIGHTS", help="Pick the best by weights (or a moses.ini's).")
 @click.option("--whole-list", is_flag=True, help="With --rerank: the list in its new order.")
@@ -81,7 +89,8 @@ def nbest(nbest_list: str, output: str, **options: Any) -> None:
 def _rerank(nbest_list: str, output: str, options: dict[str, Any]) -> None:
     from moses_integration.reranking import read_weights, rerank
 
-    for name in ("models", "inverse_models", "language_models", "unknown_words", "names"):
+    added = ("models", "inverse_models", "language_models", "continuous_space_models")
+    for name in (*added, "unknown_words", "names"):
         if options[name]:
             raise UsageError("--rerank adds no features; do that first")
     weights = read_weights(options["rerank"])
@@ -113,8 +122,15 @@ def _features(options: dict[str, Any]) -> list[NBestFeature]:
             raise UsageError("--unknown-words needs a model, whose shortlist it is")
         values = feature_columns.unknown_words_column(scorers[0]).values
         features.append(nbest_features.sentence_feature(names.pop(0), values))
-    paths = options["language_models"]
-    return features + list(map(nbest_features.language_model_feature, names, paths))
+    features += [
+        nbest_features.language_model_feature(names.pop(0), path)
+        for path in options["language_models"]
+    ]
+    features += [
+        nbest_features.continuous_space_feature(names.pop(0), path, options["device"])
+        for path in options["continuous_space_models"]
+    ]
+    return features
 
 
 def _names(options: dict[str, Any]) -> list[str]:
@@ -123,9 +139,10 @@ def _names(options: dict[str, Any]) -> list[str]:
         *[f"InverseRNN{i}" for i in range(len(options["inverse_models"]))],
         *["UnknownTargetWords0"] * options["unknown_words"],
         *[f"RescoringLM{i}" for i in range(len(options["language_models"]))],
+        *[f"CSLM{i}" for i in range(len(options["continuous_space_models"]))],
     ]
     if not defaults:
-        raise UsageError("give --model, --inverse-model or --lm; or --rerank WEIGHTS")
+        raise UsageError("give --model, --inverse-model, --lm or --cslm; or --rerank WEIGHTS")
     names = list(options["names"]) or defaults
     if len(names) != len(defaults):
         raise UsageError(f"{len(names)} times --name, but {len(defaults)} new features")

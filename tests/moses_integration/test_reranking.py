@@ -191,7 +191,7 @@ def test_lists_that_do_not_fit_the_reference(moses, tmp_path):
         (["--whole-list"], "--whole-list needs --rerank WEIGHTS"),
         (["--rerank", "w", "--model", "m"], "--rerank adds no features; do that first"),
         ([], "give --source FILE, the text that was decoded"),
-        (["--source", "s"], "give --model, --inverse-model or --lm; or --rerank WEIGHTS"),
+        (["--source", "s"], "give --model, --inverse-model, --lm or --cslm; or --rerank WEIGHTS"),
         (["--source", "s", "--model", "m", "--name", "A", "--name", "B"],
          "2 times --name, but 1 new features"),
         (["--source", "s", "--lm", "l", "--unknown-words"],

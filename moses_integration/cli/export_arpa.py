@@ -1,0 +1,98 @@
+"""The command export-arpa: a continuous-space language model as a file that Moses reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from moses_integration.ini_edits import with_language_model
+from moses_integration.moses_ini import MosesIni
+from phrase_scorer.cli.options import device_options, model_option, quiet_option
+from phrase_scorer.command_line import say
+from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.streams import STANDARD, is_same_file, write_atomically
+
+START_WEIGHT = 0.1  # of the new language model, before tuning
+
+
+@click.command(
+    name="export-arpa",
+    epilog="""\b
+Examples:
+  phrase-scorer export-arpa --model cslm/ --arpa lm.arpa --output cslm.arpa
+  phrase-scorer export-arpa --model cslm/ --arpa lm.arpa --output cslm.arpa \\
+    --moses-ini moses.ini --moses-ini-out moses.cslm.ini
+  phrase-scorer export-arpa --model cslm/ --arpa lm.arpa --output cslm.arpa.gz --prune 1e-8""",
+)
+@model_option
+@click.option("--arpa", required=True, metavar="FILE", help="Whose n-grams: a back-off model.")
+@click.option("-o", "--output", required=True, metavar="FILE", help="gz where its name ends so.")
+@click.option(
+    "--prune",
+    type=click.FloatRange(0.0),
+    default=0.0,
+    metavar="SHARE",
+    help="Leave out n-grams whose loss raises perplexity by less (Stolcke 1998), say 1e-8.",
+)
+@click.option("--moses-ini", metavar="FILE", help="A moses.ini that is to have the file, too.")
+@click.option("--moses-ini-out", metavar="FILE", help="The edited moses.ini.")
+@click.option(
+    "--start-weight",
+    type=float,
+    default=START_WEIGHT,
+    show_default=True,
+    metavar="X",
+    help="Of the new KENLM feature, before tuning.",
+)
+@device_options
+@quiet_option
+def export_arpa(model_path: Path, arpa: str, output: str, prune: float, **options: Any) -> None:
+    """Write a continuous-space language model as a back-off model, for any Moses and KenLM.
+
+    The n-grams of an ARPA file get the network's probabilities, and back-off weights for which
+    every context sums to one. The moses.ini gets one more KENLM line and its weight; tune it.
+    """
+    from phrase_scorer.arpa import read_arpa, write_arpa
+    from phrase_scorer.arpa_export import export
+    from phrase_scorer.device import choose_device, set_threads
+    from phrase_scorer.language_model import LanguageModel
+    from phrase_scorer.progress import progress_bar
+
+    set_threads(options["threads"])
+    ini = _edited_ini(arpa, output, options)
+    model = LanguageModel.load(model_path, choose_device(options["device"]))
+    given = read_arpa(arpa)
+    if ini:
+        ini = with_language_model(
+            ini, str(Path(output).resolve()), len(given.orders), options["start_weight"]
+        )
+    total = sum(map(len, given.orders))
+    with progress_bar("exporting", show=not options["quiet"], total=total, unit=" n-grams") as bar:
+        exported = export(model, given, arpa, prune=prune, progress=bar.update)
+    write_arpa(exported, output)
+    say(f"{output}: {sum(map(len, exported.orders)):,} of {total:,} n-grams")
+    if ini:
+        write_atomically(options["moses_ini_out"], ini.to_bytes())
+        say(f"{options['moses_ini_out']}: one more KENLM; tune it")
+
+
+def _edited_ini(arpa: str, output: str, options: dict[str, Any]) -> MosesIni | None:
+    """The moses.ini to edit; what could not be written in the end is refused now."""
+    if output == STANDARD:
+        raise UsageError("--output needs a file, not -: KenLM reads it by name")
+    if is_same_file(arpa, output):
+        raise DataError("the output would overwrite the input", path=output)
+    path, out = options["moses_ini"], options["moses_ini_out"]
+    if bool(path) != bool(out):
+        raise UsageError("--moses-ini and --moses-ini-out go together")
+    if not path:
+        return None
+    if is_same_file(path, out):
+        raise UsageError(f"--moses-ini-out would overwrite --moses-ini: {out}")
+    if not Path(out).parent.is_dir():
+        raise UsageError(f"--moses-ini-out: there is no folder {Path(out).parent}")
+    ini = MosesIni.read(path)
+    with_language_model(ini, str(Path(output).resolve()), 1, options["start_weight"])
+    return ini
