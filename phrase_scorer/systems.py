@@ -1,8 +1,8 @@
 """Every architecture on one table: as many parameters, as much training time, and what comes out.
 
-Each system is trained into a directory of its own with a number of updates that fills its time at
-the speed measured first; then scored, in a process of its own, on held-out source phrases and on
-the table itself. What is done is not done again, and a training that was stopped goes on.
+Each system is trained into a directory of its own, its learning rate falling until its time is
+filled; then scored, in a process of its own, on held-out source phrases and on the table itself.
+What is done is not done again, and a training that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ SYSTEMS: dict[str, dict[str, str]] = {
 TIMED_UPDATES = 12
 SCORED_PAIRS = 20_000  # of the table, for the speed
 SCORING_ROUNDS = 3
-VALIDATIONS = 12  # in a training
+VALIDATIONS = 12  # in a training, about
+MAX_UPDATES = 1 << 40  # never reached
 HIDDEN_STEP = 8
 
 
@@ -97,7 +98,7 @@ class SystemResult:
         nats: A target symbol, on held-out source phrases; of a masked model pseudo-nats.
         ranked_first: Of the held-out aligned occurrences, the share whose target the model puts
             first among the table's targets of that source; sources with at least two targets.
-        reciprocal_rank: Mean of 1 / rank of the most frequent target, over these sources.
+        reciprocal_rank: Mean of 1 / rank of the target over these occurrences.
         entries_per_second: Scored, of the table.
         peak_megabytes: Of a process that scores; on a GPU of its memory.
         curve: (minutes, nats) at each validation.
@@ -280,7 +281,7 @@ def _planned(
     path: Path,
     device: torch.device,
 ) -> TrainingSettings:
-    """How to train, with as many updates as fill the time; measured once, then remembered."""
+    """How to train; how often to validate is measured once, then remembered."""
     plan_file, key = path / "plan.json", _key(config, settings)
     if plan_file.exists():
         plan = json.loads(plan_file.read_bytes())
@@ -294,13 +295,14 @@ def _planned(
             "validation_pairs": settings.validation_pairs,
             "seed": settings.seed,
             "patience": 0,
+            "schedule": "timed",
+            "minutes": settings.minutes,
+            "max_updates": MAX_UPDATES,
         }
     )
     seconds = _seconds_per_update(pairs, config, training, device)
-    updates = max(1, round(60 * settings.minutes / seconds))
-    training = dataclasses.replace(
-        training, max_updates=updates, validate_every=max(1, updates // VALIDATIONS)
-    )
+    between = round(60 * settings.minutes / seconds / VALIDATIONS)
+    training = dataclasses.replace(training, validate_every=max(1, between))
     path.mkdir(parents=True, exist_ok=True)
     content = {"key": key, "training": dataclasses.asdict(training)}
     write_atomically(plan_file, json.dumps(content, indent=1).encode() + b"\n")
@@ -371,25 +373,30 @@ def ranking_quality(pairs: PhrasePairs, scores: Iterable[float]) -> tuple[float,
         scores: (pairs,) of the model.
 
     Returns:
-        (share of the aligned occurrences whose target has the highest score of its source, mean of
-        1 / rank of the most frequent target), over sources with at least two targets; nan where
-        there are none.
+        Over the aligned occurrences of sources with at least two targets: (share whose target has
+        the highest score of its source, mean of 1 / rank of the target); nan where there are none.
     """
     values = np.fromiter(scores, np.float64)
     counts = np.ones(len(pairs)) if pairs.weights is None else pairs.weights.astype(np.float64)
     _, source = np.unique(pairs.source.hashes(), return_inverse=True)
-    hits, occurrences, reciprocal = 0.0, 0.0, []
+    hits, reciprocal, occurrences = 0.0, 0.0, 0.0
     for rows in _groups(source):
         if len(rows) < 2:
             continue
-        hits += counts[rows[values[rows].argmax()]]
-        occurrences += counts[rows].sum()
-        frequent = counts[rows] == counts[rows].max()  # a tie: whichever is ranked best
-        better = values[rows][:, None] > values[rows][frequent][None]
-        reciprocal.append(1 / (1 + int(better.sum(0).min())))
-    if not reciprocal:
+        seen = counts[rows[np.argsort(-values[rows], kind="stable")]]
+        hits += seen[0]
+        reciprocal += (seen / np.arange(1, len(seen) + 1)).sum()
+        occurrences += seen.sum()
+    if not occurrences:
         return float("nan"), float("nan")
-    return hits / occurrences, float(np.mean(reciprocal))
+    return hits / occurrences, reciprocal / occurrences
+
+
+def best_ranking(pairs: PhrasePairs, settings: SystemsSettings) -> tuple[float, float]:
+    """`ranking_quality` of the counts themselves on the held-out source phrases: the ceiling."""
+    _, held_out = pairs.split_by_source(settings.validation_pairs, settings.seed)
+    counts = np.ones(len(held_out)) if held_out.weights is None else held_out.weights
+    return ranking_quality(held_out, counts)
 
 
 def _groups(source: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:

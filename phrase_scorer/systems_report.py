@@ -13,14 +13,27 @@ from phrase_scorer.systems import SystemResult, SystemsSettings
 
 
 def write_report(
-    results: Sequence[SystemResult], settings: SystemsSettings, command: str, folder: Path
+    results: Sequence[SystemResult],
+    settings: SystemsSettings,
+    best: tuple[float, float],
+    command: str,
+    folder: Path,
 ) -> list[Path]:
-    """Writes the four files; their paths."""
+    """Writes the four files; their paths.
+
+    Args:
+        results: A line each.
+        settings: What all systems shared.
+        best: (ranked first, 1 / rank) of the counts themselves: no model can have more.
+        command: How to get this.
+        folder: Which is there.
+    """
     paths = [folder / f"systems.{suffix}" for suffix in ("md", "json", "svg", "png")]
-    text = f"{markdown(results)}\n\n`{command}`\n"
+    text = f"{markdown(results, best)}\n\n`{command}`\n"
     write_atomically(paths[0], text.encode())
     content = {
         "command": command,
+        "best possible": {"ranked_first": best[0], "reciprocal_rank": best[1]},
         "settings": dataclasses.asdict(settings),
         "systems": [dataclasses.asdict(result) for result in results],
     }
@@ -30,8 +43,8 @@ def write_report(
     return paths
 
 
-def markdown(results: Sequence[SystemResult]) -> str:
-    """A line a system."""
+def markdown(results: Sequence[SystemResult], best: tuple[float, float]) -> str:
+    """A line a system, and one for the counts themselves."""
     lines = [
         "| system | parameters | hidden | updates | minutes | nats a symbol | ranked first "
         "| 1 / rank | entries/s | peak MB |",
@@ -45,6 +58,7 @@ def markdown(results: Sequence[SystemResult]) -> str:
         )
         for r in results
     ]
+    lines.append(f"| the counts themselves |  |  |  |  |  | {best[0]:.3f} | {best[1]:.3f} |  |  |")
     return "\n".join(lines)
 
 

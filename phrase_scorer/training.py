@@ -146,7 +146,9 @@ class Trainer:
     def update(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One step of the optimiser; returns (nats a symbol, norm of the gradient)."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate_at(self.progress.update)
+            group["lr"] = self.settings.learning_rate_at(
+                self.progress.update, self.progress.seconds
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._objective(batch)
         pairs = batch.target.words.shape[1]
@@ -327,7 +329,8 @@ class Trainer:
             return "updates"
         if self.settings.patience and self.progress.waited >= self.settings.patience:
             return "patience"
-        return "minutes" if time.monotonic() >= limit else ""
+        filled = self.settings.minutes and self.progress.seconds >= 60 * self.settings.minutes
+        return "minutes" if filled or time.monotonic() >= limit else ""
 
     def _batches(self) -> Iterator[Batch]:
         for number in range(self.progress.update, self.settings.max_updates):
@@ -338,7 +341,7 @@ class Trainer:
         return progress_bar(
             "training",
             show=show,
-            total=self.settings.max_updates * per_update,
+            total=None if self.settings.minutes else self.settings.max_updates * per_update,
             initial=self.progress.update * per_update,
             unit=" pairs" if self.model.reads_source else " sentences",
             smoothing=0.05,

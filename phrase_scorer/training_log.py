@@ -49,7 +49,7 @@ class TrainingLog:
                 progress,
                 train_loss=round(mean, 5),
                 gradient_norm=round(float(norm), 4),
-                learning_rate=self.settings.learning_rate_at(progress.update - 1),
+                learning_rate=self.settings.learning_rate_at(progress.update - 1, progress.seconds),
             )
             self._show(mean)
 

@@ -10,7 +10,7 @@ from phrase_scorer.errors import UsageError
 from phrase_scorer.models import INITIAL_DEVIATION
 
 Optimizer = Literal["adamw", "adadelta"]
-Schedule = Literal["constant", "linear", "inverse-sqrt"]
+Schedule = Literal["constant", "linear", "inverse-sqrt", "timed"]
 Reduction = Literal["mean", "sum"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -28,6 +28,7 @@ class TrainingSettings:
     clip_norm: float = 1.0  # largest norm of the gradient; 0: not clipped
     reduction: Reduction = "mean"  # objective over the pairs of a batch: eq. 4's mean, or a sum
     max_updates: int = 3_000_000
+    minutes: float = 0.0  # that a timed schedule fills: the learning rate falls to 0, training ends
     pool_batches: int = 10  # batches sorted by length together
     validation_pairs: int = 5_000  # pairs of held-out source phrases
     validate_every: int = 1_000  # updates
@@ -40,6 +41,8 @@ class TrainingSettings:
         for name in ("batch_pairs", "max_updates", "pool_batches", "validate_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if (self.schedule == "timed") != (self.minutes > 0):
+            raise UsageError(f"schedule {self.schedule} with minutes {self.minutes}")
         if not 0 <= self.self_normalize < math.inf:
             raise UsageError(f"self_normalize must be at least 0, not {self.self_normalize}")
         for name, kind in (
@@ -52,9 +55,11 @@ class TrainingSettings:
                 choices = ", ".join(get_args(kind))
                 raise UsageError(f"unknown {name} {getattr(self, name)!r}; choose from {choices}")
 
-    def learning_rate_at(self, update: int) -> float:
-        """The learning rate of an update (from 0)."""
+    def learning_rate_at(self, update: int, seconds: float = 0.0) -> float:
+        """The learning rate of an update (from 0), `seconds` into the training."""
         rising = min(1.0, (update + 1) / (self.warmup + 1))
+        if self.schedule == "timed":
+            return self.learning_rate * min(rising, max(0.0, 1 - seconds / (60 * self.minutes)))
         if self.schedule == "linear":
             left = (self.max_updates - update) / max(1, self.max_updates - self.warmup)
             return self.learning_rate * min(rising, max(0.0, left))

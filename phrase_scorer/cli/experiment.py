@@ -84,7 +84,7 @@ def systems(
     with is ranked first among the table's targets (weighed by count); entries scored a second; peak
     memory of scoring. The masked model's nats are of a pseudo-likelihood: not to be compared.
     """
-    from phrase_scorer.systems import SYSTEMS, SystemsSettings, run_systems
+    from phrase_scorer.systems import SYSTEMS, SystemsSettings, best_ranking, run_systems
     from phrase_scorer.systems_report import markdown, write_report
     from phrase_scorer.training_data import collect_training_data
 
@@ -101,8 +101,9 @@ def systems(
     say(f"{len(data.pairs):,} pairs; shortlists of {len(source):,} and {len(target):,} words")
     results = run_systems(data, names, settings, output_dir, say, show_progress=not quiet)
     command = shlex.join(["phrase-scorer", *sys.argv[1:]])
-    paths = write_report(results, settings, command, output_dir)
-    click.echo(markdown(results))
+    best = best_ranking(data.pairs, settings)
+    paths = write_report(results, settings, best, command, output_dir)
+    click.echo(markdown(results, best))
     say(f"written: {', '.join(map(str, paths))}")
 
 

@@ -115,8 +115,8 @@ Examples:
 @click.option("--learning-rate", type=float, metavar="X", help="Highest learning rate.")
 @click.option(
     "--schedule",
-    type=click.Choice(["constant", "linear", "inverse-sqrt"]),
-    help="Of the learning rate.  [default: preset's]",
+    type=click.Choice(["constant", "linear", "inverse-sqrt", "timed"]),
+    help="Of the learning rate; timed: it falls to 0 at --max-minutes.  [default: preset's]",
 )
 @click.option(
     "--precision",
@@ -191,6 +191,8 @@ def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
     set_threads(options["threads"])
     device = choose_device(options["device"])
     preset = options["preset"]
+    if options["schedule"] == "timed":
+        options["minutes"] = options["max_minutes"]
     settings = TrainingSettings(
         **{
             **TRAINING_PRESETS[preset],

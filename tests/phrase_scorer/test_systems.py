@@ -15,6 +15,7 @@ from phrase_scorer.phrase_pairs import PairBlock
 from phrase_scorer.systems import (
     SYSTEMS,
     SystemsSettings,
+    best_ranking,
     file_name,
     ranking_quality,
     run_systems,
@@ -50,7 +51,8 @@ def test_ranking_quality_by_hand(phrase_pairs):
     scores = [-1.0, -1.0, -2.0, -9.0, -3.0, -4.0]
     first, reciprocal = ranking_quality(pairs, scores)
     assert first == pytest.approx((5 + 1) / (5 + 3 + 1 + 4 + 4))
-    assert reciprocal == pytest.approx((1 + 1 / 2) / 2)
+    assert reciprocal == pytest.approx((5 + 3 / 2 + 1 + 4 / 2 + 4 / 3) / (5 + 3 + 1 + 4 + 4))
+    assert ranking_quality(pairs, pairs.weights)[0] == pytest.approx(9 / 17)
     nothing = ranking_quality(phrase_pairs([([1], [1])]), [0.0])
     assert all(map(math.isnan, nothing))
 
@@ -77,15 +79,18 @@ def test_a_run_its_report_and_its_resume(data, tmp_path):
     assert [r.name for r in results] == names
     for result in results:
         assert result.updates >= 1
+        assert result.minutes == pytest.approx(SETTINGS.minutes, abs=0.02)
         assert 0 <= result.ranked_first <= 1
         assert 0 < result.reciprocal_rank <= 1
         assert result.entries_per_second > 0
         assert result.peak_megabytes > 50
         assert result.curve[-1][1] >= round(result.nats, 5) > 0
         assert (tmp_path / file_name(result.name) / "model.safetensors").exists()
-    paths = write_report(results, SETTINGS, "phrase-scorer experiment systems", tmp_path)
+    best = best_ranking(data.pairs, SETTINGS)
+    assert all(r.ranked_first <= best[0] + 1e-9 for r in results)
+    paths = write_report(results, SETTINGS, best, "phrase-scorer experiment systems", tmp_path)
     assert [p.name for p in paths] == ["systems.md", "systems.json", "systems.svg", "systems.png"]
-    assert markdown(results).count("\n") == 1 + len(names)
+    assert markdown(results, best).count("\n") == 2 + len(names)
     assert len(json.loads(paths[1].read_text())["systems"]) == 3
     again = run_systems(data, names, SETTINGS, tmp_path, said.append, show_progress=False)
     saved = [tmp_path / file_name(name) / "result.json" for name in names]

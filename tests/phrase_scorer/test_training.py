@@ -332,6 +332,8 @@ def test_schedules():
     assert [linear.learning_rate_at(i) for i in (0, 3, 7, 11)] == [0.5, 2.0, 1.0, 0.0]
     root = dataclasses.replace(settings, schedule="inverse-sqrt")
     assert [root.learning_rate_at(i) for i in (0, 3, 15)] == [0.5, 2.0, 1.0]
+    timed = TrainingSettings(learning_rate=2.0, schedule="timed", minutes=2.0, warmup=3)
+    assert [timed.learning_rate_at(i, s) for i, s in ((0, 0), (9, 30), (9, 120))] == [0.5, 1.5, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -339,7 +341,11 @@ def test_schedules():
     [
         ("batch_pairs", 0, "batch_pairs must be at least 1, not 0"),
         ("optimizer", "sgd", "unknown optimizer 'sgd'; choose from adamw, adadelta"),
-        ("schedule", "x", "unknown schedule 'x'; choose from constant, linear, inverse-sqrt"),
+        (
+            "schedule",
+            "x",
+            "unknown schedule 'x'; choose from constant, linear, inverse-sqrt, timed",
+        ),
         ("reduction", "x", "unknown reduction 'x'; choose from mean, sum"),
         ("precision", "x", "unknown precision 'x'; choose from float32, bfloat16"),
     ],
