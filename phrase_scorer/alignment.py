@@ -28,14 +28,16 @@ class Alignment:
     """Of one pair, in the model's direction.
 
     Attributes:
-        source: Its words, then the end symbol.
-        target: Its words, then the end symbol.
+        source: The words that the model reads, then the end symbol.
+        target: The words that it predicts, then the end symbol.
         weights: (target symbols, source symbols) float32; each row sums to one.
+        is_inverse: Whether the model reads the target language.
     """
 
     source: list[str]
     target: list[str]
     weights: npt.NDArray[np.float32]
+    is_inverse: bool = False
 
     def as_json(self) -> str:
         """One object on one line."""
@@ -45,8 +47,13 @@ class Alignment:
         return json.dumps(content, ensure_ascii=False)
 
     def as_pharaoh(self) -> str:
-        """`i-j` for each target word j, i its likeliest source word; end symbols are left out."""
+        """`i-j` for each word that the model predicts, with the likeliest word that it reads.
+
+        i is of the source, j of the target, as the pair was given. End symbols are left out.
+        """
         best = self.weights[:-1, :-1].argmax(1).tolist() if len(self.source) > 1 else []
+        if self.is_inverse:
+            return " ".join(f"{j}-{i}" for j, i in enumerate(best))
         return " ".join(f"{i}-{j}" for j, i in enumerate(best))
 
 
@@ -80,7 +87,8 @@ class Aligner:
     def alignments(self, block: PairBlock) -> Iterator[Alignment]:
         """The alignment of each pair, in the order of the block."""
         sides = [block.sources, block.targets]
-        if self.model.config.direction == "inverse":
+        inverse = self.model.config.direction == "inverse"
+        if inverse:
             sides.reverse()
         source, target = (
             vocabulary.ids(phrases)
@@ -92,7 +100,7 @@ class Aligner:
             batch = pair_batch(pairs, rows, self.model.output.bias.device)
             for row, weights in zip(rows, self.model.alignment(batch).cpu().numpy(), strict=True):
                 words, said = (_symbols(phrases[row]) for phrases in sides)
-                yield Alignment(words, said, weights[: len(said), : len(words)])
+                yield Alignment(words, said, weights[: len(said), : len(words)], inverse)
 
 
 def _symbols(words: list[bytes]) -> list[str]:
@@ -111,8 +119,10 @@ def plot_alignment(alignment: Alignment, path: str | Path) -> None:
     figure = Figure(figsize=(1.5 + 0.5 * columns, 1.5 + 0.4 * rows))
     axes = figure.subplots()
     axes.imshow(alignment.weights, cmap="gray_r", vmin=0, vmax=1)
-    axes.set_xticks(range(columns), [_printable(w) for w in alignment.source], rotation=60)
-    axes.set_yticks(range(rows), [_printable(w) for w in alignment.target])
+    axes.set_xticks(
+        range(columns), [_printable(w) for w in alignment.source], rotation=60, parse_math=False
+    )
+    axes.set_yticks(range(rows), [_printable(w) for w in alignment.target], parse_math=False)
     axes.xaxis.tick_top()
     save_figure(figure, path)
 

@@ -162,9 +162,10 @@ class Generator:
         finished: list[tuple[tuple[int, ...], float]] = []
         for length in range(self.longest + 1):
             log_probs = self._log_probs(memory, state)
-            wanted = log_probs / temperature
+            wanted = log_probs.double()
             if not self.allow_unknown:
                 wanted[:, UNKNOWN] = -torch.inf
+            wanted = (wanted - wanted.amax(1, keepdim=True)) / temperature
             chosen = torch.multinomial(wanted.softmax(1), 1, generator=random)
             total += log_probs.gather(1, chosen).squeeze(1).double()
             symbols, sums = chosen.squeeze(1).tolist(), total.tolist()

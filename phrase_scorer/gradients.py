@@ -7,6 +7,7 @@ word again after n others. Everything here is small and synthetic but for the se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -83,8 +84,9 @@ class StudySettings:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if min(self.distances) < 1:
             raise UsageError(f"distances must be at least 1, not {min(self.distances)}")
-        if min(self.scales) <= 0:
-            raise UsageError(f"scales must be above 0, not {min(self.scales)}")
+        for scale in self.scales:
+            if not 0 < scale < math.inf:
+                raise UsageError(f"scales must be above 0, not {scale}")
 
 
 class SequenceNetwork(nn.Module):
@@ -92,9 +94,8 @@ class SequenceNetwork(nn.Module):
 
     def __init__(self, cell: str, words: int, settings: StudySettings, scale: float) -> None:
         super().__init__()
-        config = ModelConfig(
-            1, words, cell=cell, hidden=settings.hidden, forget_bias=settings.forget_bias
-        )
+        bias = settings.forget_bias if cell == "lstm" else 0.0
+        config = ModelConfig(1, words, cell=cell, hidden=settings.hidden, forget_bias=bias)
         self.embedding = Affine(words, settings.hidden, bias=False)
         # A GRU that is read like the others: its update gate takes the new state.
         self.cell = cell_of(config, settings.hidden, update_takes_new=True)

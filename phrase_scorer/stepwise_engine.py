@@ -65,22 +65,26 @@ class StepwiseEngine(ModelEngine):
         self, tree: PrefixTree, roots: slice, memory: Parts, state: Parts, features: Tensor
     ) -> None:
         """Writes the features of these roots and of all nodes under them."""
-        waiting = [(0, roots, memory, state)]
-        while waiting:
-            depth, nodes, memory, state = waiting.pop()
+        waiting: list[tuple[int, slice, Rows, Parts, Parts]] = []
+        depth, nodes = 0, roots
+        while True:
             first = tree.levels[depth - 1].first if depth else 0
             features[first + nodes.start : first + nodes.stop] = self.model.predict(memory, state)
-            if depth == len(tree.levels):
-                continue
-            level = tree.levels[depth]
-            start, stop = np.searchsorted(level.parents, (nodes.start, nodes.stop)).tolist()
-            for chunk in self._chunks(stop - start):
-                children = slice(start + chunk.start, start + chunk.stop)
-                above = self._tensor(level.parents[children] - nodes.start)
-                words = self._tensor(level.words[children].astype(np.int64))
-                known = take(memory, above)
-                following = self.model.advance(known, take(state, above), words)
-                waiting.append((depth + 1, children, known, following))
+            if depth < len(tree.levels):
+                level = tree.levels[depth]
+                start, stop = np.searchsorted(level.parents, (nodes.start, nodes.stop)).tolist()
+                for chunk in self._chunks(stop - start):
+                    children = slice(start + chunk.start, start + chunk.stop)
+                    above = level.parents[children] - nodes.start
+                    waiting.append((depth + 1, children, above, memory, state))
+            if not waiting:
+                return
+            # Only now is it stepped: what waits is a reference to what is above it.
+            depth, nodes, above, memory, state = waiting.pop()
+            rows = self._tensor(above)
+            words = self._tensor(tree.levels[depth - 1].words[nodes].astype(np.int64))
+            memory = take(memory, rows)
+            state = self.model.advance(memory, take(state, rows), words)
 
 
 class PairwiseEngine(ModelEngine):

@@ -8,28 +8,29 @@ What is done is not done again, and a training that was stopped goes on.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import math
 import multiprocessing
 import resource
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from phrase_scorer.batches import TrainingOrder, pair_batch
 from phrase_scorer.checkpoint import ModelDirectory
 from phrase_scorer.device import choose_device, set_threads
-from phrase_scorer.errors import UsageError
+from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.models import ModelConfig, architecture_class, build, training_preset
 from phrase_scorer.phrase_pairs import PhrasePairs
+from phrase_scorer.ranking import Ranking, ranking_quality
 from phrase_scorer.scorer import PhraseScorer
 from phrase_scorer.streams import write_atomically
 from phrase_scorer.training import Trainer, train
@@ -81,8 +82,10 @@ class SystemsSettings:
     def __post_init__(self) -> None:
         if self.parameters < 1:
             raise UsageError(f"--parameters must be at least 1, not {self.parameters}")
-        if self.minutes <= 0:
+        if not 0 < self.minutes < math.inf:
             raise UsageError(f"--minutes must be above 0, not {self.minutes}")
+        if self.validation_pairs < 1:
+            raise UsageError(f"--validation-pairs must be at least 1, not {self.validation_pairs}")
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class SystemResult:
         minutes: That they took.
         nats: A target symbol, on held-out source phrases; of a masked model pseudo-nats.
         ranked_first: Of the held-out aligned occurrences, the share whose target the model puts
-            first among the table's targets of that source; sources with at least two targets.
+            first among the table's targets of that source (`ranking.py`); None: no counts.
         reciprocal_rank: Mean of 1 / rank of the target over these occurrences.
         entries_per_second: Scored, of the table.
         peak_megabytes: Of a process that scores; on a GPU of its memory.
@@ -110,8 +113,8 @@ class SystemResult:
     updates: int
     minutes: float
     nats: float
-    ranked_first: float
-    reciprocal_rank: float
+    ranked_first: float | None
+    reciprocal_rank: float | None
     entries_per_second: float
     peak_megabytes: float
     curve: list[tuple[float, float]]
@@ -128,20 +131,18 @@ def sized_config(system: dict[str, str], words: tuple[int, int], parameters: int
     """
 
     def config(hidden: int) -> ModelConfig:
-        sizes = dict(architecture_class(system["architecture"]).presets.get("small", {}))
-        return ModelConfig(
-            source_words=words[0],
-            target_words=words[1],
-            **{
-                **sizes,
-                **system,
-                "hidden": hidden,
-                "embedding": hidden // 2,
-                "maxout": hidden // 2,
-                "output_rank": 0,
-                "feed_forward": 4 * hidden,
-            },
-        )
+        kind = architecture_class(system["architecture"])
+        sizes = {
+            **kind.presets.get("small", {}),
+            **system,
+            "hidden": hidden,
+            "embedding": hidden // 2,
+            "maxout": hidden // 2,
+            "output_rank": 0,
+        }
+        if kind.uses is None or "feed_forward" in kind.uses:
+            sizes["feed_forward"] = 4 * hidden
+        return ModelConfig(source_words=words[0], target_words=words[1], **sizes)
 
     def size(hidden: int) -> int:
         with torch.device("meta"):
@@ -183,21 +184,27 @@ def run_systems(
 
     Raises:
         UsageError: A system that there is not.
+        DataError: No source phrase can be held out.
     """
     for name in names:
         if name not in SYSTEMS:
             raise UsageError(f"unknown system {name!r}; choose from {', '.join(SYSTEMS)}")
+    if not len(_held_out(data, settings)):
+        raise DataError("one source phrase cannot be trained on and held out")
     words = (len(data.vocabularies[0]), len(data.vocabularies[1]))
     configs = {name: sized_config(SYSTEMS[name], words, settings.parameters) for name in names}
     results = []
     for name in names:
         path = folder / file_name(name)
-        known = _known_result(path, configs[name], settings)
+        key = _key(configs[name], settings, data)
+        known = _known_result(path, key)
         if known:
             say(f"{name}: done before")
         else:
             say(f"{name}: training for {settings.minutes:g} minutes")
-            known = _run(name, data, configs[name], settings, path, show_progress=show_progress)
+            known = _run(
+                name, data, configs[name], settings, path, key, show_progress=show_progress
+            )
         results.append(known)
     return results
 
@@ -208,19 +215,26 @@ def file_name(system: str) -> str:
     return "_".join(plain.split())
 
 
-def _key(config: ModelConfig, settings: SystemsSettings) -> dict[str, Any]:
+def _key(config: ModelConfig, settings: SystemsSettings, data: TrainingData) -> dict[str, Any]:
     """What decides a result."""
-    return {"config": dataclasses.asdict(config), "settings": dataclasses.asdict(settings)}
+    digest = hashlib.sha256(data.pairs.hashes().tobytes())
+    if data.pairs.weights is not None:
+        digest.update(data.pairs.weights.tobytes())
+    for vocabulary in data.vocabularies:
+        digest.update(b"\n".join(vocabulary.words))
+    return {
+        "config": dataclasses.asdict(config),
+        "settings": dataclasses.asdict(settings),
+        "data": digest.hexdigest(),
+    }
 
 
-def _known_result(
-    path: Path, config: ModelConfig, settings: SystemsSettings
-) -> SystemResult | None:
+def _known_result(path: Path, key: dict[str, Any]) -> SystemResult | None:
     try:
         content = json.loads((path / "result.json").read_bytes())
     except FileNotFoundError:
         return None
-    if content["key"] != _key(config, settings):
+    if content["key"] != key:
         return None
     return SystemResult(**content["result"])
 
@@ -231,6 +245,7 @@ def _run(
     config: ModelConfig,
     settings: SystemsSettings,
     path: Path,
+    key: dict[str, Any],
     *,
     show_progress: bool,
 ) -> SystemResult:
@@ -239,7 +254,7 @@ def _run(
         pairs = PhrasePairs(pairs.source, pairs.target)
     set_threads(settings.threads)
     device = choose_device(settings.device)
-    training = _planned(pairs, config, settings, path, device)
+    training = _planned(pairs, config, settings, path, key, device)
     directory = ModelDirectory(path)
     result = train(
         pairs,
@@ -253,12 +268,15 @@ def _run(
     )
     if result.stopped in ("SIGINT", "SIGTERM"):
         raise KeyboardInterrupt
-    measured = _in_a_process(_measure, path, data.pairs, training, settings)
-    curve = [
-        (line["seconds"] / 60, line["validation_loss"])
+    every = data.pairs
+    start = max(0, (len(every) - SCORED_PAIRS) // 2)
+    sample = every.take(np.arange(start, min(start + SCORED_PAIRS, len(every))))
+    measured = _in_a_process(_measure, path, _held_out(data, settings), sample, settings)
+    curve = {
+        line["update"]: (line["seconds"] / 60, line["validation_loss"])
         for line in map(json.loads, directory.log_file.read_text().splitlines())
         if "validation_loss" in line
-    ]
+    }
     found = SystemResult(
         name=name,
         parameters=sum(p.numel() for p in directory.load_model().parameters()),
@@ -266,10 +284,10 @@ def _run(
         updates=result.progress.update,
         minutes=result.progress.seconds / 60,
         nats=result.progress.best_loss,
-        curve=curve,
+        curve=list(curve.values()),
         **measured,
     )
-    content = {"key": _key(config, settings), "result": dataclasses.asdict(found)}
+    content = {"key": key, "result": dataclasses.asdict(found)}
     write_atomically(path / "result.json", json.dumps(content, indent=1).encode() + b"\n")
     return found
 
@@ -279,10 +297,11 @@ def _planned(
     config: ModelConfig,
     settings: SystemsSettings,
     path: Path,
+    key: dict[str, Any],
     device: torch.device,
 ) -> TrainingSettings:
     """How to train; how often to validate is measured once, then remembered."""
-    plan_file, key = path / "plan.json", _key(config, settings)
+    plan_file = path / "plan.json"
     if plan_file.exists():
         plan = json.loads(plan_file.read_bytes())
         if plan["key"] == key:
@@ -312,7 +331,7 @@ def _planned(
 def _seconds_per_update(
     pairs: PhrasePairs, config: ModelConfig, training: TrainingSettings, device: torch.device
 ) -> float:
-    """Median over some updates of random batches, as they come in training."""
+    """Mean over some updates of random batches, as they come in training."""
     order = TrainingOrder(pairs, training.batch_pairs, training.pool_batches, training.seed)
     nowhere = ModelDirectory(Path("not written"))
     trainer = Trainer(pairs, config, training, nowhere, device)
@@ -326,7 +345,7 @@ def _seconds_per_update(
     return statistics.fmean(times[2:])
 
 
-def _in_a_process(function: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
+def _in_a_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """The function's result from a fresh process, so that its peak memory is its own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -334,25 +353,21 @@ def _in_a_process(function: Callable[..., dict[str, float]], *arguments: Any) ->
 
 
 def _measure(
-    path: Path, pairs: PhrasePairs, training: TrainingSettings, settings: SystemsSettings
-) -> dict[str, float]:
-    """Speed, memory and ranking quality of a trained model."""
+    path: Path, held_out: PhrasePairs, sample: PhrasePairs, settings: SystemsSettings
+) -> dict[str, float | None]:
+    """Ranking quality on held-out pairs, speed on a sample, memory."""
     set_threads(settings.threads)
     scorer = PhraseScorer.load(path, settings.device)
-    _, held_out = pairs.split_by_source(training.validation_pairs, training.seed)
-    first, reciprocal = ranking_quality(
-        held_out, scorer.score_ids(PhrasePairs(held_out.source, held_out.target))
-    )
-    start = max(0, (len(pairs) - SCORED_PAIRS) // 2)
-    sample = pairs.take(np.arange(start, min(start + SCORED_PAIRS, len(pairs))))
+    scores = scorer.score_ids(PhrasePairs(held_out.source, held_out.target))
+    ranking = ranking_quality(held_out, scores)
     times = []
     for _ in range(SCORING_ROUNDS):
         began = time.perf_counter()
         scorer.score_ids(sample)
         times.append(time.perf_counter() - began)
     return {
-        "ranked_first": first,
-        "reciprocal_rank": reciprocal,
+        "ranked_first": ranking and ranking.first,
+        "reciprocal_rank": ranking and ranking.reciprocal,
         "entries_per_second": len(sample) / statistics.median(times),
         "peak_megabytes": _peak_megabytes(scorer.device),
     }
@@ -361,44 +376,19 @@ def _measure(
 def _peak_megabytes(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3  # bytes there, kilobytes here
+    try:
+        # Not ru_maxrss: Linux lets a new program begin with its parent's peak.
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1e3
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS: in bytes
 
 
-def ranking_quality(pairs: PhrasePairs, scores: Iterable[float]) -> tuple[float, float]:
-    """Whether a model puts the target that a source was aligned with before its other targets.
-
-    Args:
-        pairs: All targets of some source phrases; weights are how often each was aligned.
-        scores: (pairs,) of the model.
-
-    Returns:
-        Over the aligned occurrences of sources with at least two targets: (share whose target has
-        the highest score of its source, mean of 1 / rank of the target); nan where there are none.
-    """
-    values = np.fromiter(scores, np.float64)
-    counts = np.ones(len(pairs)) if pairs.weights is None else pairs.weights.astype(np.float64)
-    _, source = np.unique(pairs.source.hashes(), return_inverse=True)
-    hits, reciprocal, occurrences = 0.0, 0.0, 0.0
-    for rows in _groups(source):
-        if len(rows) < 2:
-            continue
-        seen = counts[rows[np.argsort(-values[rows], kind="stable")]]
-        hits += seen[0]
-        reciprocal += (seen / np.arange(1, len(seen) + 1)).sum()
-        occurrences += seen.sum()
-    if not occurrences:
-        return float("nan"), float("nan")
-    return hits / occurrences, reciprocal / occurrences
+def best_ranking(data: TrainingData, settings: SystemsSettings) -> Ranking | None:
+    """Of the counts themselves, on the held-out source phrases: no model can have more."""
+    held_out = _held_out(data, settings)
+    return None if held_out.weights is None else ranking_quality(held_out, held_out.weights)
 
 
-def best_ranking(pairs: PhrasePairs, settings: SystemsSettings) -> tuple[float, float]:
-    """`ranking_quality` of the counts themselves on the held-out source phrases: the ceiling."""
-    _, held_out = pairs.split_by_source(settings.validation_pairs, settings.seed)
-    counts = np.ones(len(held_out)) if held_out.weights is None else held_out.weights
-    return ranking_quality(held_out, counts)
-
-
-def _groups(source: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
-    order = np.argsort(source, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(source[order])) + 1)
+def _held_out(data: TrainingData, settings: SystemsSettings) -> PhrasePairs:
+    return data.pairs.split_by_source(settings.validation_pairs, settings.seed)[1]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from phrase_scorer.plots import save_figure
+from phrase_scorer.ranking import Ranking
 from phrase_scorer.streams import write_atomically
 from phrase_scorer.systems import SystemResult, SystemsSettings
 
@@ -15,7 +16,7 @@ from phrase_scorer.systems import SystemResult, SystemsSettings
 def write_report(
     results: Sequence[SystemResult],
     settings: SystemsSettings,
-    best: tuple[float, float],
+    best: Ranking | None,
     command: str,
     folder: Path,
 ) -> list[Path]:
@@ -24,7 +25,7 @@ def write_report(
     Args:
         results: A line each.
         settings: What all systems shared.
-        best: (ranked first, 1 / rank) of the counts themselves: no model can have more.
+        best: Of the counts themselves: no model can have more.
         command: How to get this.
         folder: Which is there.
     """
@@ -33,7 +34,7 @@ def write_report(
     write_atomically(paths[0], text.encode())
     content = {
         "command": command,
-        "best possible": {"ranked_first": best[0], "reciprocal_rank": best[1]},
+        "best possible": best and best._asdict(),
         "settings": dataclasses.asdict(settings),
         "systems": [dataclasses.asdict(result) for result in results],
     }
@@ -43,8 +44,8 @@ def write_report(
     return paths
 
 
-def markdown(results: Sequence[SystemResult], best: tuple[float, float]) -> str:
-    """A line a system, and one for the counts themselves."""
+def markdown(results: Sequence[SystemResult], best: Ranking | None) -> str:
+    """A line a system, and one for the counts themselves, if there are any."""
     lines = [
         "| system | parameters | hidden | updates | minutes | nats a symbol | ranked first "
         "| 1 / rank | entries/s | peak MB |",
@@ -53,13 +54,21 @@ def markdown(results: Sequence[SystemResult], best: tuple[float, float]) -> str:
     lines += [
         (
             f"| {r.name} | {r.parameters:,} | {r.hidden} | {r.updates:,} | {r.minutes:.1f} "
-            f"| {r.nats:.3f} | {r.ranked_first:.3f} | {r.reciprocal_rank:.3f} "
+            f"| {r.nats:.3f} | {_share(r.ranked_first)} | {_share(r.reciprocal_rank)} "
             f"| {r.entries_per_second:,.0f} | {r.peak_megabytes:,.0f} |"
         )
         for r in results
     ]
-    lines.append(f"| the counts themselves |  |  |  |  |  | {best[0]:.3f} | {best[1]:.3f} |  |  |")
+    if best:
+        lines.append(
+            f"| the counts themselves |  |  |  |  |  | {_share(best.first)} "
+            f"| {_share(best.reciprocal)} |  |  |"
+        )
     return "\n".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "no counts" if value is None else f"{value:.3f}"
 
 
 def plot(results: Sequence[SystemResult], path: Path) -> None:
@@ -73,6 +82,8 @@ def plot(results: Sequence[SystemResult], path: Path) -> None:
         dashed = "--" if "pseudo" in result.name else "-"
         minutes, nats = zip(*result.curve, strict=True) if result.curve else ((), ())
         curves.plot(minutes, nats, dashed, color=color, marker=".", label=result.name)
+        if result.ranked_first is None:
+            continue
         quality.plot([result.entries_per_second], [result.ranked_first], "o", color=color)
         quality.annotate(
             result.name,

@@ -120,8 +120,18 @@ CHOICES = ", ".join(ARCHITECTURES)
             ["--architecture", "transformer", "--hidden", "10", "--heads", "4"],
             "hidden 10 cannot be divided among 4 heads; choose heads from 1, 2, 5, 10",
         ),
-        (["--layers", "2"], "layers 2: encoder_decoder has no such choice"),
-        (["--shared-words"], "shared_words True: encoder_decoder has no such choice"),
+        (["--layers", "2"], "layers 2: encoder_decoder has no use for it"),
+        (["--shared-words"], "shared_words True: encoder_decoder has no use for it"),
+        (
+            ["--architecture", "transformer", "--cell", "lstm"],
+            "cell lstm: transformer has no use for it",
+        ),
+        (["--heads", "3"], "heads 3: encoder_decoder has no use for it"),
+        (["--forget-bias", "1"], "forget_bias 1.0: gru has no use for it"),
+        (
+            ["--cell", "lstm", "--forget-bias", "nan"],
+            "forget_bias must be a number, not nan",
+        ),
         (["--hidden", "0"], "hidden must be at least 1, not 0"),
     ],
 )
@@ -220,7 +230,8 @@ def test_generate_wrongly(run, folder, options, message):
 def test_align(run, folder, direction):
     save_model(folder / "m", architecture="attention", direction=direction)
     code, out, error = run("align", "table", "--model", "m", "--plot", "first.svg")
-    assert (code, error) == (0, "")
+    said = "the model is inverse: it reads the target, and predicts the source\n"
+    assert (code, error) == (0, said if direction == "inverse" else "")
     found = [json.loads(line) for line in out.splitlines()]
     assert len(found) == 8
     sides = ["la", "maison", "bleue", "</s>"], ["the", "blue", "house", "</s>"]
@@ -233,16 +244,25 @@ def test_align(run, folder, direction):
     assert b"<svg" in (folder / "first.svg").read_bytes()
 
 
-def test_align_as_pharaoh(run, folder):
-    save_model(folder / "m", architecture="attention")
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_align_as_pharaoh(run, folder, direction):
+    save_model(folder / "m", architecture="attention", direction=direction)
     code, _, _ = run("align", "table", "--model", "m", "--format", "pharaoh", "--output", "links")
     links = (folder / "links").read_text().splitlines()
     assert code == 0
-    assert [[link.split("-")[1] for link in line.split()] for line in links[:2]] == [
-        ["0", "1"],
-        ["0", "1", "2"],
-    ]
-    assert all(int(link.split("-")[0]) < 3 for link in links[1].split())
+    places = [[tuple(map(int, link.split("-"))) for link in line.split()] for line in links[:2]]
+    predicted = 1 if direction == "forward" else 0  # i-j: source-target, as the pair was given
+    assert [[link[predicted] for link in line] for line in places] == [[0, 1], [0, 1, 2]]
+    assert all(link[1 - predicted] < 3 for link in places[1])
+
+
+def test_align_draws_words_as_they_are(run, folder):
+    save_model(folder / "m", architecture="attention")
+    (folder / "odd").write_text("$x_$ la\t$\\frac$ the\n")
+    assert run("align", "odd", "--model", "m", "--plot", "odd.png")[::2] == (0, "")
+    (folder / "none").write_text("")
+    _, _, error = run("align", "none", "--model", "m", "--plot", "none.png")
+    assert error == "warning: no pairs, so none.png was not drawn\n"
 
 
 def test_align_wrongly(run, folder):

@@ -44,7 +44,7 @@ COMMANDS = (
 )
 
 
-def read_pairs(path: str, *, with_counts: bool = False) -> Iterator[PairBlock]:
+def read_pairs(path: str, *, with_counts: bool | None = False) -> Iterator[PairBlock]:
     """The pairs of a phrase table, or of lines "source<TAB>target" or "source ||| target".
 
     The first line decides: two bars fields or more make a phrase table, one bar a list of pairs.
@@ -60,7 +60,7 @@ def read_pairs(path: str, *, with_counts: bool = False) -> Iterator[PairBlock]:
     lines = chain([first], blocks)
     bars = first.lines[0].count(SEPARATOR)
     if bars > 1:
-        table = PhraseTable(path, with_counts=with_counts)
+        table = PhraseTable(path, with_counts=with_counts is not False)
         yield from (block.pairs for block in table.blocks(lines))
         return
     if with_counts:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from phrase_scorer.cli.options import PairReader, device_options, quiet_option
+from phrase_scorer.cli.options import SEED, PairReader, device_options, quiet_option
 from phrase_scorer.command_line import say
 from phrase_scorer.errors import UsageError
 
@@ -71,7 +71,7 @@ Examples:
     metavar="N",
     help="About how many pairs of held-out source phrases.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Of all that is random.")
+@click.option("--seed", type=SEED, default=1, show_default=True, help="Of all that is random.")
 @device_options
 @quiet_option
 @click.pass_obj
@@ -91,25 +91,20 @@ def systems(
     chosen = options.pop("systems")
     shortlist = options.pop("shortlist")
     names = list(SYSTEMS) if chosen is None else [name.strip() for name in chosen.split(",")]
+    names = list(dict.fromkeys(names))
     settings = SystemsSettings(**options)
     for name in names:
         if name not in SYSTEMS:
             raise UsageError(f"unknown system {name!r}; choose from {', '.join(SYSTEMS)}")
     output_dir.mkdir(parents=True, exist_ok=True)
-    data = collect_training_data(_with_counts(read, pairs), path=pairs, shortlist=shortlist)
+    # Counts where there are any; where training is to use them, there must be.
+    wanted = True if settings.weight_by_count else None
+    data = collect_training_data(read(pairs, with_counts=wanted), path=pairs, shortlist=shortlist)
     source, target = data.vocabularies
     say(f"{len(data.pairs):,} pairs; shortlists of {len(source):,} and {len(target):,} words")
     results = run_systems(data, names, settings, output_dir, say, show_progress=not quiet)
     command = shlex.join(["phrase-scorer", *sys.argv[1:]])
-    best = best_ranking(data.pairs, settings)
+    best = best_ranking(data, settings)
     paths = write_report(results, settings, best, command, output_dir)
     click.echo(markdown(results, best))
     say(f"written: {', '.join(map(str, paths))}")
-
-
-def _with_counts(read: PairReader, path: str) -> Any:
-    """The pairs with their counts, where the file has any."""
-    try:
-        yield from read(path, with_counts=True)
-    except UsageError:
-        yield from read(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phrase_scorer.cli.options import PairReader, device_options, model_option
+from phrase_scorer.cli.options import SEED, PairReader, device_options, model_option
 from phrase_scorer.command_line import say
 from phrase_scorer.errors import DataError, UsageError
 
@@ -39,7 +39,7 @@ Examples:
     metavar="T",
     help="Of sampling.  [default: 1]",
 )
-@click.option("--seed", type=int, metavar="N", help="Of sampling.  [default: 1]")
+@click.option("--seed", type=SEED, metavar="N", help="Of sampling.  [default: 1]")
 @click.option("--max-words", type=int, metavar="N", help="Of a target.  [default: 20]")
 @click.option("--allow-unknown", is_flag=True, help="Let <unk> be one of the words.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object for each phrase.")
@@ -162,13 +162,18 @@ def align(
     """
     from phrase_scorer.alignment import Aligner, plot_alignment
     from phrase_scorer.device import choose_device, set_threads
+    from phrase_scorer.plots import require_kind
     from phrase_scorer.scorer import blocks_of
     from phrase_scorer.streams import OutputFile, is_same_file
 
     set_threads(options["threads"])
     if output != "-" and is_same_file(pairs, output):
         raise DataError("the output would overwrite the input", path=output)
+    if plot:
+        require_kind(plot)
     aligner = Aligner.load(options["model_path"], choose_device(options["device"]))
+    if aligner.model.config.direction == "inverse":
+        say("the model is inverse: it reads the target, and predicts the source")
     undrawn = plot
     with OutputFile(output) as out:
         for block in blocks_of(read(pairs)):
@@ -178,3 +183,5 @@ def align(
                     undrawn = None
                 line = alignment.as_json() if kind == "json" else alignment.as_pharaoh()
                 out.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    if undrawn:
+        say(f"warning: no pairs, so {undrawn} was not drawn")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from phrase_scorer.cli.options import quiet_option
+from phrase_scorer.cli.options import SEED, quiet_option
 from phrase_scorer.command_line import say
 from phrase_scorer.errors import DataError, UsageError
 
@@ -64,7 +64,9 @@ Examples:
 @click.option(
     "--forget-bias", default=1.0, show_default=True, metavar="B", help="Start of an LSTM's gates."
 )
-@click.option("--seed", default=1, show_default=True, metavar="N", help="Of all that is random.")
+@click.option(
+    "--seed", type=SEED, default=1, show_default=True, metavar="N", help="Of all that is random."
+)
 @click.option("--threads", type=int, metavar="N", help="CPU cores to use.  [default: 1]")
 @quiet_option
 def gradients(output_dir: Path, text: str | None, cells: str, quiet: bool, **options: Any) -> None:
@@ -80,7 +82,7 @@ def gradients(output_dir: Path, text: str | None, cells: str, quiet: bool, **opt
     from phrase_scorer.streams import line_blocks
 
     set_threads(options.pop("threads") or 1)  # products too small for more
-    settings = StudySettings(cells=tuple(cells.split(",")), **options)
+    settings = StudySettings(cells=tuple(cell.strip() for cell in cells.split(",")), **options)
     lines = None
     if text is not None:
         lines = [line.split() for block in line_blocks(text) for line in block.lines]

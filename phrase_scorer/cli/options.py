@@ -14,14 +14,20 @@ from phrase_scorer.phrase_pairs import PairBlock, read_tab_separated
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class PairReader(Protocol):
-    """Reads the pairs of a file, block by block; `with_counts`: how often each was seen, too."""
+SEED = click.IntRange(0, 2**31 - 1)
 
-    def __call__(self, path: str, *, with_counts: bool = False) -> Iterator[PairBlock]:
+
+class PairReader(Protocol):
+    """Reads the pairs of a file, block by block.
+
+    `with_counts`: how often each was seen, too; None: if the file says so.
+    """
+
+    def __call__(self, path: str, *, with_counts: bool | None = False) -> Iterator[PairBlock]:
         """The blocks, in the order of the file."""
 
 
-def read_pairs(path: str, *, with_counts: bool = False) -> Iterator[PairBlock]:
+def read_pairs(path: str, *, with_counts: bool | None = False) -> Iterator[PairBlock]:
     """The reader for "source<TAB>target" lines.
 
     Raises:

@@ -57,6 +57,8 @@ def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
     )
     if scorer.direction == "inverse":
         say("the model is inverse: scores are ln p(source | target)")
+    if not scorer.model.is_stepwise:
+        say("the model is masked: scores are pseudo-log-likelihoods, no log-probabilities")
     with OutputFile(output) as out:
         for number, block in enumerate(blocks_of(read(pairs))):
             if number == 0:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phrase_scorer.cli.options import (
+    SEED,
     Command,
     PairReader,
     device_options,
@@ -132,7 +133,7 @@ Examples:
 @click.option("--validation-pairs", type=int, metavar="N", help="About how many to hold out.")
 @click.option("--validate-every", type=int, metavar="N", help="Updates between validations.")
 @click.option("--patience", type=int, metavar="N", help="Validations without gain before the end.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of all that is random.")
+@click.option("--seed", type=SEED, default=1, show_default=True, help="Of all that is random.")
 @click.option(
     "--checkpoint-minutes",
     type=float,
@@ -200,10 +201,16 @@ def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
             **given(options, TrainingSettings),
         }
     )
-    if not architecture_class(options["architecture"]).reads_source:
+    kind = architecture_class(options["architecture"])
+    if not kind.reads_source:
         raise UsageError("a language model is trained on text: phrase-scorer train-lm")
     sizes = preset_sizes(preset, options["architecture"])
-    sizes |= given(options, ModelConfig)
+    chosen = given(options, ModelConfig)
+    sizes |= chosen
+    known = kind.uses
+    for name in ("cell", "embedding", "layers", "heads", "feed_forward", "positions"):
+        if name in chosen and known is not None and name not in known:
+            raise UsageError(f"{name} {chosen[name]}: {sizes['architecture']} has no use for it")
     with torch.device("meta"):
         build(ModelConfig(source_words=2, target_words=2, **sizes))  # sizes that do not fit: now
     check_directory(options)

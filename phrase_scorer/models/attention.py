@@ -6,6 +6,8 @@ symbol the decoder attends to all of them.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -43,11 +45,12 @@ class AttentionModel(PhraseModel):
     predicted from s_i, y_{i-1} and c_i (equation 4); appendix A.2.2 has s_{i-1} there.
     """
 
+    uses: ClassVar = frozenset(
+        ("cell", "hidden", "embedding", "maxout", "output_rank", "forget_bias")
+    )
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.refuse(config, "layers", "has one layer")
-        self.refuse(config, "shared_words", "has an embedding for each language")
-        self.refuse(config, "variant", "has no such choice")
         annotation = 2 * config.hidden
         self.source_embedding = Affine(config.source_words, config.embedding)
         self.forwards = cell_of(config, config.embedding, update_takes_new=True)

@@ -276,6 +276,8 @@ def cell_of(config: ModelConfig, embedding: int, context: int = 0, **forms: bool
     """
     if config.cell not in CELLS:
         raise UsageError(f"unknown cell {config.cell!r}; choose from {', '.join(CELLS)}")
+    if config.forget_bias and config.cell != "lstm":
+        raise UsageError(f"forget_bias {config.forget_bias}: {config.cell} has no use for it")
     return CELLS[config.cell].of(config, embedding, context, **forms)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -56,6 +57,8 @@ class ModelConfig:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.order < 2:
             raise UsageError(f"order must be at least 2, not {self.order}")
+        if not math.isfinite(self.forget_bias):
+            raise UsageError(f"forget_bias must be a number, not {self.forget_bias}")
         for name in ("dropout", "short_histories"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
@@ -69,6 +72,12 @@ class ModelConfig:
             value, choices = getattr(self, name), get_args(kind)
             if value not in choices:
                 raise UsageError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
+
+    def choices(self) -> dict[str, Any]:
+        """What was chosen otherwise than the default, of what only some architectures have."""
+        names = ("variant", *_OF_SOME)
+        defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name in names}
+        return {n: getattr(self, n) for n, d in defaults.items() if getattr(self, n) != d}
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as config.json holds them.

@@ -28,6 +28,12 @@ class ContinuousSpaceModel(PhraseModel):
     """
 
     reads_source = False
+    uses: ClassVar = frozenset(
+        (
+            *("order", "embedding", "hidden", "second_hidden", "output_rank"),
+            *("dropout", "short_histories"),
+        )
+    )
     presets: ClassVar = {
         "small": {"embedding": 128, "hidden": 512, "second_hidden": 256, "dropout": 0.3},
         "base": {"embedding": 256, "hidden": 1024, "second_hidden": 512, "dropout": 0.3},

@@ -6,7 +6,7 @@ are time first, (time, rows, width); `variant` (config.py) names the two forms o
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +37,12 @@ class EncoderDecoder(PhraseModel):
     tanh of an affine map of c.
     """
 
+    uses: ClassVar = frozenset(
+        ("cell", "variant", "hidden", "embedding", "maxout", "output_rank", "forget_bias")
+    )
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        for name in ("layers", "shared_words"):
-            self.refuse(config, name, "has no such choice")
         groundhog = config.variant == "groundhog"
         self.source_embedding = Affine(config.source_words, config.embedding)
         self.encoder = cell_of(config, config.embedding, update_takes_new=groundhog)

@@ -117,22 +117,17 @@ class PhraseModel(nn.Module):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # sizes that differ from config.PRESETS
     # Training settings that differ from training_settings.TRAINING_PRESETS.
     training_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    # Fields of the configuration that it reads, beside the numbers of words; None: any.
+    uses: ClassVar[frozenset[str] | None] = None
     default_cell: ClassVar[str] = "gru"
     output: Output
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-
-    @classmethod
-    def refuse(cls, config: ModelConfig, name: str, why: str) -> None:
-        """Refuses a setting that this architecture has no use for, where it is not the default.
-
-        Raises:
-            UsageError: It is not.
-        """
-        if getattr(config, name) != ModelConfig.__dataclass_fields__[name].default:
-            raise UsageError(f"{name} {getattr(config, name)}: {config.architecture} {why}")
+        for name, value in config.choices().items():
+            if self.uses is not None and name not in self.uses:
+                raise UsageError(f"{name} {value}: {config.architecture} has no use for it")
 
     def reset_parameters(self, deviation: float, generator: torch.Generator | None = None) -> None:
         """Weights from N(0, deviation²), biases 0, recurrent matrices orthogonal (`Cell`).

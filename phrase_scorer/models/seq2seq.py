@@ -26,13 +26,14 @@ class SequenceToSequence(PhraseModel):
     Uses `cell` (the paper's: lstm), `layers`, `hidden`, `embedding`, `output_rank`, `forget_bias`.
     """
 
+    uses: ClassVar = frozenset(
+        ("cell", "layers", "hidden", "embedding", "output_rank", "forget_bias")
+    )
     default_cell = "lstm"
     presets: ClassVar = {"small": {"layers": 2}, "base": {"layers": 2}, "paper": {"layers": 4}}
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.refuse(config, "shared_words", "has an embedding for each language")
-        self.refuse(config, "variant", "has no such choice")
         widths = [config.embedding] + [config.hidden] * (config.layers - 1)
         self.source_embedding = Affine(config.source_words, config.embedding)
         self.encoder = stack(config, widths)

@@ -153,6 +153,9 @@ class TransformerModel(PhraseModel):
     `output_rank`. Embeddings have the width of the blocks and are scaled by its root.
     """
 
+    uses: ClassVar = frozenset(
+        ("hidden", "heads", "layers", "feed_forward", "positions", "shared_words", "output_rank")
+    )
     presets: ClassVar = {
         "small": {"heads": 4, "layers": 2, "feed_forward": 1024, "hidden": 256},
         "base": {"heads": 8, "layers": 4, "feed_forward": 2048, "hidden": 512},
@@ -174,7 +177,6 @@ class TransformerModel(PhraseModel):
             raise UsageError(
                 f"shared_words: {config.source_words} source and {config.target_words} target words"
             )
-        self.refuse(config, "variant", "has no such choice")
         self.source_embedding = (
             None if config.shared_words else Affine(config.source_words, config.hidden, bias=False)
         )

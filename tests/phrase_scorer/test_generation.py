@@ -108,6 +108,9 @@ def test_seeds_and_temperature(tiny_model):
     assert one != generator.sample(SOURCE, 50, seed=2)
     cold = generator.sample(SOURCE, 50, temperature=0.01)
     assert len(cold) <= 1  # always the greedy target, if it ends in time
+    assert generator.sample(SOURCE, 20, temperature=1e-300) == generator.sample(
+        SOURCE, 20, temperature=1e-40
+    )
     hot = generator.sample(SOURCE, 500, temperature=50.0)
     assert len(hot) > len(generator.sample(SOURCE, 500, temperature=0.3))
 

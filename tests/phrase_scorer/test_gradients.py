@@ -129,6 +129,7 @@ def test_the_whole_study_and_its_report(tmp_path):
         ({"steps": 0}, "steps must be at least 1, not 0"),
         ({"distances": (5, 0)}, "distances must be at least 1, not 0"),
         ({"scales": (1.0, -2.0)}, "scales must be above 0, not -2.0"),
+        ({"scales": (float("nan"),)}, "scales must be above 0, not nan"),
     ],
 )
 def test_wrong_settings(wrong, message):

@@ -68,7 +68,7 @@ def test_the_masked_model_is_no_distribution(tiny_model, phrase_pairs):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_seeds_are_reproducible(architecture):
-    config = ModelConfig(8, 8, architecture=architecture, hidden=8, heads=2, feed_forward=8)
+    config = ModelConfig(8, 8, architecture=architecture, hidden=8, embedding=8, maxout=8)
     one, same, other = (build(config, seed, 0.1).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(value, same[name]) for name, value in one.items())
     assert not torch.equal(one["output.right"], other["output.right"])

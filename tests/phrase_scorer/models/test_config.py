@@ -91,14 +91,14 @@ def test_is_frozen():
             "transformer, decoder_only, masked",
         ),
         ({"cell": "elman"}, "unknown cell 'elman'; choose from rnn, lstm, gru"),
-        ({"layers": 2}, "layers 2: encoder_decoder has no such choice"),
+        ({"layers": 2}, "layers 2: encoder_decoder has no use for it"),
         (
             {"architecture": "attention", "variant": "groundhog"},
-            "variant groundhog: attention has no such choice",
+            "variant groundhog: attention has no use for it",
         ),
         (
             {"architecture": "seq2seq", "shared_words": True},
-            "shared_words True: seq2seq has an embedding for each language",
+            "shared_words True: seq2seq has no use for it",
         ),
         (
             {"architecture": "transformer", "hidden": 12, "heads": 5},
