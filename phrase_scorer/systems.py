@@ -35,7 +35,7 @@ from phrase_scorer.scorer import PhraseScorer
 from phrase_scorer.streams import write_atomically
 from phrase_scorer.training import Trainer, train
 from phrase_scorer.training_data import TrainingData
-from phrase_scorer.training_settings import TRAINING_PRESETS, TrainingSettings
+from phrase_scorer.training_settings import TRAINING_PRESETS, UNLIMITED, TrainingSettings
 
 SYSTEMS: dict[str, dict[str, str]] = {
     "vanilla RNN": {"architecture": "encoder_decoder", "cell": "rnn"},
@@ -51,7 +51,6 @@ TIMED_UPDATES = 12
 SCORED_PAIRS = 20_000  # of the table, for the speed
 SCORING_ROUNDS = 3
 VALIDATIONS = 12  # in a training, about
-MAX_UPDATES = 1 << 40  # never reached
 HIDDEN_STEP = 8
 
 
@@ -316,7 +315,7 @@ def _planned(
             "patience": 0,
             "schedule": "timed",
             "minutes": settings.minutes,
-            "max_updates": MAX_UPDATES,
+            "max_updates": UNLIMITED,
         }
     )
     seconds = _seconds_per_update(pairs, config, training, device)

@@ -15,6 +15,9 @@ Reduction = Literal["mean", "sum"]
 Precision = Literal["float32", "bfloat16"]
 
 
+UNLIMITED = 1 << 40  # updates: never reached
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """How to train; the default is the paper's (section 4.1.1), the rest as in GroundHog."""

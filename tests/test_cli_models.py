@@ -108,6 +108,19 @@ def test_another_architecture_cannot_resume(run, folder):
     )
 
 
+def test_a_timed_training_fills_its_time(run, folder):
+    timed = ["--schedule", "timed", "--max-minutes", "0.02", "--hidden", "8", "--quiet"]
+    code, _, error = run("train", "table", "--model", "m", *timed)
+    assert code == 0
+    assert "stopped by minutes after" in error
+    log = [
+        json.loads(line) for line in (folder / "m" / "training_log.jsonl").read_text().splitlines()
+    ]
+    rates = [line["learning_rate"] for line in log if "learning_rate" in line]
+    assert log[-1]["seconds"] >= 1.2
+    assert not rates or rates[-1] < 4e-3
+
+
 CHOICES = ", ".join(ARCHITECTURES)
 
 
@@ -126,6 +139,7 @@ CHOICES = ", ".join(ARCHITECTURES)
             ["--architecture", "transformer", "--cell", "lstm"],
             "cell lstm: transformer has no use for it",
         ),
+        (["--schedule", "timed"], "--schedule timed needs --max-minutes"),
         (["--heads", "3"], "heads 3: encoder_decoder has no use for it"),
         (["--forget-bias", "1"], "forget_bias 1.0: gru has no use for it"),
         (

@@ -21,6 +21,7 @@ from phrase_scorer.errors import UsageError
 
 if TYPE_CHECKING:
     from phrase_scorer.training import TrainingResult
+    from phrase_scorer.training_settings import TrainingSettings
 
 SHORTLIST = 15_000  # paper, section 4.1: 15,000 most frequent words of each language
 
@@ -175,44 +176,14 @@ def tell_result(result: TrainingResult) -> int:
 
 
 def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
-    import torch
-
     from phrase_scorer.device import choose_device, set_threads
-    from phrase_scorer.models import (
-        ModelConfig,
-        architecture_class,
-        build,
-        preset_sizes,
-        training_preset,
-    )
+    from phrase_scorer.models import ModelConfig
     from phrase_scorer.training import train
     from phrase_scorer.training_data import collect_training_data
-    from phrase_scorer.training_settings import TRAINING_PRESETS, TrainingSettings
 
     set_threads(options["threads"])
     device = choose_device(options["device"])
-    preset = options["preset"]
-    if options["schedule"] == "timed":
-        options["minutes"] = options["max_minutes"]
-    settings = TrainingSettings(
-        **{
-            **TRAINING_PRESETS[preset],
-            **training_preset(preset, options["architecture"]),
-            **given(options, TrainingSettings),
-        }
-    )
-    kind = architecture_class(options["architecture"])
-    if not kind.reads_source:
-        raise UsageError("a language model is trained on text: phrase-scorer train-lm")
-    sizes = preset_sizes(preset, options["architecture"])
-    chosen = given(options, ModelConfig)
-    sizes |= chosen
-    known = kind.uses
-    for name in ("cell", "embedding", "layers", "heads", "feed_forward", "positions"):
-        if name in chosen and known is not None and name not in known:
-            raise UsageError(f"{name} {chosen[name]}: {sizes['architecture']} has no use for it")
-    with torch.device("meta"):
-        build(ModelConfig(source_words=2, target_words=2, **sizes))  # sizes that do not fit: now
+    sizes, settings = _sizes(options), _settings(options)
     check_directory(options)
     data = collect_training_data(
         read(options["pairs"], with_counts=options["weight_by_count"]),
@@ -240,6 +211,40 @@ def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
         show_progress=not options["quiet"],
         details={"path": options["pairs"], "preset": options["preset"]},
     )
+
+
+def _settings(options: dict[str, Any]) -> TrainingSettings:
+    """How to train: the preset, the architecture's own, what was given."""
+    from phrase_scorer.models import training_preset
+    from phrase_scorer.training_settings import TRAINING_PRESETS, UNLIMITED, TrainingSettings
+
+    preset = options["preset"]
+    chosen = training_preset(preset, options["architecture"]) | given(options, TrainingSettings)
+    if options["schedule"] == "timed":
+        if options["max_minutes"] is None:
+            raise UsageError("--schedule timed needs --max-minutes")
+        chosen = {"max_updates": UNLIMITED, **chosen, "minutes": options["max_minutes"]}
+    return TrainingSettings(**TRAINING_PRESETS[preset] | chosen)
+
+
+def _sizes(options: dict[str, Any]) -> dict[str, Any]:
+    """The model's sizes: the preset's and what was given; what does not fit is refused now."""
+    import torch
+
+    from phrase_scorer.models import ModelConfig, architecture_class, build, preset_sizes
+
+    architecture = options["architecture"]
+    kind = architecture_class(architecture)
+    if not kind.reads_source:
+        raise UsageError("a language model is trained on text: phrase-scorer train-lm")
+    chosen = given(options, ModelConfig)
+    for name in ("cell", "embedding", "layers", "heads", "feed_forward", "positions"):
+        if name in chosen and kind.uses is not None and name not in kind.uses:
+            raise UsageError(f"{name} {chosen[name]}: {architecture} has no use for it")
+    sizes = preset_sizes(options["preset"], architecture) | chosen
+    with torch.device("meta"):
+        build(ModelConfig(source_words=2, target_words=2, **sizes))
+    return sizes
 
 
 def given(options: dict[str, Any], settings: type[Any]) -> dict[str, Any]:
