@@ -19,7 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moses_integration.experiment_config import Experiment, Network, System, TestSet, file_name
+from moses_integration.experiment_config import (
+    ContinuousSpaceLM,
+    Experiment,
+    Network,
+    System,
+    TestSet,
+    file_name,
+)
 from moses_integration.programs import ProgramError
 from phrase_scorer.errors import DataError
 from phrase_scorer.streams import reason, write_atomically
@@ -79,6 +86,7 @@ class Plan:
         self.experiment, self.folder, self.moses = experiment, folder.resolve(), tuple(moses)
         self.threads = str(experiment.threads)
         self.networks = {n.name: self._train(n) for n in experiment.networks if n.pairs}
+        self.language_models = {m.name: self._export(m) for m in experiment.language_models}
         self.filter = self._filter()
         self.tunings = {system.name: self._tune(system) for system in experiment.systems}
         self.decodings = {
@@ -112,6 +120,47 @@ class Plan:
             f"train {network.name}", (*arguments, *network.options), output,
             resumes="training_state.safetensors", files=(network.pairs,),
         )  # fmt: skip
+
+    def _export(self, model: ContinuousSpaceLM) -> Step:
+        """The ARPA file of a continuous-space language model, trained where it is not there."""
+        folder = self.folder / "language_models" / file_name(model.name)
+        network = model.model or str(folder / "network")
+        arguments = [
+            "export-arpa", "--model", network, "--arpa", model.arpa,
+            "--output", str(folder / "cslm.arpa"), "--threads", self.threads,
+        ]  # fmt: skip
+        if model.prune:
+            arguments += ["--prune", str(model.prune)]
+        return Step(
+            f"export language model {model.name}", tuple(arguments), folder / "cslm.arpa",
+            after=() if model.model else (self._train_language_model(model, Path(network)),),
+            files=(model.arpa, *([f"{network}/model.safetensors"] if model.model else [])),
+        )  # fmt: skip
+
+    def _train_language_model(self, model: ContinuousSpaceLM, output: Path) -> Step:
+        arguments = ["train-lm", model.text, "--model", str(output), "--threads", self.threads]
+        if model.validation:
+            arguments += ["--validation", model.validation]
+        files = (model.text, model.validation) if model.validation else (model.text,)
+        return Step(
+            f"train language model {model.name}", (*arguments, *model.options), output,
+            resumes="training_state.safetensors", files=files,
+        )  # fmt: skip
+
+    def _ini(self, system: System) -> tuple[Step, Path]:
+        """(the step after which it is there, the moses.ini with all of a system's features)."""
+        rescored = self._rescore(system)
+        ini = rescored.output / "moses.ini"
+        if not system.language_models:
+            return rescored, ini
+        # In the same folder, so that relative paths in it keep their meaning.
+        output = rescored.output / f"moses.{file_name(system.name)}.ini"
+        arguments = ["ini", str(ini), "--output", str(output)]
+        exports = [self.language_models[name] for name in system.language_models]
+        for export in exports:
+            arguments += ["--language-model", str(export.output)]
+        name = f"language models for {system.name}"
+        return Step(name, tuple(arguments), output, (rescored, *exports)), output
 
     def _filter(self) -> Step:
         tuning, tests = self.experiment.tuning, self.experiment.tests
@@ -147,15 +196,15 @@ class Plan:
         )  # fmt: skip
 
     def _tune(self, system: System) -> Step:
-        rescored, tuning = self._rescore(system), self.experiment.tuning
+        (before, ini), tuning = self._ini(system), self.experiment.tuning
         output = self.folder / "systems" / file_name(system.name) / "tuned"
         arguments = (
-            "tune", "--moses-ini", str(rescored.output / "moses.ini"), "--source", tuning.source,
+            "tune", "--moses-ini", str(ini), "--source", tuning.source,
             "--reference", tuning.reference, "--working-dir", str(output),
             "--runs", str(tuning.runs), "--threads", self.threads, *tuning.options, *self.moses,
         )  # fmt: skip
         files = (tuning.source, tuning.reference)
-        return Step(f"tune {system.name}", arguments, output, (rescored,), "task.json", files)
+        return Step(f"tune {system.name}", arguments, output, (before,), "task.json", files)
 
     def _decode(self, system: str, test: TestSet, run: int) -> Step:
         tuned = self.tunings[system]

@@ -18,7 +18,7 @@ from phrase_scorer.streams import reason
 
 Section = TypeVar("Section")
 
-FILES = {"source", "reference", "pairs", "model"}  # keys of paths
+FILES = {"source", "reference", "pairs", "model", "text", "validation", "arpa"}  # keys of paths
 
 
 def file_name(name: str) -> str:
@@ -48,6 +48,19 @@ class Network:
 
 
 @dataclass(frozen=True)
+class ContinuousSpaceLM:
+    """[[language_model]]: a CSLM to train on `text`, or one that is there, and its n-grams."""
+
+    name: str
+    arpa: str  # an n-gram model: its n-grams get the network's probabilities
+    text: str = ""
+    validation: str = ""
+    options: tuple[str, ...] = ()  # of `train-lm`
+    model: str = ""
+    prune: float = 0.0  # of `export-arpa`
+
+
+@dataclass(frozen=True)
 class System:
     """[[system]]: a row of the table; without columns, the baseline."""
 
@@ -57,6 +70,7 @@ class System:
     unknown_words: bool = False
     ensemble: bool = False
     weights: tuple[float, ...] = ()  # start weights of the new columns
+    language_models: tuple[str, ...] = ()  # names of language models
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -83,6 +97,7 @@ class Experiment:
     tests: tuple[TestSet, ...]
     systems: tuple[System, ...]
     networks: tuple[Network, ...] = ()
+    language_models: tuple[ContinuousSpaceLM, ...] = ()
     threads: int = 1
     lowercase: bool = False  # in evaluation
 
@@ -101,7 +116,8 @@ class Experiment:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise DataError(f"not TOML: {error}", path=path) from error
         reader = _Reader(Path(path))
-        known = {"moses_ini", "tuning", "test", "system", "network", "threads", "lowercase"}
+        known = {"moses_ini", "tuning", "test", "system", "threads", "lowercase"}
+        known |= {"network", "language_model"}
         reader.refuse_unknown(content, known, "the file")
         try:
             experiment = cls(
@@ -110,6 +126,9 @@ class Experiment:
                 tests=reader.sections(TestSet, content["test"], "[[test]]"),
                 systems=reader.sections(System, content["system"], "[[system]]"),
                 networks=reader.sections(Network, content.get("network", []), "[[network]]"),
+                language_models=reader.sections(
+                    ContinuousSpaceLM, content.get("language_model", []), "[[language_model]]"
+                ),
                 threads=content.get("threads", 1),
                 lowercase=content.get("lowercase", False),
             )
@@ -120,8 +139,9 @@ class Experiment:
 
     def _check(self, path: Path) -> None:
         known = {network.name for network in self.networks}
-        kinds: tuple[Sequence[Network | System | TestSet], ...] = (
+        kinds: tuple[Sequence[Network | ContinuousSpaceLM | System | TestSet], ...] = (
             self.networks,
+            self.language_models,
             self.systems,
             self.tests,
         )
@@ -136,6 +156,13 @@ class Experiment:
             for name in system.networks:
                 if name not in known:
                     raise DataError(f"{system.name} names no [[network]]", path=path, text=name)
+            for name in system.language_models:
+                if name not in {model.name for model in self.language_models}:
+                    message = f"{system.name} names no [[language_model]]"
+                    raise DataError(message, path=path, text=name)
+        for model in self.language_models:
+            if bool(model.text) == bool(model.model):
+                raise DataError("give text or model, one of both", path=path, text=model.name)
         for network in self.networks:
             if bool(network.pairs) == bool(network.model):
                 raise DataError("give pairs or model, one of both", path=path, text=network.name)

@@ -89,6 +89,15 @@ def read_arpa(path: str | Path) -> Arpa:
     return Arpa(words, orders)
 
 
+def arpa_order(path: str | Path) -> int:
+    """The highest order of a file's n-grams, by its header.
+
+    Raises:
+        DataError: Not an ARPA file.
+    """
+    return len(_read_counts(_lines(path), path))
+
+
 Entries = list[tuple[int, bytes]]  # (line number, text)
 
 

@@ -34,10 +34,15 @@ experiment.toml (paths are relative to its folder):
   name = "forward"
   pairs = "phrase-table.gz"
   options = ["--weight-by-count"]
+  [[language_model]]
+  name = "cslm"
+  text = "corpus.fr"
+  arpa = "lm.arpa"
   [[system]]
   name = "Baseline"
   [[system]]
-  name = "RNN + WP"
+  name = "CSLM + RNN + WP"
+  language_models = ["cslm"]
   models = ["forward"]
   unknown_words = true"""
 )

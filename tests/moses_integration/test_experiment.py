@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
 import json
 import os
 import shutil
@@ -11,7 +13,14 @@ import pytest
 
 from moses_integration.cli import main
 from moses_integration.experiment import Plan, Runner, Step, run_command
-from moses_integration.experiment_config import Experiment, Network, System, TestSet, Tuning
+from moses_integration.experiment_config import (
+    ContinuousSpaceLM,
+    Experiment,
+    Network,
+    System,
+    TestSet,
+    Tuning,
+)
 from moses_integration.programs import ProgramError
 
 DATA = Path(__file__).parents[2] / "data"
@@ -58,6 +67,42 @@ def test_steps_in_order(experiment, tmp_path):
         "tune", "--moses-ini", f"{out}/filtered/moses.ini"
     )  # fmt: skip
     assert by_name["tune RNN + WP"].arguments[-4:] == ("--nbest", "50", "--moses-bin", "/b")
+
+
+def test_language_models_are_trained_exported_and_added(experiment, tmp_path):
+    text, arpa = tmp_path / "val.fr", tmp_path / "table.gz"
+    models = (
+        ContinuousSpaceLM("new", str(arpa), text=str(text), options=("--order", "5"), prune=1e-8),
+        ContinuousSpaceLM("old", str(arpa), model=str(tmp_path / "there")),
+    )
+    systems = (
+        System("CSLM", language_models=("new",)),
+        System("2", ("new",), language_models=("new", "old")),
+    )
+    changed = dataclasses.replace(experiment, systems=systems, language_models=models)
+    out = tmp_path / "out"
+    by_name = {step.name: step for step in Plan(changed, out).steps}
+    new, old = (out / "language_models" / name / "cslm.arpa" for name in ("new", "old"))
+    network = str(out / "language_models" / "new" / "network")
+    assert by_name["train language model new"].arguments == (
+        "train-lm", str(text), "--model", network, "--threads", "2", "--order", "5",
+    )  # fmt: skip
+    assert by_name["export language model new"].arguments == (
+        "export-arpa", "--model", network, "--arpa", str(arpa), "--output", str(new),
+        "--threads", "2", "--prune", "1e-08",
+    )  # fmt: skip
+    assert by_name["export language model old"].after == ()
+    assert by_name["export language model old"].files == (
+        str(arpa),
+        f"{tmp_path}/there/model.safetensors",
+    )
+    both = by_name["language models for 2"]
+    assert both.arguments == (
+        "ini", f"{out}/systems/2/model/moses.ini", "--output", f"{out}/systems/2/model/moses.2.ini",
+        "--language-model", str(new), "--language-model", str(old),
+    )  # fmt: skip
+    assert by_name["tune 2"].arguments[2] == f"{out}/systems/2/model/moses.2.ini"
+    assert by_name["tune CSLM"].arguments[2] == f"{out}/filtered/moses.cslm.ini"
 
 
 def test_keys_follow_what_a_step_uses(experiment, tmp_path):
@@ -145,13 +190,15 @@ def test_run_command(capfd):
 
 @pytest.mark.moses
 def test_the_whole_chain(tmp_path, capsys, monkeypatch):
-    """Two systems, tuned once on 12 sentences, from data/'s own table: the report is there."""
+    """Three systems, tuned once on 12 sentences, from data/'s own table: the report is there."""
     if shutil.which("moses") is None:
         pytest.skip("moses is not on PATH")
     for side in ("en", "fr"):
         for name, lines in (("tune", 12), ("test", 8)):
             text = (DATA / "corpus" / f"{name}.{side}").read_text().split("\n")[:lines]
             (tmp_path / f"{name}.{side}").write_text("\n".join(text) + "\n")
+    arpa = gzip.decompress((DATA / "model" / "lm.fr.arpa.gz").read_bytes())
+    (tmp_path / "lm.arpa").write_bytes(arpa)
     config = tmp_path / "experiment.toml"
     config.write_text(
         f"""
@@ -169,19 +216,29 @@ reference = "test.fr"
 name = "forward"
 pairs = "{DATA}/model/phrase-table.gz"
 options = ["--max-updates", "3", "--batch-pairs", "64", "--shortlist", "200", "--quiet"]
+[[language_model]]
+name = "cslm"
+text = "{DATA}/corpus/train.fr"
+arpa = "lm.arpa"
+options = ["--hidden", "8", "--second-hidden", "8", "--max-updates", "3", "--quiet"]
 [[system]]
 name = "Baseline"
 [[system]]
 name = "RNN + WP"
 models = ["forward"]
 unknown_words = true
+[[system]]
+name = "CSLM + RNN + WP"
+models = ["forward"]
+unknown_words = true
+language_models = ["cslm"]
 """
     )
     arguments = ["experiment", "table1", "--config", str(config), "--output-dir"]
     assert main([*arguments, str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert [line.split("|")[1].strip() for line in printed.splitlines()[:4]] == [
-        "system", "---", "Baseline", "RNN + WP",
+    assert [line.split("|")[1].strip() for line in printed.splitlines()[:5]] == [
+        "system", "---", "Baseline", "RNN + WP", "CSLM + RNN + WP",
     ]  # fmt: skip
     assert (tmp_path / "out" / "table1.md").read_text() in printed
     content = json.loads((tmp_path / "out" / "table1.json").read_bytes())
@@ -189,6 +246,9 @@ unknown_words = true
     assert (tmp_path / "out" / "table1.svg").read_bytes().startswith(b"<?xml")
     tuned = (tmp_path / "out" / "systems" / "rnn-wp" / "tuned" / "moses.ini").read_text()
     assert len(tuned.partition("TranslationModel0= ")[2].partition("\n")[0].split()) == 6
+    tuned = (tmp_path / "out" / "systems" / "cslm-rnn-wp" / "tuned" / "moses.ini").read_text()
+    assert "KENLM name=LM1 " in tuned
+    assert len(tuned.partition("\nLM1= ")[2].partition("\n")[0].split()) == 1
     commands = (tmp_path / "out" / "commands.log").read_text()
     assert main([*arguments, str(tmp_path / "out")]) == 0  # all done: nothing is run again
     assert (tmp_path / "out" / "commands.log").read_text() == commands

@@ -69,10 +69,15 @@ def test_everything_is_read(write, tmp_path):
     ("old", "new", "message"),
     [
         ('moses_ini = "model/moses.ini"', "", "moses_ini is missing"),
-        ("threads = 2", "thread = 2", 'unknown key in the file (known: lowercase, moses_ini, '
-         'network, system, test, threads, tuning): "thread"'),
+        ("threads = 2", "thread = 2", 'unknown key in the file (known: language_model, lowercase, '
+         'moses_ini, network, system, test, threads, tuning): "thread"'),
         ("runs = 2", "runz = 2", 'unknown key in [tuning] (known: options, reference, runs, source)'
          ': "runz"'),
+        ('name = "Baseline"', 'name = "Baseline"\nlanguage_models = ["x"]',
+         'Baseline names no [[language_model]]: "x"'),
+        ("[[system]]\nname = \"Baseline\"",
+         '[[language_model]]\nname = "x"\narpa = "a"\n[[system]]\nname = "Baseline"',
+         'give text or model, one of both: "x"'),
         ('source = "val.en"\n', "", "missing in [tuning]: 'source'"),
         ('name = "test 2016"\n', "", "missing in [[test]]: 'name'"),
         ("[tuning]", "[[tuning]]", "[tuning] must be a table"),
