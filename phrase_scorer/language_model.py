@@ -135,7 +135,7 @@ class LanguageModel:
             row = self._tensor(rows[inside] - start)
             logits = self._normalizer.logits(features, row, self._tensor(words[inside]))
             result[inside] = (logits.double() - log_z.index_select(0, row)).cpu().numpy()
-        return result
+        return np.minimum(result, 0.0)  # what is nearly certain may be rounded up
 
     def _features(self, contexts: Contexts) -> Tensor:
         return self.model.context_features(self._tensor(contexts)).contiguous()

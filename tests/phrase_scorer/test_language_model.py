@@ -88,6 +88,16 @@ def test_every_context_sums_to_one(model):
     np.testing.assert_allclose(left[:, 2] / left[:, 4], known[:, 2] / known[:, 4], rtol=1e-5)
 
 
+def test_what_is_certain_has_no_probability_above_one(model):
+    with torch.no_grad():
+        model.model.output.bias[2] = 40.0
+    certain = LanguageModel(model.model, model.vocabulary)
+    contexts = np.random.default_rng(1).integers(0, 8, (500, 3))
+    log_probs = certain.chosen_log_probs(contexts, np.arange(500), np.full(500, 2))
+    assert (log_probs <= 0).all()
+    assert log_probs.min() > -1e-5
+
+
 def test_many_contexts_at_once(model, monkeypatch):
     ngrams = model.ngrams(SENTENCES * 3)
     expected = model.log_probs(ngrams)
