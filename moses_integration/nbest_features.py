@@ -74,14 +74,9 @@ def language_model_feature(name: str, path: str | Path) -> NBestFeature:
         UsageError: The package kenlm is not installed.
         DataError: The LM cannot be read.
     """
-    try:
-        import kenlm
-    except ImportError as error:
-        raise UsageError("--lm needs the package kenlm: pip install kenlm") from error
-    try:
-        model = kenlm.Model(str(path))
-    except OSError as error:
-        raise DataError("not a language model that KenLM reads", path=path) from error
+    from phrase_scorer.arpa_comparison import load_kenlm
+
+    model = load_kenlm(path, "--lm")
 
     def values(items: Sequence[tuple[Words, Hypothesis]]) -> Values:
         texts = [b" ".join(h.words).decode("utf-8", "surrogateescape") for _, h in items]

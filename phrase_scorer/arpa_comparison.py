@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,17 +52,27 @@ def kenlm_log_probs(path: str | Path, sentences: Sequence[Sequence[bytes]]) -> L
         UsageError: The package kenlm is not installed.
         DataError: The model cannot be read.
     """
-    try:
-        import kenlm
-    except ImportError as error:
-        raise UsageError("--arpa needs the package kenlm: pip install kenlm") from error
-    try:
-        language_model = kenlm.Model(str(path))
-    except OSError as error:
-        raise DataError("not a language model that KenLM reads", path=path) from error
+    language_model = load_kenlm(path, "--arpa")
     texts = (b" ".join(sentence).decode("utf-8", "surrogateescape") for sentence in sentences)
     log10 = [score for text in texts for score, _, _ in language_model.full_scores(text)]
     return np.array(log10) * math.log(10)
+
+
+def load_kenlm(path: str | Path, option: str) -> Any:
+    """KenLM's model of a file, which `option` asked for.
+
+    Raises:
+        UsageError: The package kenlm is not installed.
+        DataError: The model cannot be read.
+    """
+    try:
+        import kenlm
+    except ImportError as error:
+        raise UsageError(f"{option} needs the package kenlm: pip install kenlm") from error
+    try:
+        return kenlm.Model(str(path))
+    except OSError as error:
+        raise DataError("not a language model that KenLM reads", path=path) from error
 
 
 def best_mixture(first: LogProbs, second: LogProbs) -> tuple[LogProbs, float]:

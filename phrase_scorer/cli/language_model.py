@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from phrase_scorer.cli.options import SEED, device_options, model_option, quiet_option
+from phrase_scorer.cli.options import device_options, model_option, quiet_option, run_options
 from phrase_scorer.cli.train import check_directory, given, tell_result
 from phrase_scorer.command_line import say
 from phrase_scorer.errors import UsageError
@@ -64,15 +64,7 @@ Examples:
     "--initial-deviation", type=float, metavar="X",
     help="Weights start uniform in ±X; 0: as He et al. 2015.  [default: preset's]",
 )  # fmt: skip
-@click.option("--validate-every", type=int, metavar="N", help="Updates between validations.")
-@click.option("--patience", type=int, metavar="N", help="Validations without gain before the end.")
-@click.option("--seed", type=SEED, default=1, show_default=True, help="Of all that is random.")
-@click.option(
-    "--checkpoint-minutes", type=float, default=10.0, show_default=True, metavar="M",
-    help="Save the state this often; also at Ctrl-C and SIGTERM.",
-)  # fmt: skip
-@click.option("--resume", is_flag=True, help="Continue a training that was stopped.")
-@click.option("--overwrite", is_flag=True, help="Replace the model that is there.")
+@run_options
 @device_options
 @quiet_option
 def train_lm(text: str, **options: Any) -> int:

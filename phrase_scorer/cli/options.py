@@ -99,3 +99,30 @@ def scoring_options(command: Command) -> Command:
 def quiet_option(command: Command) -> Command:
     """--quiet."""
     return click.option("--quiet", is_flag=True, help="No progress bar.")(command)
+
+
+def run_options(command: Command) -> Command:
+    """How a training is stopped, saved and continued."""
+    for option in (
+        click.option("--overwrite", is_flag=True, help="Replace the model that is there."),
+        click.option("--resume", is_flag=True, help="Continue a training that was stopped."),
+        click.option(
+            "--checkpoint-minutes",
+            type=float,
+            default=10.0,
+            show_default=True,
+            metavar="M",
+            help="Save the state this often; also at Ctrl-C and SIGTERM.",
+        ),
+        click.option(
+            "--seed", type=SEED, default=1, show_default=True, help="Of all that is random."
+        ),
+        click.option(
+            "--patience", type=int, metavar="N", help="Validations without gain before the end."
+        ),
+        click.option(
+            "--validate-every", type=int, metavar="N", help="Updates between validations."
+        ),
+    ):
+        command = option(command)
+    return command

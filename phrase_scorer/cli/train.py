@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phrase_scorer.cli.options import (
-    SEED,
     Command,
     PairReader,
     device_options,
     model_option,
     quiet_option,
+    run_options,
 )
 from phrase_scorer.command_line import SIGNAL_EXIT_CODES, say
 from phrase_scorer.errors import UsageError
@@ -132,19 +132,7 @@ Examples:
     help="Penalty A (ln Z)², say 0.1: for scoring with --normalizer none.  [default: 0]",
 )
 @click.option("--validation-pairs", type=int, metavar="N", help="About how many to hold out.")
-@click.option("--validate-every", type=int, metavar="N", help="Updates between validations.")
-@click.option("--patience", type=int, metavar="N", help="Validations without gain before the end.")
-@click.option("--seed", type=SEED, default=1, show_default=True, help="Of all that is random.")
-@click.option(
-    "--checkpoint-minutes",
-    type=float,
-    default=10.0,
-    show_default=True,
-    metavar="M",
-    help="Save the state this often; also at Ctrl-C and SIGTERM.",
-)
-@click.option("--resume", is_flag=True, help="Continue a training that was stopped.")
-@click.option("--overwrite", is_flag=True, help="Replace the model that is there.")
+@run_options
 @device_options
 @quiet_option
 @click.pass_obj
