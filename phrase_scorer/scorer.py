@@ -22,6 +22,7 @@ from phrase_scorer import workers
 from phrase_scorer.checkpoint import ModelDirectory
 from phrase_scorer.device import choose_device
 from phrase_scorer.engine import Engine
+from phrase_scorer.errors import UsageError
 from phrase_scorer.models import Direction, EncoderDecoder, PhraseModel
 from phrase_scorer.normalizer import Normalization
 from phrase_scorer.phrase_pairs import PairBlock, PhrasePairs, Rows
@@ -94,10 +95,15 @@ class PhraseScorer:
         Raises:
             ModelError: The directory is incomplete, broken, or of a newer format.
             DataError: The cache is none, or cannot be opened.
-            UsageError: The device is not there, or cannot compute so.
+            UsageError: The device is not there, or cannot compute so; a language model.
         """
         directory = ModelDirectory(Path(path))
         model = directory.load_model()
+        if not model.reads_source:
+            raise UsageError(
+                f"{path}: a language model scores text, not phrase pairs; see perplexity, "
+                "export-arpa, nbest --cslm"
+            )
         source, target = directory.vocabularies()
         scorer = cls(
             model,
@@ -139,7 +145,13 @@ class PhraseScorer:
     @property
     def arithmetic(self) -> str:
         """How scores are computed, as signatures say it: "int8" or "float32, not normalised"."""
-        return self.precision + ("" if self.normalizer == "exact" else ", not normalised")
+        said = self.precision + ("" if self.normalizer == "exact" else ", not normalised")
+        return said if self.is_probability else f"{said}, pseudo-log-likelihood"
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether probabilities sum to one over all targets; a masked model's do not."""
+        return self.model.is_stepwise
 
     @property
     def direction(self) -> Direction:

@@ -97,6 +97,26 @@ def test_train_resume_score_and_rescore(run, folder, options):
         assert b"\nla\n" in words[0]
 
 
+def test_pseudo_probabilities_are_called_so(run, folder):
+    save_model(folder / "m", architecture="masked", hidden=8, heads=2)
+    said = "the model is masked: scores are pseudo-log-likelihoods, no log-probabilities\n"
+    assert run("score", "table", "--model", "m")[2] == said
+    _, _, error = run("rescore", "table", "out", "--model", "m", "--quiet")
+    assert error.startswith(said)
+    signature = json.loads((folder / "out.signature.json").read_text())
+    assert "float32, pseudo-log-likelihood" in json.dumps(signature)
+
+
+def test_a_language_model_scores_no_pairs(run, folder):
+    save_model(folder / "lm", architecture="cslm", order=3, hidden=4, second_hidden=4)
+    message = (
+        "error: lm: a language model scores text, not phrase pairs; see perplexity, export-arpa, "
+        "nbest --cslm\n"
+    )
+    assert run("score", "table", "--model", "lm") == (2, "", message)
+    assert run("rescore", "table", "out", "--model", "lm", "--quiet") == (2, "", message)
+
+
 def test_another_architecture_cannot_resume(run, folder):
     assert run("train", "table", "--model", "m", *TRAIN)[0] == 0
     code, _, error = run(

@@ -14,7 +14,7 @@ from moses_integration.ini_edits import existing, place_of
 from moses_integration.moses_ini import MosesIni, require_scores
 from moses_integration.phrase_table import OnBadLine, PhraseTable
 from phrase_scorer.cli.options import quiet_option, scoring_options, several_devices_options
-from phrase_scorer.cli.score import tell_accuracy, warn_of_unknown
+from phrase_scorer.cli.score import tell_accuracy, tell_pseudo, warn_of_unknown
 from phrase_scorer.command_line import say
 from phrase_scorer.errors import UsageError
 from phrase_scorer.phrase_pairs import PairBlock
@@ -123,6 +123,8 @@ def rescore(table: str, output: str | None, **options: Any) -> None:  # fmt: ski
         table, output = _folder(table, output, options)
     ini = IniEdit.of(table, output, weights, options)
     scorers, columns = _columns(options)
+    for scorer in scorers:
+        tell_pseudo(scorer)
     _tell_accuracies(table, scorers, options["on_bad_line"])
     if options["estimate"]:
         _estimate(table, scorers, options["on_bad_line"])

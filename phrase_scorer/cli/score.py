@@ -57,8 +57,7 @@ def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
     )
     if scorer.direction == "inverse":
         say("the model is inverse: scores are ln p(source | target)")
-    if not scorer.model.is_stepwise:
-        say("the model is masked: scores are pseudo-log-likelihoods, no log-probabilities")
+    tell_pseudo(scorer)
     with OutputFile(output) as out:
         for number, block in enumerate(blocks_of(read(pairs))):
             if number == 0:
@@ -66,6 +65,12 @@ def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
             values = scorer.score_block(block)
             out.write("".join(f"{value:.6f}\n" for value in values.tolist()).encode())
             scorer.add_to_cache()
+
+
+def tell_pseudo(scorer: PhraseScorer) -> None:
+    """Says where scores are no probabilities."""
+    if not scorer.is_probability:
+        say("the model is masked: scores are pseudo-log-likelihoods, no log-probabilities")
 
 
 def tell_accuracy(scorer: PhraseScorer, block: PairBlock) -> None:
