@@ -46,7 +46,9 @@ def ranking_quality(pairs: PhrasePairs, scores: npt.ArrayLike) -> Ranking | None
         first += seen[0]
         reciprocal += float((seen / np.arange(1, len(seen) + 1)).sum())
         occurrences += seen.sum()
-    return Ranking(first / occurrences, reciprocal / occurrences) if occurrences else None
+    if not occurrences:
+        return None
+    return Ranking(float(first / occurrences), float(reciprocal / occurrences))
 
 
 def _in_order(
