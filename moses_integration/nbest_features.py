@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moses_integration.nbest import LOG_10, Hypothesis, check_feature_name, read_nbest
+from phrase_scorer.arpa import load_kenlm
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.phrase_pairs import PairBlock
 from phrase_scorer.progress import progress_bar
@@ -74,8 +75,6 @@ def language_model_feature(name: str, path: str | Path) -> NBestFeature:
         UsageError: The package kenlm is not installed.
         DataError: The LM cannot be read.
     """
-    from phrase_scorer.arpa_comparison import load_kenlm
-
     model = load_kenlm(path, "--lm")
 
     def values(items: Sequence[tuple[Words, Hypothesis]]) -> Values:

@@ -17,11 +17,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from phrase_scorer.errors import DataError
+from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.streams import OutputFile, line_blocks
 
 START_WORD, END_WORD, UNKNOWN_WORD = b"<s>", b"</s>", b"<unk>"
@@ -186,3 +187,20 @@ def write_arpa(arpa: Arpa, path: str | Path) -> None:
                 text.append(line if highest else b"%b\t%.7g" % (line, back_off))
             out.write(b"\n".join([*text, b"", b""]))
         out.write(b"\\end\\\n")
+
+
+def load_kenlm(path: str | Path, option: str) -> Any:
+    """KenLM's model of a file, which `option` asked for.
+
+    Raises:
+        UsageError: The package kenlm is not installed.
+        DataError: The model cannot be read.
+    """
+    try:
+        import kenlm
+    except ImportError as error:
+        raise UsageError(f"{option} needs the package kenlm: pip install kenlm") from error
+    try:
+        return kenlm.Model(str(path))
+    except OSError as error:
+        raise DataError("not a language model that KenLM reads", path=path) from error

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from phrase_scorer.arpa import END_WORD, read_arpa
+from phrase_scorer.arpa import END_WORD, load_kenlm, read_arpa
 from phrase_scorer.arpa_export import SharedVocabulary
-from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.language_model import LanguageModel, LogProbs, Perplexity
 
 ROUNDS = 50  # of the search for the interpolation weight
@@ -56,23 +54,6 @@ def kenlm_log_probs(path: str | Path, sentences: Sequence[Sequence[bytes]]) -> L
     texts = (b" ".join(sentence).decode("utf-8", "surrogateescape") for sentence in sentences)
     log10 = [score for text in texts for score, _, _ in language_model.full_scores(text)]
     return np.array(log10) * math.log(10)
-
-
-def load_kenlm(path: str | Path, option: str) -> Any:
-    """KenLM's model of a file, which `option` asked for.
-
-    Raises:
-        UsageError: The package kenlm is not installed.
-        DataError: The model cannot be read.
-    """
-    try:
-        import kenlm
-    except ImportError as error:
-        raise UsageError(f"{option} needs the package kenlm: pip install kenlm") from error
-    try:
-        return kenlm.Model(str(path))
-    except OSError as error:
-        raise DataError("not a language model that KenLM reads", path=path) from error
 
 
 def best_mixture(first: LogProbs, second: LogProbs) -> tuple[LogProbs, float]:

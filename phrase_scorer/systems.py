@@ -28,30 +28,20 @@ from phrase_scorer.batches import TrainingOrder, pair_batch
 from phrase_scorer.checkpoint import ModelDirectory
 from phrase_scorer.device import choose_device, set_threads
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.models import ModelConfig, architecture_class, build, training_preset
+from phrase_scorer.models import ModelConfig
 from phrase_scorer.phrase_pairs import PhrasePairs
 from phrase_scorer.ranking import Ranking, ranking_quality
 from phrase_scorer.scorer import PhraseScorer
 from phrase_scorer.streams import write_atomically
+from phrase_scorer.system_configs import SYSTEMS, require_systems, sized_config
 from phrase_scorer.training import Trainer, train
 from phrase_scorer.training_data import TrainingData
-from phrase_scorer.training_settings import TRAINING_PRESETS, UNLIMITED, TrainingSettings
+from phrase_scorer.training_settings import UNLIMITED, TrainingSettings, preset_settings
 
-SYSTEMS: dict[str, dict[str, str]] = {
-    "vanilla RNN": {"architecture": "encoder_decoder", "cell": "rnn"},
-    "LSTM": {"architecture": "encoder_decoder", "cell": "lstm"},
-    "GRU (the paper's)": {"architecture": "encoder_decoder", "cell": "gru"},
-    "seq2seq": {"architecture": "seq2seq", "cell": "lstm"},
-    "attention": {"architecture": "attention", "cell": "gru"},
-    "Transformer": {"architecture": "transformer"},
-    "decoder-only": {"architecture": "decoder_only"},
-    "masked (pseudo)": {"architecture": "masked"},
-}
 TIMED_UPDATES = 12
 SCORED_PAIRS = 20_000  # of the table, for the speed
 SCORING_ROUNDS = 3
 VALIDATIONS = 12  # in a training, about
-HIDDEN_STEP = 8
 
 
 @dataclass(frozen=True)
@@ -119,49 +109,6 @@ class SystemResult:
     curve: list[tuple[float, float]]
 
 
-def sized_config(system: dict[str, str], words: tuple[int, int], parameters: int) -> ModelConfig:
-    """The configuration of a system with about so many parameters.
-
-    Embeddings and maxout units of recurrent models are half as many as hidden units, a
-    Transformer's blocks four times as wide inside.
-
-    Raises:
-        UsageError: So few that not even the smallest model has them.
-    """
-
-    def config(hidden: int) -> ModelConfig:
-        kind = architecture_class(system["architecture"])
-        sizes = {
-            **kind.presets.get("small", {}),
-            **system,
-            "hidden": hidden,
-            "embedding": hidden // 2,
-            "maxout": hidden // 2,
-            "output_rank": 0,
-        }
-        if kind.uses is None or "feed_forward" in kind.uses:
-            sizes["feed_forward"] = 4 * hidden
-        return ModelConfig(source_words=words[0], target_words=words[1], **sizes)
-
-    def size(hidden: int) -> int:
-        with torch.device("meta"):
-            return sum(parameter.numel() for parameter in build(config(hidden)).parameters())
-
-    low, high = HIDDEN_STEP, 2 * HIDDEN_STEP
-    while size(high) < parameters:
-        low, high = high, 2 * high
-    while high - low > HIDDEN_STEP:
-        middle = (low + high) // 2 // HIDDEN_STEP * HIDDEN_STEP
-        low, high = (middle, high) if size(middle) < parameters else (low, middle)
-    nearest = min((low, high), key=lambda hidden: abs(size(hidden) - parameters))
-    if abs(size(nearest) - parameters) > parameters / 4:
-        raise UsageError(
-            f"--parameters {parameters:,}: the nearest {system['architecture']} has "
-            f"{size(nearest):,}; with shortlists of {words[0]:,} and {words[1]:,} words"
-        )
-    return config(nearest)
-
-
 def run_systems(
     data: TrainingData,
     names: Sequence[str],
@@ -185,17 +132,15 @@ def run_systems(
         UsageError: A system that there is not.
         DataError: No source phrase can be held out.
     """
-    for name in names:
-        if name not in SYSTEMS:
-            raise UsageError(f"unknown system {name!r}; choose from {', '.join(SYSTEMS)}")
+    require_systems(names)
     if not len(_held_out(data, settings)):
         raise DataError("one source phrase cannot be trained on and held out")
     words = (len(data.vocabularies[0]), len(data.vocabularies[1]))
     configs = {name: sized_config(SYSTEMS[name], words, settings.parameters) for name in names}
-    results = []
+    digest, results = _digest(data), []
     for name in names:
         path = folder / file_name(name)
-        key = _key(configs[name], settings, data)
+        key = _key(configs[name], settings, digest)
         known = _known_result(path, key)
         if known:
             say(f"{name}: done before")
@@ -214,17 +159,22 @@ def file_name(system: str) -> str:
     return "_".join(plain.split())
 
 
-def _key(config: ModelConfig, settings: SystemsSettings, data: TrainingData) -> dict[str, Any]:
-    """What decides a result."""
+def _digest(data: TrainingData) -> str:
+    """Changes with the pairs, their counts, and the shortlists."""
     digest = hashlib.sha256(data.pairs.hashes().tobytes())
     if data.pairs.weights is not None:
         digest.update(data.pairs.weights.tobytes())
     for vocabulary in data.vocabularies:
         digest.update(b"\n".join(vocabulary.words))
+    return digest.hexdigest()
+
+
+def _key(config: ModelConfig, settings: SystemsSettings, digest: str) -> dict[str, Any]:
+    """What decides a result."""
     return {
         "config": dataclasses.asdict(config),
         "settings": dataclasses.asdict(settings),
-        "data": digest.hexdigest(),
+        "data": digest,
     }
 
 
@@ -306,17 +256,17 @@ def _planned(
         if plan["key"] == key:
             return TrainingSettings(**plan["training"])
         ModelDirectory(path).state_file.unlink(missing_ok=True)
-    training = TrainingSettings(
-        **{
-            **TRAINING_PRESETS[settings.preset],
-            **training_preset(settings.preset, config.architecture),
+    training = preset_settings(
+        settings.preset,
+        config.architecture,
+        {
             "validation_pairs": settings.validation_pairs,
             "seed": settings.seed,
             "patience": 0,
             "schedule": "timed",
             "minutes": settings.minutes,
             "max_updates": UNLIMITED,
-        }
+        },
     )
     seconds = _seconds_per_update(pairs, config, training, device)
     between = round(60 * settings.minutes / seconds / VALIDATIONS)

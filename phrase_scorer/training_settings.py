@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from phrase_scorer.errors import UsageError
-from phrase_scorer.models import INITIAL_DEVIATION
+from phrase_scorer.models import INITIAL_DEVIATION, training_preset
 
 Optimizer = Literal["adamw", "adadelta"]
 Schedule = Literal["constant", "linear", "inverse-sqrt", "timed"]
@@ -88,3 +88,13 @@ TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "base": {**_FAST, "learning_rate": 2e-3, "max_updates": 20_000},
     "paper": {},
 }
+
+
+def preset_settings(preset: str, architecture: str, chosen: dict[str, Any]) -> TrainingSettings:
+    """The settings of a preset, as an architecture has them, with what was chosen otherwise.
+
+    Raises:
+        UsageError: A setting that cannot be.
+    """
+    own = training_preset(preset, architecture)
+    return TrainingSettings(**TRAINING_PRESETS[preset] | own | chosen)

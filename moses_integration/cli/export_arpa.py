@@ -9,6 +9,7 @@ import click
 
 from moses_integration.ini_edits import with_language_model
 from moses_integration.moses_ini import MosesIni
+from phrase_scorer.arpa import arpa_order
 from phrase_scorer.cli.options import device_options, model_option, quiet_option
 from phrase_scorer.command_line import say
 from phrase_scorer.errors import DataError, UsageError
@@ -64,10 +65,6 @@ def export_arpa(model_path: Path, arpa: str, output: str, prune: float, **option
     ini = _edited_ini(arpa, output, options)
     model = LanguageModel.load(model_path, choose_device(options["device"]))
     given = read_arpa(arpa)
-    if ini:
-        ini = with_language_model(
-            ini, str(Path(output).resolve()), len(given.orders), options["start_weight"]
-        )
     total = sum(map(len, given.orders))
     with progress_bar("exporting", show=not options["quiet"], total=total, unit=" n-grams") as bar:
         exported = export(model, given, arpa, prune=prune, progress=bar.update)
@@ -79,7 +76,7 @@ def export_arpa(model_path: Path, arpa: str, output: str, prune: float, **option
 
 
 def _edited_ini(arpa: str, output: str, options: dict[str, Any]) -> MosesIni | None:
-    """The moses.ini to edit; what could not be written in the end is refused now."""
+    """The edited moses.ini; what could not be written in the end is refused now."""
     if output == STANDARD:
         raise UsageError("--output needs a file, not -: KenLM reads it by name")
     if is_same_file(arpa, output):
@@ -93,6 +90,5 @@ def _edited_ini(arpa: str, output: str, options: dict[str, Any]) -> MosesIni | N
         raise UsageError(f"--moses-ini-out would overwrite --moses-ini: {out}")
     if not Path(out).parent.is_dir():
         raise UsageError(f"--moses-ini-out: there is no folder {Path(out).parent}")
-    ini = MosesIni.read(path)
-    with_language_model(ini, str(Path(output).resolve()), 1, options["start_weight"])
-    return ini
+    place, weight = str(Path(output).resolve()), options["start_weight"]
+    return with_language_model(MosesIni.read(path), place, arpa_order(arpa), weight)

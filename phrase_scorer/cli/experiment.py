@@ -9,11 +9,8 @@ from typing import Any
 
 import click
 
-from phrase_scorer.cli.options import SEED, PairReader, device_options, quiet_option
+from phrase_scorer.cli.options import SEED, SHORTLIST, PairReader, device_options, quiet_option
 from phrase_scorer.command_line import say
-from phrase_scorer.errors import UsageError
-
-SHORTLIST = 15_000
 
 
 @click.group(
@@ -84,7 +81,8 @@ def systems(
     with is ranked first among the table's targets (weighed by count); entries scored a second; peak
     memory of scoring. The masked model's nats are of a pseudo-likelihood: not to be compared.
     """
-    from phrase_scorer.systems import SYSTEMS, SystemsSettings, best_ranking, run_systems
+    from phrase_scorer.system_configs import SYSTEMS, require_systems
+    from phrase_scorer.systems import SystemsSettings, best_ranking, run_systems
     from phrase_scorer.systems_report import markdown, write_report
     from phrase_scorer.training_data import collect_training_data
 
@@ -93,9 +91,7 @@ def systems(
     names = list(SYSTEMS) if chosen is None else [name.strip() for name in chosen.split(",")]
     names = list(dict.fromkeys(names))
     settings = SystemsSettings(**options)
-    for name in names:
-        if name not in SYSTEMS:
-            raise UsageError(f"unknown system {name!r}; choose from {', '.join(SYSTEMS)}")
+    require_systems(names)
     output_dir.mkdir(parents=True, exist_ok=True)
     # Counts where there are any; where training is to use them, there must be.
     wanted = True if settings.weight_by_count else None

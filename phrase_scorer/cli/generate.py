@@ -53,6 +53,7 @@ def generate(phrases: tuple[str, ...], model_path: Path, as_json: bool, **option
     from phrase_scorer.checkpoint import ModelDirectory
     from phrase_scorer.device import choose_device, set_threads
     from phrase_scorer.generation import LONGEST, Generator
+    from phrase_scorer.vocabulary import UNKNOWN
 
     if options["sample"] is None:
         for name in ("temperature", "seed"):
@@ -74,7 +75,7 @@ def generate(phrases: tuple[str, ...], model_path: Path, as_json: bool, **option
     for phrase in _phrases(phrases):
         words = phrase.split()
         found = _generate(generator, [source.id(word) for word in words], options)
-        unknown = [word.decode("utf-8", "replace") for word in words if source.id(word) == 1]
+        unknown = [word.decode("utf-8", "replace") for word in words if source.id(word) == UNKNOWN]
         if unknown:
             say(f"warning: unknown to the model: {' '.join(unknown)}")
         _show(phrase, found[: options["n_best"]], target, options, several, as_json)

@@ -8,12 +8,17 @@ from typing import Any
 
 import click
 
-from phrase_scorer.cli.options import device_options, model_option, quiet_option, run_options
+from phrase_scorer.cli.options import (
+    SHORTLIST,
+    device_options,
+    model_option,
+    quiet_option,
+    run_options,
+)
 from phrase_scorer.cli.train import check_directory, given, tell_result
 from phrase_scorer.command_line import say
 from phrase_scorer.errors import UsageError
 
-SHORTLIST = 15_000
 MIN_COUNT = 2
 HELD_OUT = 0.02  # of the text, where no other is given to validate on
 
@@ -75,15 +80,14 @@ def train_lm(text: str, **options: Any) -> int:
     """
     from phrase_scorer.device import choose_device, set_threads
     from phrase_scorer.language_model import read_sentences, text_pairs, text_vocabulary
-    from phrase_scorer.models import ModelConfig, preset_sizes, training_preset
+    from phrase_scorer.models import ModelConfig, preset_sizes
     from phrase_scorer.training import train
-    from phrase_scorer.training_settings import TRAINING_PRESETS, TrainingSettings
+    from phrase_scorer.training_settings import TrainingSettings, preset_settings
     from phrase_scorer.vocabulary import Vocabulary
 
     set_threads(options["threads"])
     device, preset = choose_device(options["device"]), options["preset"]
-    chosen = training_preset(preset, "cslm") | given(options, TrainingSettings)
-    settings = TrainingSettings(**TRAINING_PRESETS[preset] | chosen)
+    settings = preset_settings(preset, "cslm", given(options, TrainingSettings))
     sizes = preset_sizes(preset, "cslm") | {"architecture": "cslm"} | given(options, ModelConfig)
     ModelConfig(source_words=2, target_words=2, **sizes)
     check_directory(options)

@@ -15,6 +15,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 SEED = click.IntRange(0, 2**31 - 1)
+SHORTLIST = 15_000  # paper, section 4.1: 15,000 most frequent words of each language
 
 
 class PairReader(Protocol):

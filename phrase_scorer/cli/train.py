@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phrase_scorer.cli.options import (
+    SHORTLIST,
     Command,
     PairReader,
     device_options,
@@ -22,8 +23,6 @@ from phrase_scorer.errors import UsageError
 if TYPE_CHECKING:
     from phrase_scorer.training import TrainingResult
     from phrase_scorer.training_settings import TrainingSettings
-
-SHORTLIST = 15_000  # paper, section 4.1: 15,000 most frequent words of each language
 
 
 def architecture_options(command: Command) -> Command:
@@ -203,16 +202,14 @@ def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
 
 def _settings(options: dict[str, Any]) -> TrainingSettings:
     """How to train: the preset, the architecture's own, what was given."""
-    from phrase_scorer.models import training_preset
-    from phrase_scorer.training_settings import TRAINING_PRESETS, UNLIMITED, TrainingSettings
+    from phrase_scorer.training_settings import UNLIMITED, TrainingSettings, preset_settings
 
-    preset = options["preset"]
-    chosen = training_preset(preset, options["architecture"]) | given(options, TrainingSettings)
+    chosen = given(options, TrainingSettings)
     if options["schedule"] == "timed":
         if options["max_minutes"] is None:
             raise UsageError("--schedule timed needs --max-minutes")
         chosen = {"max_updates": UNLIMITED, **chosen, "minutes": options["max_minutes"]}
-    return TrainingSettings(**TRAINING_PRESETS[preset] | chosen)
+    return preset_settings(options["preset"], options["architecture"], chosen)
 
 
 def _sizes(options: dict[str, Any]) -> dict[str, Any]:

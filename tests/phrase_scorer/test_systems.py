@@ -12,13 +12,12 @@ from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.models import build
 from phrase_scorer.phrase_pairs import PairBlock
 from phrase_scorer.ranking import ranking_quality
+from phrase_scorer.system_configs import SYSTEMS, sized_config
 from phrase_scorer.systems import (
-    SYSTEMS,
     SystemsSettings,
     best_ranking,
     file_name,
     run_systems,
-    sized_config,
 )
 from phrase_scorer.systems_report import markdown, write_report
 from phrase_scorer.training_data import TrainingData, collect_training_data
