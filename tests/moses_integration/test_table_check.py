@@ -190,7 +190,7 @@ def test_required_scores(tmp_path):
             'symbol: "b [X] ||| c [X] ||| 1"',
         ),
         (
-            gzip.compress(b"a ||| b ||| 1\n" * 50)[:-12],
+            gzip.compress(b"a ||| b ||| 1\n" * 50, mtime=0)[:-12],
             ":1: compressed data is broken or cut short (Compressed file ended before the "
             "end-of-stream marker was reached)",
         ),
