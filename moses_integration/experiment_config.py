@@ -18,6 +18,8 @@ from phrase_scorer.streams import reason
 
 Section = TypeVar("Section")
 
+TUNING_SET = "tuning set"  # as the reports call it
+
 FILES = {"source", "reference", "pairs", "model", "text", "validation", "arpa"}  # keys of paths
 
 
@@ -57,12 +59,18 @@ class ContinuousSpaceLM:
     validation: str = ""
     options: tuple[str, ...] = ()  # of `train-lm`
     model: str = ""
-    prune: float = 0.0  # of `export-arpa`
+    prune: float = 0.0  # of `export-arpa`, as the next two
+    share: float = 1.0
+    nbest_of: str = ""  # a system before it, whose n-best lists give more n-grams
 
 
 @dataclass(frozen=True)
 class System:
-    """[[system]]: a row of the table; without columns, the baseline."""
+    """[[system]]: a row of the table; without columns, the baseline.
+
+    With `nbest_of`, models and language models are features of the n-best lists of another system:
+    models score whole sentences, language models are not exported but asked themselves.
+    """
 
     name: str
     models: tuple[str, ...] = ()  # names of networks
@@ -71,6 +79,7 @@ class System:
     ensemble: bool = False
     weights: tuple[float, ...] = ()  # start weights of the new columns
     language_models: tuple[str, ...] = ()  # names of language models
+    nbest_of: str = ""  # a system before it
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -89,6 +98,14 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class Reranking:
+    """[reranking]: the n-best lists of systems with `nbest_of`."""
+
+    size: int = 200  # distinct hypotheses a sentence
+    options: tuple[str, ...] = ()  # of `tune --rescore-nbest`
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A configuration file, its paths made absolute (they are relative to its folder)."""
 
@@ -98,6 +115,7 @@ class Experiment:
     systems: tuple[System, ...]
     networks: tuple[Network, ...] = ()
     language_models: tuple[ContinuousSpaceLM, ...] = ()
+    reranking: Reranking = Reranking()
     threads: int = 1
     lowercase: bool = False  # in evaluation
 
@@ -117,7 +135,7 @@ class Experiment:
             raise DataError(f"not TOML: {error}", path=path) from error
         reader = _Reader(Path(path))
         known = {"moses_ini", "tuning", "test", "system", "threads", "lowercase"}
-        known |= {"network", "language_model"}
+        known |= {"network", "language_model", "reranking"}
         reader.refuse_unknown(content, known, "the file")
         try:
             experiment = cls(
@@ -129,6 +147,7 @@ class Experiment:
                 language_models=reader.sections(
                     ContinuousSpaceLM, content.get("language_model", []), "[[language_model]]"
                 ),
+                reranking=reader.section(Reranking, content.get("reranking", {}), "[reranking]"),
                 threads=content.get("threads", 1),
                 lowercase=content.get("lowercase", False),
             )
@@ -152,14 +171,14 @@ class Experiment:
                     raise DataError("a name needs a letter or a digit", path=path, text=item.name)
                 if files.count(name) > 1:
                     raise DataError("two names lead to one file", path=path, text=item.name)
+        for test in self.tests:
+            if file_name(test.name) == file_name(TUNING_SET):
+                raise DataError("a [[test]] needs another name", path=path, text=test.name)
         for system in self.systems:
             for name in system.networks:
                 if name not in known:
                     raise DataError(f"{system.name} names no [[network]]", path=path, text=name)
-            for name in system.language_models:
-                if name not in {model.name for model in self.language_models}:
-                    message = f"{system.name} names no [[language_model]]"
-                    raise DataError(message, path=path, text=name)
+        self._check_order(path)
         for model in self.language_models:
             if bool(model.text) == bool(model.model):
                 raise DataError("give text or model, one of both", path=path, text=model.name)
@@ -168,6 +187,32 @@ class Experiment:
                 raise DataError("give pairs or model, one of both", path=path, text=network.name)
         if not self.tests or not self.systems:
             raise DataError("give at least one [[test]] and one [[system]]", path=path)
+
+    def _check_order(self, path: Path) -> None:
+        """Checks that n-best lists come from systems that are decoded before they are wanted."""
+        models = {model.name: model for model in self.language_models}
+        before: set[str] = set()
+        for system in self.systems:
+            wanted = [(system.name, system.nbest_of)] if system.nbest_of else []
+            for name in system.language_models:
+                if name not in models:
+                    message = f"{system.name} names no [[language_model]]"
+                    raise DataError(message, path=path, text=name)
+                if models[name].nbest_of and not system.nbest_of:
+                    wanted.append((name, models[name].nbest_of))
+            for name, other in wanted:
+                if other not in before:
+                    message = f"nbest_of {name} must be a decoded [[system]] that stands before"
+                    raise DataError(message, path=path, text=other)
+            if not system.nbest_of:
+                before.add(system.name)
+                continue
+            if system.ensemble or system.weights:
+                raise DataError(
+                    "nbest_of goes without ensemble and weights", path=path, text=system.name
+                )
+            if not (system.networks or system.language_models):
+                raise DataError("nbest_of needs models", path=path, text=system.name)
 
 
 class _Reader:

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from moses_integration.evaluation import Evaluation, EvaluationSettings, evaluate, read_text
-from moses_integration.experiment import Plan
-from moses_integration.experiment_config import TestSet
+from moses_integration.experiment import note_of
+from moses_integration.experiment_plan import Plan, Step
 from phrase_scorer.streams import write_atomically
-
-TUNING_SET = "tuning set"
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class Results:
 
     Attributes:
         evaluations: By test set; the tuning set is the first.
-        minutes: Of tuning, by system, all runs together.
+        minutes: Of finding the weights, by system, all runs together.
         commands: All that were run, in order.
     """
 
@@ -40,29 +38,28 @@ def collect(plan: Plan) -> Results:
     """
     experiment = plan.experiment
     settings = EvaluationSettings(lowercase=experiment.lowercase)
-    runs = range(1, experiment.tuning.runs + 1)
-    sets = [TestSet(TUNING_SET, experiment.tuning.source, experiment.tuning.reference)]
     evaluations = {}
-    for test in (*sets, *experiment.tests):
+    for test in plan.sets:
         outputs = {
-            system.name: [read_text(_output(plan, system.name, test.name, run)) for run in runs]
-            for system in experiment.systems
+            name: [read_text(plan.output(name, test.name, run)) for run in plan.runs]
+            for name in plan.tunings
         }
         reference = read_text(test.reference)
         evaluations[test.name] = evaluate([reference], outputs, settings=settings)
-    minutes = {name: _tuning_minutes(step.output) for name, step in plan.tunings.items()}
+    minutes = {
+        name: sum(_tuning_minutes(plan.folder, step) for step in steps)
+        for name, steps in plan.tunings.items()
+    }
     return Results(evaluations, minutes, [["phrase-scorer", *s.arguments] for s in plan.steps])
 
 
-def _tuning_minutes(folder: Path) -> float:
-    content = json.loads((folder / "tuning.json").read_bytes())
-    return sum(float(run["seconds"]) for run in content["runs"]) / 60
-
-
-def _output(plan: Plan, system: str, test: str, run: int) -> Path:
-    if test == TUNING_SET:
-        return plan.tunings[system].output / f"run{run}" / "tuning-set.output"
-    return plan.decodings[system, test, run].output
+def _tuning_minutes(folder: Path, step: Step) -> float:
+    """What the runs of a tuning took, also one that was interrupted; else what the step took."""
+    runs = step.output / "tuning.json"
+    if runs.is_file():
+        content = json.loads(runs.read_bytes())
+        return sum(float(run["seconds"]) for run in content["runs"]) / 60
+    return float(json.loads(note_of(folder, step).read_bytes())["seconds"]) / 60
 
 
 def markdown(results: Results) -> str:

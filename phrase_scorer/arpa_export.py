@@ -1,5 +1,5 @@
 """A continuous-space language model as a back-off model: the n-grams of an ARPA file, its own
-probabilities, back-off weights for which every context sums to one.
+probabilities (or a mixture with the file's), back-off weights for which every context sums to one.
 
 (Arısoy et al. 2013, Converting neural network language models into back-off language models.) One
 network gives the probabilities of all orders: it was trained on cut histories, too. Words of the
@@ -124,11 +124,14 @@ class Index:
 
     def find(self, history: Places, last: npt.NDArray[np.int32]) -> Places:
         """(n-grams,) the place of each; -1 where there is none."""
-        keys = history * self.words + last
-        at = np.minimum(np.searchsorted(self.keys, keys), max(0, len(self.keys) - 1))
+        return self.find_keys(np.where(history >= 0, history * self.words + last, -1))
+
+    def find_keys(self, keys: Places) -> Places:
+        """(n-grams,) the same, from history * words + last word; what is negative is nowhere."""
         if not len(self.keys):
             return np.full(len(keys), -1)
-        return np.where((self.keys[at] == keys) & (history >= 0), self.place[at], -1)
+        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where((self.keys[at] == keys) & (keys >= 0), self.place[at], -1)
 
 
 @dataclass
@@ -181,6 +184,7 @@ def export(
     arpa: Arpa,
     path: str,
     *,
+    share: float = 1.0,
     prune: float = 0.0,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Arpa:
@@ -190,6 +194,7 @@ def export(
         model: The network.
         arpa: Which n-grams.
         path: Of the file, for messages.
+        share: Of the network in a linear mixture with the file's own probabilities; 1: all.
         prune: N-grams are left out whose loss raises perplexity by less than this share
             (Stolcke 1998); 0: none.
         progress: Told how many n-grams more are done.
@@ -206,11 +211,19 @@ def export(
         if order.words.shape[1] == 1:
             histories, rows = order.words[:1, :-1], np.zeros(len(order), np.int64)
         found = shared.log_probs(histories, rows.reshape(-1), order.words[:, -1])
-        log10.append(found / math.log(10))
+        log10.append(_mixed(found / math.log(10), order.log10, share))
         progress(len(order))
     orders = [Order(o.words, p, np.zeros(len(o))) for o, p in zip(arpa.orders, log10, strict=True)]
     exported = Arpa(arpa.words, _with_back_off(orders, links))
     return pruned(exported, links, prune, path) if prune else exported
+
+
+def _mixed(network: Floats, given: Floats, share: float) -> Floats:
+    """log10 of the mixture of two probabilities, from their log10."""
+    if share == 1.0:
+        return network
+    mixed: Floats = np.log10(share * 10.0**network + (1.0 - share) * 10.0**given)
+    return mixed
 
 
 def _with_back_off(orders: list[Order], links: list[Links]) -> list[Order]:

@@ -44,7 +44,11 @@ experiment.toml (paths are relative to its folder):
   name = "CSLM + RNN + WP"
   language_models = ["cslm"]
   models = ["forward"]
-  unknown_words = true"""
+  unknown_words = true
+  [[system]]
+  name = "+ CSLM itself in n-best lists"
+  nbest_of = "CSLM + RNN + WP"
+  language_models = ["cslm"]"""
 )
 @click.option(
     "--config",
@@ -60,16 +64,28 @@ experiment.toml (paths are relative to its folder):
     metavar="DIR",
     help="Where everything is kept; table1.md, table1.json and table1.svg are the results.",
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Steps at the same time, each with the configuration's threads; what they say is in"
+    " DIR/logs.",
+)
 @click.option("--dry-run", is_flag=True, help="Only show the commands.")
 @moses_options
-def table1(config: Path, output_dir: Path, dry_run: bool, **options: Any) -> None:  # fmt: skip
+def table1(
+    config: Path, output_dir: Path, jobs: int, dry_run: bool, **options: Any
+) -> None:  # fmt: skip
     """Train, rescore, tune several times, decode and evaluate every system of the configuration.
 
     The first [[system]] is the baseline. What is done is not done again; what a changed
     configuration touches is. commands.log has every command as you would type it.
     """
-    from moses_integration.experiment import Plan, Runner
+    from moses_integration.experiment import Runner
     from moses_integration.experiment_config import Experiment
+    from moses_integration.experiment_plan import Plan
     from moses_integration.experiment_report import collect, markdown, write_report
 
     given = {"--moses-bin": options["moses_bin"], "--moses-scripts": options["moses_scripts"]}
@@ -80,7 +96,7 @@ def table1(config: Path, output_dir: Path, dry_run: bool, **options: Any) -> Non
             click.echo(f"phrase-scorer {shlex.join(step.arguments)}")
         return
     say(f"Moses {moses_of(options).version}")
-    Runner(output_dir, say).do(plan.steps)
+    Runner(output_dir, say, jobs).do(plan.steps)
     results = collect(plan)
     paths = write_report(results, output_dir)
     click.echo(markdown(results))

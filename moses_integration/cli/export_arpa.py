@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +16,9 @@ from phrase_scorer.command_line import say
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.streams import STANDARD, is_same_file, write_atomically
 
+if TYPE_CHECKING:
+    from phrase_scorer.arpa import Arpa
+
 START_WEIGHT = 0.1  # of the new language model, before tuning
 
 
@@ -25,11 +29,39 @@ Examples:
   phrase-scorer export-arpa --model cslm/ --arpa lm.arpa --output cslm.arpa
   phrase-scorer export-arpa --model cslm/ --arpa lm.arpa --output cslm.arpa \\
     --moses-ini moses.ini --moses-ini-out moses.cslm.ini
+  phrase-scorer export-arpa --model cslm/ --arpa lm.arpa --output cslm.arpa --share 0.5 \\
+    --nbest val.nbest.gz --nbest test.nbest.gz
   phrase-scorer export-arpa --model cslm/ --arpa lm.arpa --output cslm.arpa.gz --prune 1e-8""",
 )
 @model_option
 @click.option("--arpa", required=True, metavar="FILE", help="Whose n-grams: a back-off model.")
 @click.option("-o", "--output", required=True, metavar="FILE", help="gz where its name ends so.")
+@click.option(
+    "--text", "texts", multiple=True, metavar="FILE", help="Tokenised text, for more n-grams."
+)
+@click.option(
+    "--nbest",
+    "nbest_lists",
+    multiple=True,
+    metavar="LIST",
+    help="n-best list of Moses, for the n-grams of its hypotheses.",
+)
+@click.option(
+    "--min-count",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How often texts and lists together must have an n-gram.",
+)
+@click.option(
+    "--share",
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="X",
+    help="Of the network in a mixture with the ARPA file's probabilities.",
+)
 @click.option(
     "--prune",
     type=click.FloatRange(0.0),
@@ -49,11 +81,14 @@ Examples:
 )
 @device_options
 @quiet_option
-def export_arpa(model_path: Path, arpa: str, output: str, prune: float, **options: Any) -> None:
+def export_arpa(model_path: Path, arpa: str, output: str, **options: Any) -> None:
     """Write a continuous-space language model as a back-off model, for any Moses and KenLM.
 
     The n-grams of an ARPA file get the network's probabilities, and back-off weights for which
     every context sums to one. The moses.ini gets one more KENLM line and its weight; tune it.
+
+    What is not stored is backed off from, so the network is heard only at stored n-grams. Those of
+    the n-best lists of a first decoding (--nbest) are the ones that the next decoding will ask for.
     """
     from phrase_scorer.arpa import read_arpa, write_arpa
     from phrase_scorer.arpa_export import export
@@ -64,15 +99,38 @@ def export_arpa(model_path: Path, arpa: str, output: str, prune: float, **option
     set_threads(options["threads"])
     ini = _edited_ini(arpa, output, options)
     model = LanguageModel.load(model_path, choose_device(options["device"]))
-    given = read_arpa(arpa)
+    given = _with_more_ngrams(read_arpa(arpa), arpa, options)
     total = sum(map(len, given.orders))
     with progress_bar("exporting", show=not options["quiet"], total=total, unit=" n-grams") as bar:
-        exported = export(model, given, arpa, prune=prune, progress=bar.update)
+        exported = export(
+            model, given, arpa,
+            share=options["share"], prune=options["prune"], progress=bar.update,
+        )  # fmt: skip
     write_arpa(exported, output)
     say(f"{output}: {sum(map(len, exported.orders)):,} of {total:,} n-grams")
     if ini:
         write_atomically(options["moses_ini_out"], ini.to_bytes())
         say(f"{options['moses_ini_out']}: one more KENLM; tune it")
+
+
+def _with_more_ngrams(arpa: Arpa, path: str, options: dict[str, Any]) -> Arpa:
+    """The same model with the n-grams of the texts and n-best lists that were named."""
+    from moses_integration.nbest import read_nbest
+    from phrase_scorer.arpa_growth import grown
+    from phrase_scorer.language_model import read_sentences
+
+    texts, lists = options["texts"], options["nbest_lists"]
+    if not texts and not lists:
+        if options["min_count"] > 1:
+            raise UsageError("--min-count needs --text or --nbest")
+        return arpa
+    sentences = chain.from_iterable(map(read_sentences, texts))
+    hypotheses = chain.from_iterable(chain.from_iterable(map(read_nbest, lists)))
+    words = (hypothesis.words for hypothesis in hypotheses)
+    larger = grown(arpa, chain(sentences, words), path, options["min_count"])
+    more = sum(map(len, larger.orders)) - sum(map(len, arpa.orders))
+    say(f"{more:,} n-grams of {len(texts) + len(lists)} more files")
+    return larger
 
 
 def _edited_ini(arpa: str, output: str, options: dict[str, Any]) -> MosesIni | None:

@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 
 from moses_integration.cli import main
-from moses_integration.experiment import Plan, Runner, Step, run_command
+from moses_integration.experiment import Runner
 from moses_integration.experiment_config import (
     ContinuousSpaceLM,
     Experiment,
     Network,
+    Reranking,
     System,
     TestSet,
     Tuning,
 )
+from moses_integration.experiment_plan import Plan, Step
 from moses_integration.programs import ProgramError
 
 DATA = Path(__file__).parents[2] / "data"
@@ -105,6 +107,68 @@ def test_language_models_are_trained_exported_and_added(experiment, tmp_path):
     assert by_name["tune CSLM"].arguments[2] == f"{out}/filtered/moses.cslm.ini"
 
 
+def test_n_best_lists_are_reranked_run_by_run(experiment, tmp_path):
+    cslm = ContinuousSpaceLM("lm", str(tmp_path / "table.gz"), model=str(tmp_path / "there"))
+    systems = (
+        System("Base"),
+        System("R", ("new",), ("old",), True, nbest_of="Base", language_models=("lm",)),
+    )
+    changed = dataclasses.replace(
+        experiment, systems=systems, language_models=(cslm,),
+        reranking=Reranking(7, ("--optimizer", "mira")),
+    )  # fmt: skip
+    plan = Plan(changed, tmp_path / "out", ["--moses-bin", "/b"])
+    by_name = {step.name: step for step in plan.steps}
+    out, there = tmp_path / "out" / "systems", str(tmp_path / "there")
+    assert by_name["n-best list of t with Base, run 2"].arguments == (
+        "decode", "--moses-ini", f"{out}/base/tuned/run2/moses.ini", "--input", f"{tmp_path}/t.en",
+        "--output", f"{out}/base/nbest/t.run2.best", "--nbest", f"{out}/base/nbest/t.run2.nbest.gz",
+        "7", "--distinct", "--threads", "2", "--moses-bin", "/b",
+    )  # fmt: skip
+    assert by_name["features for tuning set, R, run 1"].arguments == (
+        "nbest", f"{out}/base/nbest/tuning-set.run1.nbest.gz", "--source", f"{tmp_path}/val.en",
+        "--output", f"{out}/r/nbest/tuning-set.run1.nbest.gz",
+        "--model", f"{tmp_path}/out/networks/new", "--inverse-model", there, "--cslm", there,
+        "--unknown-words", "--threads", "2",
+    )  # fmt: skip
+    assert by_name["weights of R, run 2"].arguments == (
+        "tune", "--rescore-nbest", f"{out}/r/nbest/tuning-set.run2.nbest.gz",
+        "--moses-ini", f"{out}/base/tuned/run2/moses.ini", "--reference", f"{tmp_path}/val.fr",
+        "--working-dir", f"{out}/r/weights.run2", "--seed", "2", "--threads", "2",
+        "--optimizer", "mira", "--moses-bin", "/b",
+    )  # fmt: skip
+    assert by_name["rerank t with R, run 2"].arguments == (
+        "nbest", f"{out}/r/nbest/t.run2.nbest.gz", "--rerank", f"{out}/r/weights.run2/weights",
+        "--output", f"{out}/r/outputs/t.run2",
+    )  # fmt: skip
+    assert plan.output("R", "tuning set", 1) == out / "r" / "outputs" / "tuning-set.run1"
+    assert plan.output("Base", "tuning set", 1) == out / "base/tuned/run1/tuning-set.output"
+    assert [step.name for step in plan.tunings["R"]] == [
+        "weights of R, run 1",
+        "weights of R, run 2",
+    ]
+    assert "rescore for R" not in by_name
+    assert "export language model lm" not in by_name
+
+
+def test_n_best_lists_give_a_language_model_more_n_grams(experiment, tmp_path):
+    cslm = ContinuousSpaceLM(
+        "lm", str(tmp_path / "table.gz"), model=str(tmp_path / "there"), share=0.5, nbest_of="Base"
+    )
+    systems = (System("Base"), System("CSLM", language_models=("lm",)))
+    changed = dataclasses.replace(experiment, systems=systems, language_models=(cslm,))
+    steps = Plan(changed, tmp_path / "out").steps
+    export = next(step for step in steps if step.name == "export language model lm")
+    lists = tmp_path / "out" / "systems" / "base" / "nbest"
+    assert export.arguments[-6:] == (
+        "--share", "0.5", "--nbest", f"{lists}/tuning-set.run1.nbest.gz",
+        "--nbest", f"{lists}/t.run1.nbest.gz",
+    )  # fmt: skip
+    assert [step.name for step in export.after] == [
+        "n-best list of tuning set with Base, run 1", "n-best list of t with Base, run 1",
+    ]  # fmt: skip
+
+
 def test_keys_follow_what_a_step_uses(experiment, tmp_path):
     def keys() -> dict[str, str]:
         return {s.name: s.key for s in Plan(experiment, tmp_path / "out").steps}
@@ -183,14 +247,69 @@ def test_a_step_that_fails(training, tmp_path, capfd):
     assert "error: " in capfd.readouterr().err
 
 
-def test_run_command(capfd):
-    run_command(["--version"])
-    assert capfd.readouterr().out.startswith("phrase-scorer, version ")
+def scoring_steps(training: Step, folder: Path, names: str) -> list[Step]:
+    arguments = ("score", training.arguments[1], "--model", str(training.output), "--output")
+    return [Step(n, (*arguments, str(folder / n)), folder / n, (training,)) for n in names]
+
+
+def test_steps_beside_each_other(training, tmp_path):
+    """What needs the training waits for it; then two at a time; each has a log of its own."""
+    told: list[str] = []
+    work = tmp_path / "work"
+    steps = scoring_steps(training, work, "abc")
+    Runner(work, told.append, jobs=2).do([*steps, training])
+    assert told[0] == "[4/4] train it"
+    assert told[1].startswith("[4/4] train it: ")
+    assert told[2:4] == ["[1/4] a", "[2/4] b"]
+    assert sorted(line.partition(":")[0] for line in told[4:]) == [
+        "[1/4] a", "[2/4] b", "[3/4] c", "[3/4] c",
+    ]  # fmt: skip
+    assert (work / "logs" / "train-it.log").read_text().startswith("3 pairs")
+    assert {len((work / name).read_text().splitlines()) for name in "abc"} == {6}
+
+
+def test_a_failure_beside_another_step(training, tmp_path):
+    """The other is brought to its end and kept; nothing new is begun."""
+    work = tmp_path / "work"
+    broken = Step("b", ("score", "no-such-file", "--model", str(tmp_path)), work / "b")
+    after = scoring_steps(training, work, "c")
+    with pytest.raises(ProgramError) as caught:
+        Runner(work, lambda _: None, jobs=2).do([broken, training, *after])
+    log = work / "logs" / "b.log"
+    assert str(caught.value) == (
+        f"phrase-scorer score ended with exit code 1 ({log}); once that is mended, "
+        "the same experiment goes on from there"
+    )
+    assert "error: " in log.read_text()
+    assert (training.output / "model.safetensors").exists()
+    assert not (work / "c").exists()
+    told: list[str] = []
+    Runner(work, told.append, jobs=2).do([training, *after])
+    assert told[0] == "[1/2] train it: done before"
+    assert (work / "c").exists()
+
+
+def test_what_runs_is_ended_with_the_runner(training, tmp_path):
+    """An interruption stops the training, which saves its state; the next runner goes on."""
+    work = tmp_path / "work"
+    long = dataclasses.replace(
+        training, arguments=(*training.arguments, "--max-updates", "10000000")
+    )
+
+    def interrupted(_: float) -> None:
+        if (long.output / "training_log.jsonl").exists():
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moses_integration.experiment.time.sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Runner(work, lambda _: None, jobs=2).do([long])
+    assert (long.output / "training_state.safetensors").exists()
 
 
 @pytest.mark.moses
 def test_the_whole_chain(tmp_path, capsys, monkeypatch):
-    """Three systems, tuned once on 12 sentences, from data/'s own table: the report is there."""
+    """Every kind of system, tuned once on 12 sentences, from data/'s own table; two at a time."""
     if shutil.which("moses") is None:
         pytest.skip("moses is not on PATH")
     for side in ("en", "fr"):
@@ -220,6 +339,8 @@ options = ["--max-updates", "3", "--batch-pairs", "64", "--shortlist", "200", "-
 name = "cslm"
 text = "{DATA}/corpus/train.fr"
 arpa = "lm.arpa"
+nbest_of = "Baseline"
+share = 0.5
 options = ["--hidden", "8", "--second-hidden", "8", "--max-updates", "3", "--quiet"]
 [[system]]
 name = "Baseline"
@@ -232,13 +353,20 @@ name = "CSLM + RNN + WP"
 models = ["forward"]
 unknown_words = true
 language_models = ["cslm"]
+[[system]]
+name = "reranked"
+nbest_of = "CSLM + RNN + WP"
+models = ["forward"]
+language_models = ["cslm"]
+[reranking]
+size = 20
 """
     )
-    arguments = ["experiment", "table1", "--config", str(config), "--output-dir"]
+    arguments = ["experiment", "table1", "--config", str(config), "--jobs", "2", "--output-dir"]
     assert main([*arguments, str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert [line.split("|")[1].strip() for line in printed.splitlines()[:5]] == [
-        "system", "---", "Baseline", "RNN + WP", "CSLM + RNN + WP",
+    assert [line.split("|")[1].strip() for line in printed.splitlines()[:6]] == [
+        "system", "---", "Baseline", "RNN + WP", "CSLM + RNN + WP", "reranked",
     ]  # fmt: skip
     assert (tmp_path / "out" / "table1.md").read_text() in printed
     content = json.loads((tmp_path / "out" / "table1.json").read_bytes())
@@ -249,6 +377,7 @@ language_models = ["cslm"]
     tuned = (tmp_path / "out" / "systems" / "cslm-rnn-wp" / "tuned" / "moses.ini").read_text()
     assert "KENLM name=LM1 " in tuned
     assert len(tuned.partition("\nLM1= ")[2].partition("\n")[0].split()) == 1
+    assert "CSLM0= " in (tmp_path / "out/systems/reranked/weights.run1/weights").read_text()
     commands = (tmp_path / "out" / "commands.log").read_text()
     assert main([*arguments, str(tmp_path / "out")]) == 0  # all done: nothing is run again
     assert (tmp_path / "out" / "commands.log").read_text() == commands

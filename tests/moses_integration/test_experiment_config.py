@@ -70,7 +70,7 @@ def test_everything_is_read(write, tmp_path):
     [
         ('moses_ini = "model/moses.ini"', "", "moses_ini is missing"),
         ("threads = 2", "thread = 2", 'unknown key in the file (known: language_model, lowercase, '
-         'moses_ini, network, system, test, threads, tuning): "thread"'),
+         'moses_ini, network, reranking, system, test, threads, tuning): "thread"'),
         ("runs = 2", "runz = 2", 'unknown key in [tuning] (known: options, reference, runs, source)'
          ': "runz"'),
         ('name = "Baseline"', 'name = "Baseline"\nlanguage_models = ["x"]',
@@ -97,6 +97,69 @@ def test_refusals(old, new, message, write):
     with pytest.raises(DataError) as caught:
         Experiment.read(path)
     assert str(caught.value) == f"{path}: {message}"
+
+
+RERANKED = """
+[reranking]
+size = 50
+options = ["--optimizer", "mira"]
+[[language_model]]
+name = "cslm"
+text = "t.fr"
+arpa = "lm.arpa"
+nbest_of = "Baseline"
+share = 0.5
+[[system]]
+name = "CSLM"
+language_models = ["cslm"]
+[[system]]
+name = "reranked"
+nbest_of = "CSLM"
+models = ["forward"]
+language_models = ["cslm"]
+"""
+
+
+def test_n_best_lists(write):
+    experiment = Experiment.read(write(GOOD + RERANKED))
+    assert (experiment.reranking.size, experiment.reranking.options) == (
+        50,
+        ("--optimizer", "mira"),
+    )
+    assert (experiment.language_models[0].nbest_of, experiment.language_models[0].share) == (
+        "Baseline", 0.5,
+    )  # fmt: skip
+    assert experiment.systems[-1].nbest_of == "CSLM"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('nbest_of = "Baseline"', 'nbest_of = "reranked"',
+         'nbest_of cslm must be a decoded [[system]] that stands before: "reranked"'),
+        ('nbest_of = "CSLM"', 'nbest_of = "reranked"',
+         'nbest_of reranked must be a decoded [[system]] that stands before: "reranked"'),
+        ('nbest_of = "CSLM"\n', 'nbest_of = "CSLM"\nensemble = true\n',
+         'nbest_of goes without ensemble and weights: "reranked"'),
+        ('models = ["forward"]\nlanguage_models = ["cslm"]\n', "",
+         'nbest_of needs models: "reranked"'),
+        ("[reranking]", "[reranking]\nsort = 1",
+         'unknown key in [reranking] (known: options, size): "sort"'),
+    ],
+)  # fmt: skip
+def test_refusals_about_n_best_lists(old, new, message, write):
+    assert old in RERANKED
+    path = write(GOOD + RERANKED.replace(old, new, 1))
+    with pytest.raises(DataError) as caught:
+        Experiment.read(path)
+    assert str(caught.value) == f"{path}: {message}"
+
+
+def test_no_test_is_called_like_the_tuning_set(write):
+    path = write(GOOD.replace("test 2016", "Tuning-Set"))
+    with pytest.raises(DataError) as caught:
+        Experiment.read(path)
+    assert str(caught.value) == f'{path}: a [[test]] needs another name: "Tuning-Set"'
 
 
 def test_no_toml(write, tmp_path):

@@ -19,38 +19,6 @@ from phrase_scorer.vocabulary import Vocabulary
 
 kenlm = pytest.importorskip("kenlm", reason="the package kenlm is not installed")
 
-# Words that the network knows, and two that only the file has: they share <unk>.
-GIVEN = """
-\\data\\
-ngram 1=7
-ngram 2=6
-ngram 3=4
-
-\\1-grams:
--1.5\t<unk>\t0
--99\t<s>\t-0.3
--0.9\t</s>\t0
--0.6\tun\t-0.2
--0.8\thomme\t-0.1
--1.2\tchat\t-0.1
--1.6\tvélo\t0
-
-\\2-grams:
--0.3\t<s> un\t-0.1
--0.4\tun homme\t-0.2
--0.9\tun chat\t-0.2
--0.2\thomme </s>\t0
--0.7\tchat un\t0
--0.9\tchat vélo\t0
-
-\\3-grams:
--0.3\t<s> un homme
--0.9\t<s> un chat
--0.1\tun homme </s>
--0.8\tun chat vélo
-
-\\end\\
-"""
 WORDS = ["<unk>", "</s>", "un", "homme", "chat", "vélo"]
 
 
@@ -62,13 +30,6 @@ def model() -> LanguageModel:
     )
     network = build(config, 4, 0.9).eval().requires_grad_(False)
     return LanguageModel(network, Vocabulary(words))
-
-
-@pytest.fixture
-def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arpa:
-    monkeypatch.chdir(tmp_path)
-    Path("given.arpa").write_text(GIVEN, encoding="utf-8")
-    return read_arpa("given.arpa")
 
 
 def asked(language_model, history: list[str], word: str) -> float:
@@ -229,14 +190,16 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_files(given, name):
     old, new, message = BROKEN[name]
-    Path("given.arpa").write_text(GIVEN.replace(old, new, 1), encoding="utf-8")
+    Path("given.arpa").write_text(
+        Path("given.arpa").read_text("utf-8").replace(old, new, 1), encoding="utf-8"
+    )
     with pytest.raises(DataError) as error:
         read_arpa("given.arpa")
     assert str(error.value) == message
 
 
 def test_an_ngram_without_its_history(given, model):
-    text = GIVEN.replace("un chat\t-0.2", "homme chat\t-0.2", 1)
+    text = Path("given.arpa").read_text("utf-8").replace("un chat\t-0.2", "homme chat\t-0.2", 1)
     Path("given.arpa").write_text(text, encoding="utf-8")
     with pytest.raises(DataError) as error:
         export(model, read_arpa("given.arpa"), "given.arpa")
@@ -281,3 +244,21 @@ def test_the_best_weight_is_the_best():
         return -np.logaddexp(first + math.log(w), second + math.log1p(-w)).mean()
 
     assert nats(weight) <= min(nats(w) for w in np.linspace(0.01, 0.99, 99)) + 1e-6
+
+
+def test_a_share_of_the_network(model, given):
+    """Stored n-grams have the mixture of both probabilities; contexts still sum to one."""
+    unigrams = given.orders[0].log10
+    unigrams -= math.log10(sum(10.0**unigrams))  # a distribution, as real files have it
+    pure = export(model, given, "given.arpa")
+    write_arpa(export(model, given, "given.arpa", share=0.3), "mixed.arpa")
+    mixed = kenlm.Model("mixed.arpa")
+    for network, old in zip(pure.orders, given.orders, strict=True):
+        for words, p, q in zip(network.words.tolist(), network.log10, old.log10, strict=True):
+            text = [given.words[word].decode() for word in words]
+            if text != ["<s>"]:
+                expected = math.log10(0.3 * 10**p + 0.7 * 10**q)
+                assert asked(mixed, text[:-1], text[-1]) == pytest.approx(expected, abs=2e-6)
+    for history in itertools.product(["un", "homme", "vélo"], repeat=2):
+        total = sum(10 ** asked(mixed, list(history), word) for word in WORDS)
+        assert total == pytest.approx(1, abs=1e-5)
