@@ -63,6 +63,7 @@ TRAIN = ["--max-updates", "2", "--batch-pairs", "4", "--hidden", "8", "--quiet"]
         ["--cell", "lstm", "--forget-bias", "1"],
         ["--cell", "rnn"],
         ["--architecture", "seq2seq", "--layers", "3"],
+        ["--dropout", "0.2"],
         ["--architecture", "attention", "--direction", "inverse"],
         ["--architecture", "transformer", "--heads", "2", "--positions", "learned"],
         ["--architecture", "decoder_only", "--shared-words", "--feed-forward", "12"],

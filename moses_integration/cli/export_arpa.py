@@ -137,7 +137,9 @@ def _edited_ini(arpa: str, output: str, options: dict[str, Any]) -> MosesIni | N
     """The edited moses.ini; what could not be written in the end is refused now."""
     if output == STANDARD:
         raise UsageError("--output needs a file, not -: KenLM reads it by name")
-    if is_same_file(arpa, output):
+    if any(
+        is_same_file(file, output) for file in (arpa, *options["texts"], *options["nbest_lists"])
+    ):
         raise DataError("the output would overwrite the input", path=output)
     path, out = options["moses_ini"], options["moses_ini_out"]
     if bool(path) != bool(out):

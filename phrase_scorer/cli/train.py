@@ -44,6 +44,12 @@ def architecture_options(command: Command) -> Command:
         help="What a Transformer adds to its embeddings.  [default: sinusoidal]",
     )(command)
     command = click.option(
+        "--dropout",
+        type=float,
+        metavar="P",
+        help="Share of units left out in training, say 0.3 for small data.  [default: 0]",
+    )(command)
+    command = click.option(
         "--forget-bias",
         type=float,
         metavar="B",

@@ -41,12 +41,13 @@ class AdditiveAttention(nn.Module):
 class AttentionModel(PhraseModel):
     """p(target | source) by a bidirectional encoder, additive attention and a maxout readout.
 
-    Uses `cell`, `hidden`, `embedding`, `maxout`, `output_rank`, `forget_bias`. A symbol is
+    Uses `cell`, `hidden`, `embedding`, `maxout`, `output_rank`, `forget_bias`, `dropout` (of
+    embeddings, contexts in the readout, and what goes into the output). A symbol is
     predicted from s_i, y_{i-1} and c_i (equation 4); appendix A.2.2 has s_{i-1} there.
     """
 
     uses: ClassVar = frozenset(
-        ("cell", "hidden", "embedding", "maxout", "output_rank", "forget_bias")
+        ("cell", "hidden", "embedding", "maxout", "output_rank", "forget_bias", "dropout")
     )
 
     def __init__(self, config: ModelConfig) -> None:
@@ -67,7 +68,7 @@ class AttentionModel(PhraseModel):
 
         (rows, time, 2 hidden), (rows, time, hidden), (rows, time) bool, (rows, state width).
         """
-        inputs = self.source_embedding.embed(sources.words)
+        inputs = self.drop(self.source_embedding.embed(sources.words))
         ahead = run(self.forwards, self.forwards.read(inputs), sources)
         flipped = sources.flipped(self.backwards.read(inputs), keep_end=False)
         back = run(self.backwards, flipped, sources)
@@ -87,7 +88,7 @@ class AttentionModel(PhraseModel):
 
     def advance(self, memory: Parts, state: Parts, words: Tensor) -> Parts:
         """(s_i, e(y_{i-1}), c_i, α_i)."""
-        return self._step(memory, state[0], self.target_embedding.embed(words))
+        return self._step(memory, state[0], self.drop(self.target_embedding.embed(words)))
 
     def _step(self, memory: Parts, before: Tensor, embedding: Tensor) -> Parts:
         weights, context = self.attention(self.decoder.visible(before), memory)
@@ -98,8 +99,9 @@ class AttentionModel(PhraseModel):
     def predict(self, memory: Parts, state: Parts) -> Tensor:
         """(rows, rank)."""
         hidden, embedding, context, _ = state
-        pieces = context @ self.readout.context
-        return self.output.features(self.readout(self.decoder.visible(hidden), embedding, pieces))
+        pieces = self.drop(context) @ self.readout.context
+        units = self.readout(self.decoder.visible(hidden), embedding, pieces)
+        return self.output.features(self.drop(units))
 
     def features(self, batch: Batch) -> Tensor:
         """(symbols, rank) features of a batch's target symbols."""

@@ -38,6 +38,7 @@ class ModelConfig:
     embedding: int = 100  # rank of the input matrices
     maxout: int = 500  # maxout units of the readout, two pieces each
     output_rank: int = 100  # rank of the output matrix; 0: not factorised
+    dropout: float = 0.0  # share of some layers' units left out in training
     # Of some architectures only.
     forget_bias: float = 0.0  # where the bias of an LSTM's forget gate starts
     layers: int = 1  # cells or blocks on top of each other
@@ -48,7 +49,6 @@ class ModelConfig:
     # Of the continuous-space language model.
     order: int = 7  # of its n-grams
     second_hidden: int = 1024  # units of its second layer
-    dropout: float = 0.0  # share of its units left out in training
     short_histories: float = 0.25  # share of its training contexts that are cut short
 
     def __post_init__(self) -> None:

@@ -32,13 +32,17 @@ class Context(NamedTuple):
 class EncoderDecoder(PhraseModel):
     """p(target | source) by a recurrent encoder and decoder (Cho et al. 2014, section 2, appendix).
 
-    Uses `cell`, `variant`, `hidden`, `embedding`, `maxout`, `output_rank`, `forget_bias`. Where the
+    Uses `cell`, `variant`, `hidden`, `embedding`, `maxout`, `output_rank`, `forget_bias`, `dropout`
+    (of embeddings, and of what goes into the output). Where the
     cell is not the paper's GRU, all around it is; an LSTM's memory cell starts, as h'_0 does, from
     tanh of an affine map of c.
     """
 
     uses: ClassVar = frozenset(
-        ("cell", "variant", "hidden", "embedding", "maxout", "output_rank", "forget_bias")
+        (
+            *("cell", "variant", "hidden", "embedding", "maxout", "output_rank", "forget_bias"),
+            "dropout",
+        )
     )
 
     def __init__(self, config: ModelConfig) -> None:
@@ -61,7 +65,7 @@ class EncoderDecoder(PhraseModel):
 
     def encode(self, source: Sources) -> Tensor:
         """The summary c of each source phrase, its end symbol read too: (phrases, hidden)."""
-        signals = self.encoder.read(self.source_embedding.embed(source.words))
+        signals = self.encoder.read(self.drop(self.source_embedding.embed(source.words)))
         state = self.encoder.visible(run(self.encoder, signals, source)[-1])
         return state if self.summary is None else torch.tanh(self.summary(state))
 
@@ -87,7 +91,9 @@ class EncoderDecoder(PhraseModel):
 
     def decode(self, context: Context, target: Targets) -> Tensor:
         """(symbols, rank) features from which each target symbol is predicted (`Output`)."""
-        previous = self.target_embedding.embed(target.words[:-1])  # (time - 1, rows, embedding)
+        previous = self.drop(
+            self.target_embedding.embed(target.words[:-1])
+        )  # (time - 1, rows, embedding)
         states = [self.begin(context)]
         for signals in self.decoder.read(previous).unbind(0):
             states.append(self.step(context, states[-1], signals))
@@ -97,7 +103,7 @@ class EncoderDecoder(PhraseModel):
             previous.flatten(0, 1).index_select(0, target.symbols),
             context.readout.index_select(0, target.phrases),
         )
-        return self.output.features(units)
+        return self.output.features(self.drop(units))
 
     def features(self, batch: Batch) -> Tensor:
         """(symbols, rank) features of a batch's target symbols."""

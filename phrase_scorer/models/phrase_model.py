@@ -125,6 +125,7 @@ class PhraseModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.drop = nn.Dropout(config.dropout)
         for name, value in config.choices().items():
             if self.uses is not None and name not in self.uses:
                 raise UsageError(f"{name} {value}: {config.architecture} has no use for it")

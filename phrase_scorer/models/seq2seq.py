@@ -27,7 +27,7 @@ class SequenceToSequence(PhraseModel):
     """
 
     uses: ClassVar = frozenset(
-        ("cell", "layers", "hidden", "embedding", "output_rank", "forget_bias")
+        ("cell", "layers", "hidden", "embedding", "output_rank", "forget_bias", "dropout")
     )
     default_cell = "lstm"
     presets: ClassVar = {"small": {"layers": 2}, "base": {"layers": 2}, "paper": {"layers": 4}}
@@ -46,7 +46,7 @@ class SequenceToSequence(PhraseModel):
         backwards = source.backwards()
         inputs, last = self.source_embedding.embed(backwards.words), []
         for cell in self.encoder:
-            states = run(cell, cell.read(inputs), backwards)
+            states = run(cell, cell.read(self.drop(inputs)), backwards)
             inputs = torch.stack([cell.visible(state) for state in states])
             last.append(states[-1])
         return last
@@ -58,9 +58,10 @@ class SequenceToSequence(PhraseModel):
         inputs = self.target_embedding.embed(read)  # (time, rows, embedding)
         everything = Sources(read, torch.ones_like(read, dtype=torch.bool), len(read))
         for cell, state in zip(self.decoder, self.encode(batch.source), strict=True):
-            states = run(cell, cell.read(inputs), everything, state)
+            states = run(cell, cell.read(self.drop(inputs)), everything, state)
             inputs = torch.stack([cell.visible(state) for state in states])
-        return self.output.features(inputs.flatten(0, 1).index_select(0, batch.target.symbols))
+        units = inputs.flatten(0, 1).index_select(0, batch.target.symbols)
+        return self.output.features(self.drop(units))
 
     def read(self, sources: Sources) -> Parts:
         """The last state of each layer."""

@@ -39,7 +39,7 @@ class Transformer(TransformerModel):
         """
         words, mask = sources.words.T, sources.unfinished.T[:, None, None]
         x = self.embed_source(words)
-        x = x + self.positions(words.shape[1], x)
+        x = self.drop(x + self.positions(words.shape[1], x))
         for block in self.encoder:
             x, _ = block(x, mask)
         x = self.encoder_norm(x)
@@ -62,7 +62,7 @@ class Transformer(TransformerModel):
         """(symbols, rank) features of a batch's target symbols."""
         words = nn.functional.pad(batch.target.words[:-1], (0, 0, 1, 0), value=END).T
         x = self.embed_target(words)
-        x = x + self.positions(words.shape[1], x)
+        x = self.drop(x + self.positions(words.shape[1], x))
         memory = self.read(batch.source)
         x = self._decode(memory, x, causal(words.shape[1], x.device), ())[0]
         symbols = x.transpose(0, 1).flatten(0, 1).index_select(0, batch.target.symbols)

@@ -81,7 +81,7 @@ class Block(nn.Module):
     """Self-attention, attention to a memory where there is one, feed-forward: x + f(norm(x)) each.
 
     Args:
-        config: Its `hidden`, `heads`, `feed_forward`.
+        config: Its `hidden`, `heads`, `feed_forward`, `dropout` (of what each of the three adds).
         cross: Whether there is a memory.
     """
 
@@ -93,6 +93,7 @@ class Block(nn.Module):
         self.cross = MultiHeadAttention(config) if cross else None
         self.feed_forward_norm = nn.LayerNorm(config.hidden)
         self.feed_forward = FeedForward(config)
+        self.drop = nn.Dropout(config.dropout)
 
     def forward(
         self,
@@ -111,11 +112,11 @@ class Block(nn.Module):
         """
         normed = self.attention_norm(x)
         own = self.attention.keys_values(normed)
-        x = x + self.attention(normed, before.then(own) if before else own, mask)
+        x = x + self.drop(self.attention(normed, before.then(own) if before else own, mask))
         if self.cross is not None and self.cross_norm is not None:
             assert memory is not None
-            x = x + self.cross(self.cross_norm(x), *memory)
-        return x + self.feed_forward(self.feed_forward_norm(x)), own
+            x = x + self.drop(self.cross(self.cross_norm(x), *memory))
+        return x + self.drop(self.feed_forward(self.feed_forward_norm(x))), own
 
 
 def stack(config: ModelConfig, *, cross: bool = False) -> Sequence[Block]:
@@ -150,11 +151,16 @@ class TransformerModel(PhraseModel):
     """What the three arrangements share: embeddings, positions, the blocks, the last norm.
 
     Use `hidden` (the width), `heads`, `layers`, `feed_forward`, `positions`, `shared_words`,
-    `output_rank`. Embeddings have the width of the blocks and are scaled by its root.
+    `output_rank`, `dropout` (Vaswani et al. 2017, section 5.4: of embeddings with their positions,
+    and of what each part of a block adds). Embeddings have the width of the blocks and are scaled
+    by its root.
     """
 
     uses: ClassVar = frozenset(
-        ("hidden", "heads", "layers", "feed_forward", "positions", "shared_words", "output_rank")
+        (
+            *("hidden", "heads", "layers", "feed_forward", "positions", "shared_words"),
+            *("output_rank", "dropout"),
+        )
     )
     presets: ClassVar = {
         "small": {"heads": 4, "layers": 2, "feed_forward": 1024, "hidden": 256},

@@ -25,7 +25,7 @@ class DecoderOnly(TransformerModel):
         """
         words = sources.words.T
         x = self.embed_source(words)
-        x = x + self.positions(words.shape[1], x)
+        x = self.drop(x + self.positions(words.shape[1], x))
         mask, found = causal(words.shape[1], x.device), []
         for block in self.blocks:
             x, own = block(x, mask)
@@ -42,7 +42,7 @@ class DecoderOnly(TransformerModel):
         places = unfinished.sum(1, keepdim=True) + before_count
         places = places + torch.arange(time, device=x.device)  # (rows, time)
         table = self.positions(unfinished.shape[1] + before_count + time, x)
-        x = x + table[places]
+        x = self.drop(x + table[places])
         own_mask = causal(time, x.device, before_count)
         mask = torch.cat(
             [

@@ -35,12 +35,12 @@ class MaskedModel(TransformerModel):
         phrases, words = target.phrases, target.words.T  # (symbols,), (pairs, time)
         places = target.symbols // words.shape[0]  # (symbols,) time of each
         x = self.embed_source(source.words.T)
-        x = x + self.positions(x.shape[1], x)
+        x = self.drop(x + self.positions(x.shape[1], x))
         y = self.embed_target(words)
         position = self.positions(y.shape[1], y) + self.target_segment
         y = y.index_select(0, phrases)  # (symbols, time, width)
         masked = places[:, None] == torch.arange(y.shape[1], device=y.device)
-        y = torch.where(masked[:, :, None], self.mask_symbol, y) + position
+        y = self.drop(torch.where(masked[:, :, None], self.mask_symbol, y) + position)
         x = torch.cat([x.index_select(0, phrases), y], 1)
         unfinished = torch.zeros(target.words.numel(), dtype=torch.bool, device=x.device)
         unfinished[target.symbols] = True

@@ -14,6 +14,8 @@ from moses_integration.cli import main
 from moses_integration.ini_edits import with_language_model
 from moses_integration.moses_ini import MosesIni
 from moses_integration.nbest import read_nbest
+from phrase_scorer.arpa import read_arpa
+from phrase_scorer.arpa_export import SharedVocabulary
 from phrase_scorer.errors import DataError
 from phrase_scorer.language_model import LanguageModel
 
@@ -108,6 +110,53 @@ def test_export_and_its_moses_ini(run, cslm, arpa, tmp_path):
     assert (code, exported["model"]) == (0, str(output))
 
 
+def test_export_with_n_grams_of_texts_and_n_best_lists(run, cslm, arpa, tmp_path):
+    """The network is heard at every n-gram of them whose words the file knows."""
+    text = tmp_path / "text"
+    text.write_text("vélo homme chat homme vélo\nchat chat chat\n")
+    arguments = ("export-arpa", "--model", cslm, "--arpa", arpa, "--quiet", "-o")
+    assert run(*arguments, tmp_path / "plain.arpa")[0] == 0
+    code, _, error = run(
+        *arguments, tmp_path / "more.arpa", "--nbest", GOLDEN / "moses2", "--text", text
+    )
+    assert code == 0
+    added, _, rest = error.partition(" ")
+    assert rest.startswith("n-grams of 2 more files\n")
+    plain, more = (read_arpa(tmp_path / f"{name}.arpa") for name in ("plain", "more"))
+    sizes = [sum(map(len, file.orders)) for file in (plain, more)]
+    assert sizes[1] - sizes[0] == int(added.replace(",", "")) > 20
+    sentences = [line.split() for line in text.read_bytes().splitlines()]
+    sentences += [h.words for group in read_nbest(GOLDEN / "moses2") for h in group]
+    network = SharedVocabulary(LanguageModel.load(cslm), more, "more")
+    stored = {tuple(more.words[w] for w in words) for o in more.orders for words in o.words}
+    known = {word for (word,) in (n for n in stored if len(n) == 1)} - {b"<unk>"}
+    for sentence in sentences:
+        words = [b"<s>", *sentence, b"</s>"]
+        for order in range(2, len(more.orders) + 1):
+            for first in range(len(words) - order + 1):
+                window = tuple(words[first : first + order])
+                assert (window in stored) == known.issuperset(window)
+    last = more.orders[-1]
+    expected = network.log_probs(last.words[:, :-1], np.arange(len(last)), last.words[:, -1])
+    np.testing.assert_allclose(last.log10 * math.log(10), expected, atol=1e-5)
+
+
+def test_export_of_frequent_n_grams_and_of_a_mixture(run, cslm, arpa, tmp_path):
+    text = tmp_path / "text"
+    text.write_text("vélo homme chat\nvélo homme vélo\n")
+    arguments = ("export-arpa", "--model", cslm, "--arpa", arpa, "--quiet", "-o")
+    for name, options in {
+        "once": (), "twice": ("--min-count", 2), "mixed": ("--share", 0.25),
+    }.items():  # fmt: skip
+        assert run(*arguments, tmp_path / name, "--text", text, *options)[0] == 0
+    once, twice, mixed = (read_arpa(tmp_path / name) for name in ("once", "twice", "mixed"))
+    assert len(once.orders[1]) > len(twice.orders[1])
+    given = read_arpa(arpa)
+    for network, file, both in zip(once.orders, given.orders, mixed.orders, strict=True):
+        wanted = 0.25 * 10 ** network.log10[: len(file)] + 0.75 * 10**file.log10
+        np.testing.assert_allclose(10 ** both.log10[: len(file)], wanted, rtol=1e-5)
+
+
 def test_feature_of_an_nbest_list(run, cslm, tmp_path):
     source = GOLDEN / "source.en"
     output = tmp_path / "out"
@@ -135,6 +184,8 @@ def test_feature_of_an_nbest_list(run, cslm, tmp_path):
     [
         (["-o", "-"], 2, "--output needs a file, not -: KenLM reads it by name"),
         (["-o", "lm.arpa"], 1, "lm.arpa: the output would overwrite the input"),
+        (["-o", "ini", "--text", "ini"], 1, "ini: the output would overwrite the input"),
+        (["-o", "x", "--min-count", "2"], 2, "--min-count needs --text or --nbest"),
         (["-o", "x", "--moses-ini", "ini"], 2, "--moses-ini and --moses-ini-out go together"),
         (
             ["-o", "x", "--moses-ini", "ini", "--moses-ini-out", "ini"],

@@ -67,6 +67,23 @@ def test_the_masked_model_is_no_distribution(tiny_model, phrase_pairs):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_dropout(tiny_model, phrase_pairs, architecture):
+    """In training alone: units are left out at random; scoring has all of them."""
+    batch = pair_batch(phrase_pairs(PAIRS), np.arange(5))
+    plain, model = (tiny_model(architecture=architecture, dropout=p) for p in (0.0, 0.5))
+    model.load_state_dict(plain.state_dict())
+    assert torch.equal(model.log_probs(batch), plain.log_probs(batch))
+    assert torch.equal(plain.train().log_probs(batch), plain.eval().log_probs(batch))
+    model.train()
+    seen = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        seen.append(model.log_probs(batch))
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_seeds_are_reproducible(architecture):
     config = ModelConfig(8, 8, architecture=architecture, hidden=8, embedding=8, maxout=8)
     one, same, other = (build(config, seed, 0.1).state_dict() for seed in (1, 1, 2))
