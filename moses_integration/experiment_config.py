@@ -75,7 +75,8 @@ class System:
     name: str
     models: tuple[str, ...] = ()  # names of networks
     inverse_models: tuple[str, ...] = ()
-    unknown_words: bool = False
+    unknown_words: bool = False  # to the first network
+    unknown_words_of: str = ""  # a network or a language model
     ensemble: bool = False
     weights: tuple[float, ...] = ()  # start weights of the new columns
     language_models: tuple[str, ...] = ()  # names of language models
@@ -159,8 +160,7 @@ class Experiment:
     def _check(self, path: Path) -> None:
         known = {network.name for network in self.networks}
         kinds: tuple[Sequence[Network | ContinuousSpaceLM | System | TestSet], ...] = (
-            self.networks,
-            self.language_models,
+            (*self.networks, *self.language_models),
             self.systems,
             self.tests,
         )
@@ -175,6 +175,12 @@ class Experiment:
             if file_name(test.name) == file_name(TUNING_SET):
                 raise DataError("a [[test]] needs another name", path=path, text=test.name)
         for system in self.systems:
+            other = system.unknown_words_of
+            if other and other not in known | {model.name for model in self.language_models}:
+                raise DataError(f"{system.name} names no model", path=path, text=other)
+            if (other or system.unknown_words) and not system.networks:
+                message = "unknown words are a column beside those of models"
+                raise DataError(message, path=path, text=system.name)
             for name in system.networks:
                 if name not in known:
                     raise DataError(f"{system.name} names no [[network]]", path=path, text=name)

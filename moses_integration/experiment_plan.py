@@ -166,7 +166,10 @@ class Plan:
         return str(output), (step,), ()
 
     def _network(self, name: str) -> tuple[str, tuple[Step, ...], tuple[str, ...]]:
-        """The same for a network."""
+        """The same for a network, or what else has that name."""
+        for language_model in self.experiment.language_models:
+            if language_model.name == name:
+                return self._language_model(language_model)
         if name in self.networks:
             return str(self.networks[name].output), (self.networks[name],), ()
         model = next(n.model for n in self.experiment.networks if n.name == name)
@@ -203,8 +206,7 @@ class Plan:
             return self.filter
         output = self._place(system) / "model"
         arguments = ["rescore", str(self.filter.output), str(output), *self.threads]
-        after, files = self._add_models(arguments, system.models, system.inverse_models)
-        arguments += ["--unknown-words"] * system.unknown_words
+        after, files = self._add_models(arguments, system)
         arguments += ["--ensemble"] * system.ensemble
         for weight in system.weights:
             arguments += ["--weight", str(weight)]
@@ -214,17 +216,23 @@ class Plan:
         )  # fmt: skip
 
     def _add_models(
-        self, arguments: list[str], models: Sequence[str], inverse_models: Sequence[str]
+        self, arguments: list[str], system: System
     ) -> tuple[tuple[Step, ...], tuple[str, ...]]:
-        """Adds them to a command; (steps before it, files from outside)."""
+        """Adds a system's networks to a command; (steps before it, files from outside)."""
         steps: list[Step] = []
         files: list[str] = []
-        for option, names in (("--model", models), ("--inverse-model", inverse_models)):
+        of = (system.unknown_words_of,) if system.unknown_words_of else ()
+        for option, names in (
+            ("--model", system.models),
+            ("--inverse-model", system.inverse_models),
+            ("--unknown-words-of", of),
+        ):
             for name in names:
                 place, after, outside = self._network(name)
                 arguments += [option, place]
                 steps += after
                 files += outside
+        arguments += ["--unknown-words"] * system.unknown_words
         return tuple(steps), tuple(files)
 
     def _decode_all(self, system: System) -> None:
@@ -286,12 +294,11 @@ class Plan:
         given = self._nbest_list(system.nbest_of, test, run)
         output = self._place(system) / "nbest" / given.output.name
         arguments = ["nbest", str(given.output), "--source", test.source, "--output", str(output)]
-        after, files = self._add_models(arguments, system.models, system.inverse_models)
+        after, files = self._add_models(arguments, system)
         for model in self._language_models(system):
             place, trained, outside = self._language_model(model)
             arguments += ["--cslm", place]
             after, files = (*after, *trained), (*files, *outside)
-        arguments += ["--unknown-words"] * system.unknown_words
         return Step(
             f"features for {test.name}, {system.name}, run {run}", (*arguments, *self.threads),
             output, (given, *after), None, (test.source, *files),

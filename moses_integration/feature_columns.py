@@ -19,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from phrase_scorer import __version__
+from phrase_scorer.checkpoint import ModelDirectory
 from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
 from phrase_scorer.models import Direction
 from phrase_scorer.phrase_pairs import PairBlock
 from phrase_scorer.scorer import PhraseScorer
 from phrase_scorer.streams import reason, write_atomically
-from phrase_scorer.vocabulary import UNKNOWN
+from phrase_scorer.vocabulary import UNKNOWN, Vocabulary
 
 SIGNATURE_FORMAT = 1
 DEFAULT_FLOOR = -50.0
@@ -33,6 +34,7 @@ NEUTRAL_SCORE = b"1"  # ln 1 = 0: a line that cannot be scored neither gains nor
 
 FORWARD = "p(target | source)"
 INVERSE = "p(source | target)"
+UNKNOWN_WORDS = "unknown target words"
 
 Values = npt.NDArray[np.float32]
 
@@ -109,23 +111,34 @@ def unknown_words_column(scorer: PhraseScorer) -> FeatureColumn:
 
     Written exp(-count), so that a positive weight punishes each of them (section 4.1, WP).
     """
+    forward = scorer.direction == "forward"
+    vocabulary = scorer.target_vocabulary if forward else scorer.source_vocabulary
     return FeatureColumn(
-        "unknown target words", scorer.fingerprint, UnknownWords(scorer), scorers=(scorer,)
+        UNKNOWN_WORDS, scorer.fingerprint, UnknownWords(vocabulary), scorers=(scorer,)
     )
+
+
+def words_unknown_to(model: str | Path) -> FeatureColumn:
+    """The same for any model directory, a language model's too, which scores nothing here.
+
+    Raises:
+        ModelError: The directory is incomplete or broken.
+    """
+    directory = ModelDirectory(Path(model))
+    forward = directory.model_config().direction == "forward"
+    vocabulary = directory.vocabularies()[forward]
+    return FeatureColumn(UNKNOWN_WORDS, directory.fingerprint(), UnknownWords(vocabulary))
 
 
 @dataclass(frozen=True)
 class UnknownWords:
-    """The values of the word penalty."""
+    """The values of the word penalty, for a shortlist of the target language."""
 
-    scorer: PhraseScorer
+    vocabulary: Vocabulary
 
     def __call__(self, block: PairBlock) -> Values:
         """(pairs,) minus how many target words are unknown."""
-        vocabulary = self.scorer.source_vocabulary
-        if self.scorer.direction == "forward":
-            vocabulary = self.scorer.target_vocabulary
-        ids = vocabulary.ids(block.targets)
+        ids = self.vocabulary.ids(block.targets)
         phrases = np.repeat(np.arange(len(ids)), ids.lengths)
         unknown = np.bincount(phrases[ids.ids == UNKNOWN], minlength=len(ids))
         return -unknown.astype(np.float32)

@@ -100,6 +100,19 @@ def test_columns_in_the_order_of_their_kinds(models, rescore):
     ]
 
 
+def test_words_unknown_to_another_model(models, rescore):
+    """That model gives its shortlist, and no column of its own."""
+    options = ["--inverse-model", models["i1"], "--unknown-words-of", models["f2"]]
+    assert rescore("t", "new", *options, *INI_OPTIONS)[0] == 0
+    assert columns_of("new") == pytest.approx(
+        np.array([probabilities(models["i1"]), UNKNOWN]), rel=1e-5
+    )
+    signature = json.loads(Path("new.signature.json").read_bytes())
+    mark = PhraseScorer.load(models["f2"], "cpu").fingerprint
+    assert signature["columns"][1]["model"] == mark
+    assert signature["columns"][1]["name"] == "unknown target words"
+
+
 def test_one_weight_for_all_columns(models, rescore):
     options = ["--model", models["f1"], "--inverse-model", models["i1"]]
     for weight, shown in (([], "0.1 0.1"), (["--weight", "0.7"], "0.7 0.7")):
@@ -160,6 +173,10 @@ REFUSED = {
     "ensemble of one": (
         ["--model", "f1", "--inverse-model", "i1", "--ensemble"],
         "--ensemble needs at least two models of one direction",
+    ),
+    "unknown words twice": (
+        ["--model", "f1", "--unknown-words", "--unknown-words-of", "f2"],
+        "--unknown-words or --unknown-words-of DIR, not both",
     ),
     "too many weights": (
         ["--model", "f1", "--weight", "1", "--weight", "2"],

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from moses_integration.cli.tables import models_option
+from moses_integration.cli.tables import models_option, unknown_words_of_option
 from phrase_scorer.cli.options import device_options, quiet_option
 from phrase_scorer.command_line import say
 from phrase_scorer.errors import UsageError
 from phrase_scorer.streams import STANDARD
 
 if TYPE_CHECKING:
+    from moses_integration.feature_columns import FeatureColumn
     from moses_integration.nbest_features import NBestFeature
+    from phrase_scorer.scorer import PhraseScorer
 
 
 @click.command(
@@ -38,6 +41,7 @@ Examples:
     help="What models score: the whole hypothesis, or each phrase pair (needs the segmentation).",
 )
 @click.option("--unknown-words", is_flag=True, help="-(words outside the first model's shortlist).")
+@unknown_words_of_option
 @click.option("--lm", "language_models", multiple=True, metavar="FILE", help="KenLM or ARPA file.")
 @click.option(
     "--cslm",
@@ -90,7 +94,7 @@ def _rerank(nbest_list: str, output: str, options: dict[str, Any]) -> None:
     from moses_integration.reranking import read_weights, rerank
 
     added = ("models", "inverse_models", "language_models", "continuous_space_models")
-    for name in (*added, "unknown_words", "names"):
+    for name in (*added, "unknown_words", "unknown_words_of", "names"):
         if options[name]:
             raise UsageError("--rerank adds no features; do that first")
     weights = read_weights(options["rerank"])
@@ -117,10 +121,8 @@ def _features(options: dict[str, Any]) -> list[NBestFeature]:
             scorers.append(PhraseScorer.load(path, options["device"]))
             values = column(scorers[-1], path).values
             features.append(at_level(names.pop(0), values))
-    if options["unknown_words"]:
-        if not scorers:
-            raise UsageError("--unknown-words needs a model, whose shortlist it is")
-        values = feature_columns.unknown_words_column(scorers[0]).values
+    if options["unknown_words"] or options["unknown_words_of"]:
+        values = _unknown_words(scorers, options).values
         features.append(nbest_features.sentence_feature(names.pop(0), values))
     features += [
         nbest_features.language_model_feature(names.pop(0), path)
@@ -133,11 +135,23 @@ def _features(options: dict[str, Any]) -> list[NBestFeature]:
     return features
 
 
+def _unknown_words(scorers: Sequence[PhraseScorer], options: dict[str, Any]) -> FeatureColumn:
+    from moses_integration.feature_columns import unknown_words_column, words_unknown_to
+
+    if not options["unknown_words"]:
+        return words_unknown_to(options["unknown_words_of"])
+    if options["unknown_words_of"]:
+        raise UsageError("--unknown-words or --unknown-words-of DIR, not both")
+    if not scorers:
+        raise UsageError("--unknown-words needs a model, whose shortlist it is")
+    return unknown_words_column(scorers[0])
+
+
 def _names(options: dict[str, Any]) -> list[str]:
     defaults = [
         *[f"RNN{i}" for i in range(len(options["models"]))],
         *[f"InverseRNN{i}" for i in range(len(options["inverse_models"]))],
-        *["UnknownTargetWords0"] * options["unknown_words"],
+        *["UnknownTargetWords0"] * bool(options["unknown_words"] or options["unknown_words_of"]),
         *[f"RescoringLM{i}" for i in range(len(options["language_models"]))],
         *[f"CSLM{i}" for i in range(len(options["continuous_space_models"]))],
     ]

@@ -40,6 +40,14 @@ def models_option(name: str, column: str) -> Callable[[Callable[..., Any]], Call
     )  # fmt: skip
 
 
+unknown_words_of_option = click.option(
+    "--unknown-words-of",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The same for the shortlist of another model, say a train-lm's.",
+)
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -65,6 +73,7 @@ Examples:
     is_flag=True,
     help="A column for the target words outside the (first) model's shortlist: exp(-count).",
 )
+@unknown_words_of_option
 @click.option("--moses-ini", metavar="FILE", help="The moses.ini that names PHRASE_TABLE.")
 @click.option("--moses-ini-out", metavar="FILE", help="Where to write it with the new columns.")
 @click.option("--table-name", metavar="NAME", help="Which table of moses.ini, if it has several.")
@@ -150,7 +159,9 @@ def _start_weights(options: dict[str, Any]) -> list[float]:
         if max(forward, inverse) < 2:
             raise UsageError("--ensemble needs at least two models of one direction")
         forward, inverse = min(forward, 1), min(inverse, 1)
-    count = forward + inverse + options["unknown_words"]
+    if options["unknown_words"] and options["unknown_words_of"]:
+        raise UsageError("--unknown-words or --unknown-words-of DIR, not both")
+    count = forward + inverse + bool(options["unknown_words"] or options["unknown_words_of"])
     weights = options["weights"] or (START_WEIGHT,)
     if len(weights) not in (1, count):
         raise UsageError(f"{len(weights)} times --weight, but {count} new columns")
@@ -176,6 +187,8 @@ def _columns(options: dict[str, Any]) -> tuple[list[PhraseScorer], list[FeatureC
         columns += made
     if options["unknown_words"]:
         columns.append(feature_columns.unknown_words_column(scorers[0]))
+    if options["unknown_words_of"]:
+        columns.append(feature_columns.words_unknown_to(options["unknown_words_of"]))
     if not options["allow_duplicate"]:
         for place, new in enumerate(columns):
             if (new.name, new.model) in {(c.name, c.model) for c in columns[:place]}:

@@ -128,8 +128,8 @@ def test_n_best_lists_are_reranked_run_by_run(experiment, tmp_path):
     assert by_name["features for tuning set, R, run 1"].arguments == (
         "nbest", f"{out}/base/nbest/tuning-set.run1.nbest.gz", "--source", f"{tmp_path}/val.en",
         "--output", f"{out}/r/nbest/tuning-set.run1.nbest.gz",
-        "--model", f"{tmp_path}/out/networks/new", "--inverse-model", there, "--cslm", there,
-        "--unknown-words", "--threads", "2",
+        "--model", f"{tmp_path}/out/networks/new", "--inverse-model", there, "--unknown-words",
+        "--cslm", there, "--threads", "2",
     )  # fmt: skip
     assert by_name["weights of R, run 2"].arguments == (
         "tune", "--rescore-nbest", f"{out}/r/nbest/tuning-set.run2.nbest.gz",
@@ -149,6 +149,21 @@ def test_n_best_lists_are_reranked_run_by_run(experiment, tmp_path):
     ]
     assert "rescore for R" not in by_name
     assert "export language model lm" not in by_name
+
+
+def test_words_unknown_to_a_language_model(experiment, tmp_path):
+    """As columns of a rescored table, and as features of n-best lists."""
+    there = str(tmp_path / "there")
+    cslm = ContinuousSpaceLM("lm", str(tmp_path / "table.gz"), model=there)
+    systems = (
+        System("A", ("old",), unknown_words_of="lm"),
+        System("B", ("old",), unknown_words_of="lm", nbest_of="A"),
+    )
+    changed = dataclasses.replace(experiment, systems=systems, language_models=(cslm,))
+    by_name = {step.name: step for step in Plan(changed, tmp_path / "out").steps}
+    wanted = ("--model", there, "--unknown-words-of", there)
+    assert by_name["rescore for A"].arguments[-4:] == wanted
+    assert by_name["features for t, B, run 1"].arguments[-6:-2] == wanted
 
 
 def test_n_best_lists_give_a_language_model_more_n_grams(experiment, tmp_path):

@@ -24,6 +24,7 @@ from moses_integration.feature_columns import (
     signature_path,
     translation_column,
     unknown_words_column,
+    words_unknown_to,
     write_signature,
 )
 from phrase_scorer import __version__
@@ -188,6 +189,16 @@ def test_unknown_target_words_are_counted(direction, model_path, inverse_path):
     expected = [-sum(word not in words for word in target) for target in targets]
     assert column.values(PairBlock([[b"x"]] * 6, targets)).tolist() == expected
     assert sorted(set(expected)) == [-3, -1, 0] if direction == "forward" else [-2, -1, 0]
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_words_unknown_to_a_directory(direction, model_path, inverse_path):
+    """As for a loaded model, whichever its direction."""
+    path = model_path if direction == "forward" else inverse_path
+    column, same = words_unknown_to(path), unknown_words_column(PhraseScorer.load(path, "cpu"))
+    block = PairBlock([[b"x"]] * 3, [[b"the", b"Katze"], [], [b"la", b"la", b"</s>"]])
+    assert column.values(block).tolist() == same.values(block).tolist()
+    assert (column.name, column.model) == (same.name, same.model)
 
 
 def test_moses_reads_the_number_of_unknown_words():

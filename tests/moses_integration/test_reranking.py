@@ -196,6 +196,8 @@ def test_lists_that_do_not_fit_the_reference(moses, tmp_path):
          "2 times --name, but 1 new features"),
         (["--source", "s", "--lm", "l", "--unknown-words"],
          "--unknown-words needs a model, whose shortlist it is"),
+        (["--source", "s", "--lm", "l", "--unknown-words", "--unknown-words-of", "d"],
+         "--unknown-words or --unknown-words-of DIR, not both"),
     ],
 )  # fmt: skip
 def test_usage_errors(arguments, message, capsys):
