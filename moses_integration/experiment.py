@@ -13,12 +13,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from moses_integration.experiment_config import file_name
-from moses_integration.experiment_plan import Step
+from moses_integration.experiment_plan import Step, keys_of
 from moses_integration.programs import ProgramError
 from phrase_scorer.streams import write_atomically
 
@@ -32,14 +32,21 @@ def note_of(folder: Path, step: Step) -> Path:
     return folder / "steps" / f"{file_name(step.name)}.json"
 
 
-@dataclass(frozen=True)
-class Running:
-    """A step being done."""
+@dataclass(eq=False)
+class Job:
+    """A step to do.
+
+    Attributes:
+        step: Itself.
+        title: As told to the user.
+        key: Of its inputs as they were before anything was begun.
+        started: By the monotonic clock.
+    """
 
     step: Step
     title: str
-    process: subprocess.Popen[bytes]
-    started: float  # by the monotonic clock
+    key: str
+    started: float = 0.0
 
 
 class Runner:
@@ -60,59 +67,67 @@ class Runner:
         Raises:
             ProgramError: A step failed. Those beside it were brought to their end, no other was
                 begun, and what is done stays done.
+            DataError: An input file of a step is not there; none was begun.
         """
+        keys = keys_of(steps)
         (self.folder / "steps").mkdir(parents=True, exist_ok=True)
-        waiting = {s.name: (s, f"[{n}/{len(steps)}] {s.name}") for n, s in enumerate(steps, 1)}
-        running: list[Running] = []
-        failed: ProgramError | None = None
+        waiting = [
+            Job(s, f"[{n}/{len(steps)}] {s.name}", keys[s.name]) for n, s in enumerate(steps, 1)
+        ]
+        running: dict[Job, subprocess.Popen[bytes]] = {}
+        failures: list[str] = []
         try:
             while waiting or running:
-                for step, title in list(waiting.values()):
-                    unfinished = waiting.keys() | {each.step.name for each in running}
-                    if len(running) < self.jobs and unfinished.isdisjoint(_names(step.after)):
-                        del waiting[step.name]
-                        if self._is_done(step):
-                            self.say(f"{title}: done before")
+                for job in list(waiting):
+                    unfinished = {other.step.name for other in (*waiting, *running)}
+                    if len(running) < self.jobs and unfinished.isdisjoint(_names(job.step.after)):
+                        waiting.remove(job)
+                        if self._is_done(job):
+                            self.say(f"{job.title}: done before")
                         else:
-                            running.append(self._begin(step, title))
-                for each in _finished(running):
-                    running.remove(each)
-                    if error := self._end(each):
-                        failed = failed or error
+                            running[job] = self._begin(job)
+                for job in _finished(running):
+                    code = running.pop(job).returncode
+                    if code:
+                        failures.append(self._failure(job, code, len(running)))
                         waiting.clear()
+                    else:
+                        self._end(job)
         except BaseException:
-            for each in running:
-                each.process.terminate()  # it saves what it can, and ends what it started
-            for each in running:
-                each.process.wait()
+            for process in running.values():
+                process.terminate()  # it saves what it can, and ends what it started
+            for process in running.values():
+                process.wait()
             raise
-        if failed:
-            raise failed
+        if failures:
+            more = "; once that is mended, the same experiment goes on from there"
+            raise ProgramError("; ".join(failures) + more)
 
-    def _known(self, step: Step) -> dict[str, object]:
+    def _known(self, job: Job) -> dict[str, object]:
         """What was noted when the same step was begun before, or nothing."""
-        note = note_of(self.folder, step)
+        note = note_of(self.folder, job.step)
         known = json.loads(note.read_bytes()) if note.is_file() else {}
-        return known if known.get("key") == step.key else {}
+        return known if known.get("key") == job.key else {}
 
-    def _is_done(self, step: Step) -> bool:
-        return self._known(step).get("seconds") is not None and step.output.exists()
+    def _is_done(self, job: Job) -> bool:
+        there = all(output.exists() for output in job.step.outputs)
+        return there and self._known(job).get("seconds") is not None
 
-    def _begin(self, step: Step, title: str) -> Running:
+    def _begin(self, job: Job) -> subprocess.Popen[bytes]:
+        step = job.step
         arguments = list(step.arguments)
-        if self._known(step) and step.resumes and (step.output / step.resumes).exists():
+        if self._known(job) and step.resumes and (step.output / step.resumes).exists():
             arguments.append("--resume")
         else:
-            _delete(step.output)
+            for output in step.outputs:
+                _delete(output)
         step.output.parent.mkdir(parents=True, exist_ok=True)
-        self._write(step, None)
-        self.say(title)
+        self._write(job, None)
+        self.say(job.title)
         with (self.folder / "commands.log").open("a") as log:
             log.write(f"phrase-scorer {shlex.join(arguments)}\n")
-        return Running(step, title, self._start(arguments, step), time.monotonic())
-
-    def _start(self, arguments: Sequence[str], step: Step) -> subprocess.Popen[bytes]:
-        """A process of this very program."""
+        job.started = time.monotonic()
+        # Not "phrase-scorer" as found on PATH: this very program.
         command = [sys.executable, "-P", "-m", "moses_integration", *arguments]
         if self.jobs == 1:  # it tells its progress itself
             return subprocess.Popen(command, stdin=subprocess.DEVNULL)
@@ -123,34 +138,33 @@ class Runner:
     def _log(self, step: Step) -> Path:
         return self.folder / "logs" / f"{file_name(step.name)}.log"
 
-    def _end(self, ended: Running) -> ProgramError | None:
-        """Notes that a step is done; or what is wrong."""
-        code = ended.process.returncode
-        if code:
-            log = "" if self.jobs == 1 else f" ({self._log(ended.step)})"
-            return ProgramError(
-                f"phrase-scorer {ended.step.arguments[0]} ended with exit code {code}{log}; once "
-                "that is mended, the same experiment goes on from there"
-            )
-        seconds = time.monotonic() - ended.started
-        self._write(ended.step, seconds)
-        self.say(f"{ended.title}: {seconds / 60:.1f} minutes")
-        return None
+    def _failure(self, job: Job, code: int, others: int) -> str:
+        """What went wrong; it is told now where others are still running."""
+        log = "" if self.jobs == 1 else f" ({self._log(job.step)})"
+        what = f"phrase-scorer {job.step.arguments[0]} ended with exit code {code}{log}"
+        if others:
+            self.say(f"{job.title}: {what}; what runs beside it goes on to its end")
+        return what
 
-    def _write(self, step: Step, seconds: float | None) -> None:
-        content = {"key": step.key, "command": ["phrase-scorer", *step.arguments]}
+    def _end(self, job: Job) -> None:
+        seconds = time.monotonic() - job.started
+        self._write(job, seconds)
+        self.say(f"{job.title}: {seconds / 60:.1f} minutes")
+
+    def _write(self, job: Job, seconds: float | None) -> None:
+        content = {"key": job.key, "command": ["phrase-scorer", *job.step.arguments]}
         text = json.dumps({**content, "seconds": seconds}, indent=2)
-        write_atomically(note_of(self.folder, step), text.encode())
+        write_atomically(note_of(self.folder, job.step), text.encode())
 
 
 def _names(steps: Sequence[Step]) -> set[str]:
     return {step.name for step in steps}
 
 
-def _finished(running: Sequence[Running]) -> list[Running]:
+def _finished(running: Mapping[Job, subprocess.Popen[bytes]]) -> list[Job]:
     """Those that have ended, as soon as one has; none where none runs."""
     while running:
-        ended = [each for each in running if each.process.poll() is not None]
+        ended = [job for job, process in running.items() if process.poll() is not None]
         if ended:
             return ended
         time.sleep(POLL_SECONDS)

@@ -5,13 +5,14 @@ Paths in it are relative to its folder.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from phrase_scorer.errors import DataError
 from phrase_scorer.streams import reason
@@ -20,6 +21,21 @@ Section = TypeVar("Section")
 
 TUNING_SET = "tuning set"  # as the reports call it
 
+KINDS = {
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    tuple[str, ...]: "a list of texts",
+    tuple[float, ...]: "a list of numbers",
+}
+RANGES = {
+    "threads": (1, math.inf, "at least 1"),
+    "runs": (1, math.inf, "at least 1"),
+    "size": (1, math.inf, "at least 1"),
+    "share": (1e-9, 1, "above 0 and at most 1"),
+    "prune": (0, math.inf, "at least 0"),
+}
 FILES = {"source", "reference", "pairs", "model", "text", "validation", "arpa"}  # keys of paths
 
 
@@ -61,7 +77,7 @@ class ContinuousSpaceLM:
     model: str = ""
     prune: float = 0.0  # of `export-arpa`, as the next two
     share: float = 1.0
-    nbest_of: str = ""  # a system before it, whose n-best lists give more n-grams
+    nbest_of: str = ""  # a system before it, whose lists (of run 1) give more n-grams
 
 
 @dataclass(frozen=True)
@@ -100,9 +116,9 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Reranking:
-    """[reranking]: the n-best lists of systems with `nbest_of`."""
+    """[reranking]: all n-best lists, also those for language models, and weights for them."""
 
-    size: int = 200  # distinct hypotheses a sentence
+    size: int = 200  # distinct hypotheses a sentence, at most
     options: tuple[str, ...] = ()  # of `tune --rescore-nbest`
 
 
@@ -140,7 +156,9 @@ class Experiment:
         reader.refuse_unknown(content, known, "the file")
         try:
             experiment = cls(
-                moses_ini=reader.absolute(content["moses_ini"]),
+                moses_ini=reader.absolute(
+                    reader.checked("moses_ini", content["moses_ini"], str, "the file")
+                ),
                 tuning=reader.section(Tuning, content["tuning"], "[tuning]"),
                 tests=reader.sections(TestSet, content["test"], "[[test]]"),
                 systems=reader.sections(System, content["system"], "[[system]]"),
@@ -149,8 +167,10 @@ class Experiment:
                     ContinuousSpaceLM, content.get("language_model", []), "[[language_model]]"
                 ),
                 reranking=reader.section(Reranking, content.get("reranking", {}), "[reranking]"),
-                threads=content.get("threads", 1),
-                lowercase=content.get("lowercase", False),
+                threads=reader.checked("threads", content.get("threads", 1), int, "the file"),
+                lowercase=reader.checked(
+                    "lowercase", content.get("lowercase", False), bool, "the file"
+                ),
             )
         except KeyError as error:
             raise DataError(f"{error.args[0]} is missing", path=path) from error
@@ -160,7 +180,8 @@ class Experiment:
     def _check(self, path: Path) -> None:
         known = {network.name for network in self.networks}
         kinds: tuple[Sequence[Network | ContinuousSpaceLM | System | TestSet], ...] = (
-            (*self.networks, *self.language_models),
+            self.networks,
+            self.language_models,
             self.systems,
             self.tests,
         )
@@ -171,6 +192,10 @@ class Experiment:
                     raise DataError("a name needs a letter or a digit", path=path, text=item.name)
                 if files.count(name) > 1:
                     raise DataError("two names lead to one file", path=path, text=item.name)
+        for model in self.language_models:
+            if model.name in known:
+                message = "a [[network]] and a [[language_model]] have one name"
+                raise DataError(message, path=path, text=model.name)
         for test in self.tests:
             if file_name(test.name) == file_name(TUNING_SET):
                 raise DataError("a [[test]] needs another name", path=path, text=test.name)
@@ -178,6 +203,9 @@ class Experiment:
             other = system.unknown_words_of
             if other and other not in known | {model.name for model in self.language_models}:
                 raise DataError(f"{system.name} names no model", path=path, text=other)
+            if other and system.unknown_words:
+                message = "give unknown_words or unknown_words_of, one of both"
+                raise DataError(message, path=path, text=system.name)
             if (other or system.unknown_words) and not system.networks:
                 message = "unknown words are a column beside those of models"
                 raise DataError(message, path=path, text=system.name)
@@ -219,6 +247,17 @@ class Experiment:
                 )
             if not (system.networks or system.language_models):
                 raise DataError("nbest_of needs models", path=path, text=system.name)
+        for model in self.language_models:
+            if model.nbest_of and model.nbest_of not in before:
+                message = f"nbest_of {model.name} is no decoded [[system]]"
+                raise DataError(message, path=path, text=model.nbest_of)
+
+
+def _is(value: Any, kind: type) -> bool:
+    """Whether a value is of a kind, a whole number being a number; true is none."""
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 class _Reader:
@@ -229,6 +268,26 @@ class _Reader:
 
     def absolute(self, name: str) -> str:
         return os.path.normpath(self.folder / name) if name else ""
+
+    def checked(self, key: str, value: Any, kind: Any, where: str) -> Any:
+        """A value of TOML as a field of this kind holds it.
+
+        Raises:
+            DataError: It is of another kind, or out of the range of what has this name.
+        """
+        wanted = KINDS[kind]
+        if get_origin(kind) is tuple:
+            element, _ = get_args(kind)
+            is_right = isinstance(value, list) and all(_is(item, element) for item in value)
+            value = tuple(value) if is_right else value
+        else:
+            is_right = _is(value, kind)
+        if is_right and key in RANGES:
+            least, most, wanted = RANGES[key]
+            is_right = least <= value <= most
+        if not is_right:
+            raise DataError(f"{key} in {where} must be {wanted}", path=self.path, text=str(value))
+        return value
 
     def refuse_unknown(self, content: Mapping[str, Any], known: set[str], where: str) -> None:
         for key in content:
@@ -244,9 +303,9 @@ class _Reader:
         known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
         self.refuse_unknown(content, known, where)
         values = {}
-        for key, value in content.items():
-            if isinstance(value, list):
-                value = tuple(value)
+        types = get_type_hints(kind)
+        for key, given in content.items():
+            value = self.checked(key, given, types[key], where)
             values[key] = self.absolute(value) if key in FILES else value
         try:
             return kind(**values)

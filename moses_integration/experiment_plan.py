@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from moses_integration.experiment_config import (
 from phrase_scorer.errors import DataError
 from phrase_scorer.streams import reason
 
+ELSEWHERE = ("--threads", "--moses-bin", "--moses-scripts")  # options that change no result
+
 
 @dataclass(frozen=True)
 class Step:
@@ -30,6 +32,7 @@ class Step:
         name: As told to the user; also the name of its note.
         arguments: Of `phrase-scorer`.
         output: What it makes; deleted before the step is done anew.
+        beside: What it makes beside it.
         after: Steps whose results it uses.
         resumes: A file in the output whose presence means that an interrupted step can go on,
             with --resume; None: it starts anew.
@@ -41,15 +44,40 @@ class Step:
     output: Path
     after: tuple[Step, ...] = ()
     resumes: str | None = None
-    files: tuple[str, ...] = field(default=())
+    files: tuple[str, ...] = ()
+    beside: tuple[Path, ...] = ()
 
     @property
-    def key(self) -> str:
-        """Changes with the command, with its input files, and with the steps before it."""
-        digest = hashlib.sha256(json.dumps([*self.arguments, *map(_stamp, self.files)]).encode())
-        for step in self.after:
-            digest.update(step.key.encode())
-        return digest.hexdigest()
+    def outputs(self) -> tuple[Path, ...]:
+        """All that it makes."""
+        return self.output, *self.beside
+
+
+def keys_of(steps: Sequence[Step]) -> dict[str, str]:
+    """By name of each step what changes with its command, its input files, the steps before it.
+
+    How many cores there are, and where Moses is, makes no other result.
+
+    Raises:
+        DataError: An input file is not there.
+    """
+    keys: dict[str, str] = {}
+
+    def key(step: Step) -> str:
+        if step.name not in keys:
+            words = [step.arguments[0]]
+            for option, word in zip(step.arguments, step.arguments[1:], strict=False):
+                if word not in ELSEWHERE and option not in ELSEWHERE:
+                    words.append(word)
+            digest = hashlib.sha256(json.dumps([*words, *map(_stamp, step.files)]).encode())
+            for before in step.after:
+                digest.update(key(before).encode())
+            keys[step.name] = digest.hexdigest()
+        return keys[step.name]
+
+    for step in steps:
+        key(step)
+    return keys
 
 
 def _stamp(path: str) -> list[Any]:
@@ -70,7 +98,11 @@ class Plan:
         moses: Options that say where Moses is.
 
     Attributes:
+        steps: In an order in which they can be done.
         tunings: By system, the steps that find its weights: one for all runs, or one a run.
+
+    Raises:
+        DataError: Names of systems and test sets that together name two steps alike.
     """
 
     def __init__(self, experiment: Experiment, folder: Path, moses: Sequence[str] = ()) -> None:
@@ -89,16 +121,20 @@ class Plan:
                 self._rerank_all(system)
             else:
                 self._decode_all(system)
+        self.steps = self._in_order()
 
-    @property
-    def steps(self) -> list[Step]:
-        """In an order in which they can be done."""
+    def _in_order(self) -> list[Step]:
         ordered: dict[str, Step] = {}
 
         def visit(step: Step) -> None:
-            for before in step.after:
-                visit(before)
-            ordered[step.name] = step
+            known = ordered.get(file_name(step.name))
+            if known is None:
+                for before in step.after:
+                    visit(before)
+                ordered[file_name(step.name)] = step
+            elif known != step:
+                message = "two steps would have this name; rename a system or a test"
+                raise DataError(message, text=step.name)
 
         for name, tunings in self.tunings.items():
             for step in (*tunings, *(s for key, s in self._outputs.items() if key[0] == name)):
@@ -136,9 +172,9 @@ class Plan:
         if model.prune:
             arguments += ["--prune", str(model.prune)]
         system = model.nbest_of
-        lists = [self._nbest_list(system, test, 1) for test in self.sets] if system else []
+        lists = [self._decode(system, test, 1) for test in self.sets] if system else []
         for step in lists:
-            arguments += ["--nbest", str(step.output)]
+            arguments += ["--nbest", str(step.beside[0])]
         return Step(
             f"export language model {model.name}", tuple(arguments), folder / "cslm.arpa",
             after=(*after, *lists), files=(model.arpa, *files),
@@ -241,10 +277,7 @@ class Plan:
         self.tunings[system.name] = (tuning,)
         for test in self.experiment.tests:
             for run in self.runs:
-                output = self._place(system) / "outputs" / f"{file_name(test.name)}.run{run}"
-                name = f"decode {test.name} with {system.name}, run {run}"
-                step = self._decode(name, system.name, test, run, output)
-                self._outputs[system.name, test.name, run] = step
+                self._outputs[system.name, test.name, run] = self._decode(system.name, test, run)
 
     def _tune(self, system: System) -> Step:
         (before, ini), tuning = self._ini(system), self.experiment.tuning
@@ -260,22 +293,28 @@ class Plan:
     def _tuned_ini(self, system: str, run: int) -> str:
         return str(self.tunings[system][0].output / f"run{run}" / "moses.ini")
 
-    def _decode(
-        self, name: str, system: str, test: TestSet, run: int, output: Path, *nbest: str
-    ) -> Step:
-        arguments = (
-            "decode", "--moses-ini", self._tuned_ini(system, run), "--input", test.source,
-            "--output", str(output), *nbest, *self.threads, *self.moses,
-        )  # fmt: skip
-        made = Path(nbest[1]) if nbest else output
-        return Step(name, arguments, made, self.tunings[system], None, (test.source,))
+    def _decode(self, system: str, test: TestSet, run: int) -> Step:
+        """Decodes with the weights of a run; also to an n-best list, where another step wants it.
 
-    def _nbest_list(self, system: str, test: TestSet, run: int) -> Step:
-        place = self._place(system) / "nbest" / f"{file_name(test.name)}.run{run}"
-        size = str(self.experiment.reranking.size)
-        name = f"n-best list of {test.name} with {system}, run {run}"
-        options = ("--nbest", f"{place}.nbest.gz", size, "--distinct")
-        return self._decode(name, system, test, run, Path(f"{place}.best"), *options)
+        The tuning set has been decoded by the tuning already, so that only its list is wanted.
+        """
+        output = self._place(system) / "outputs" / f"{file_name(test.name)}.run{run}"
+        arguments = ["decode", "--moses-ini", self._tuned_ini(system, run)]
+        arguments += ["--input", test.source, "--output", str(output)]
+        nbest = (output.with_name(f"{output.name}.nbest.gz"),) * self._is_list_wanted(system, run)
+        for path in nbest:
+            size = str(self.experiment.reranking.size)
+            arguments += ["--nbest", str(path), size, "--distinct"]
+        return Step(
+            f"decode {test.name} with {system}, run {run}",
+            (*arguments, *self.threads, *self.moses), output, self.tunings[system], None,
+            (test.source,), nbest,
+        )  # fmt: skip
+
+    def _is_list_wanted(self, system: str, run: int) -> bool:
+        reranked = any(other.nbest_of == system for other in self.experiment.systems)
+        models = self.experiment.language_models
+        return reranked or (run == 1 and any(model.nbest_of == system for model in models))
 
     def _rerank_all(self, system: System) -> None:
         """Adds features to the n-best lists of another system, learns weights, reranks."""
@@ -291,16 +330,17 @@ class Plan:
         self.tunings[system.name] = tuple(weights)
 
     def _features(self, system: System, test: TestSet, run: int) -> Step:
-        given = self._nbest_list(system.nbest_of, test, run)
-        output = self._place(system) / "nbest" / given.output.name
-        arguments = ["nbest", str(given.output), "--source", test.source, "--output", str(output)]
+        given = self._decode(system.nbest_of, test, run)
+        [nbest] = given.beside
+        output = self._place(system) / "nbest" / nbest.name
+        arguments = ["nbest", str(nbest), "--source", test.source, "--output", str(output)]
         after, files = self._add_models(arguments, system)
         for model in self._language_models(system):
             place, trained, outside = self._language_model(model)
             arguments += ["--cslm", place]
             after, files = (*after, *trained), (*files, *outside)
         return Step(
-            f"features for {test.name}, {system.name}, run {run}", (*arguments, *self.threads),
+            f"features for {test.name} with {system.name}, run {run}", (*arguments, *self.threads),
             output, (given, *after), None, (test.source, *files),
         )  # fmt: skip
 

@@ -211,19 +211,26 @@ def export(
         if order.words.shape[1] == 1:
             histories, rows = order.words[:1, :-1], np.zeros(len(order), np.int64)
         found = shared.log_probs(histories, rows.reshape(-1), order.words[:, -1])
-        log10.append(_mixed(found / math.log(10), order.log10, share))
+        log10.append(_mixed(found / math.log(10), order, share, shared.start))
         progress(len(order))
     orders = [Order(o.words, p, np.zeros(len(o))) for o, p in zip(arpa.orders, log10, strict=True)]
     exported = Arpa(arpa.words, _with_back_off(orders, links))
     return pruned(exported, links, prune, path) if prune else exported
 
 
-def _mixed(network: Floats, given: Floats, share: float) -> Floats:
-    """log10 of the mixture of two probabilities, from their log10."""
+def _mixed(network: Floats, given: Order, share: float, start: int) -> Floats:
+    """log10 of the mixture of the network's probabilities with an order's own.
+
+    The start symbol has none; the given unigrams of the others are made to sum to one.
+    """
     if share == 1.0:
         return network
-    mixed: Floats = np.log10(share * 10.0**network + (1.0 - share) * 10.0**given)
-    return mixed
+    is_word = given.words[:, -1] != start
+    others = np.where(is_word, 10.0**given.log10, 0.0)
+    if given.words.shape[1] == 1:
+        others /= others.sum()
+    mixed = np.log10(share * 10.0**network + (1.0 - share) * others)
+    return np.where(is_word, mixed, network)
 
 
 def _with_back_off(orders: list[Order], links: list[Links]) -> list[Order]:

@@ -38,13 +38,18 @@ experiment.toml (paths are relative to its folder):
   name = "cslm"
   text = "corpus.fr"
   arpa = "lm.arpa"
+  nbest_of = "Baseline"         # more n-grams: of the hypotheses of this system
+  share = 0.5                   # of the network, in a mixture with the ARPA file
   [[system]]
   name = "Baseline"
   [[system]]
   name = "CSLM + RNN + WP"
   language_models = ["cslm"]
-  models = ["forward"]
-  unknown_words = true
+  models = ["forward"]          # also inverse_models, ensemble, weights
+  unknown_words = true          # or unknown_words_of = "cslm"
+  [reranking]                   # of systems with nbest_of
+  size = 200
+  options = ["--optimizer", "mira"]
   [[system]]
   name = "+ CSLM itself in n-best lists"
   nbest_of = "CSLM + RNN + WP"
@@ -70,8 +75,8 @@ experiment.toml (paths are relative to its folder):
     default=1,
     show_default=True,
     metavar="N",
-    help="Steps at the same time, each with the configuration's threads; what they say is in"
-    " DIR/logs.",
+    help="Steps at the same time, each with the configuration's threads; with more than one,"
+    " what they say is in DIR/logs.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show the commands.")
 @moses_options
@@ -81,7 +86,8 @@ def table1(
     """Train, rescore, tune several times, decode and evaluate every system of the configuration.
 
     The first [[system]] is the baseline. What is done is not done again; what a changed
-    configuration touches is. commands.log has every command as you would type it.
+    configuration touches is; other threads touch nothing. commands.log has every command as you
+    would type it.
     """
     from moses_integration.experiment import Runner
     from moses_integration.experiment_config import Experiment

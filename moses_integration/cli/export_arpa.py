@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,7 +116,6 @@ def export_arpa(model_path: Path, arpa: str, output: str, **options: Any) -> Non
 
 def _with_more_ngrams(arpa: Arpa, path: str, options: dict[str, Any]) -> Arpa:
     """The same model with the n-grams of the texts and n-best lists that were named."""
-    from moses_integration.nbest import read_nbest
     from phrase_scorer.arpa_growth import grown
     from phrase_scorer.language_model import read_sentences
 
@@ -124,17 +124,31 @@ def _with_more_ngrams(arpa: Arpa, path: str, options: dict[str, Any]) -> Arpa:
         if options["min_count"] > 1:
             raise UsageError("--min-count needs --text or --nbest")
         return arpa
-    sentences = chain.from_iterable(map(read_sentences, texts))
-    hypotheses = chain.from_iterable(chain.from_iterable(map(read_nbest, lists)))
-    words = (hypothesis.words for hypothesis in hypotheses)
-    larger = grown(arpa, chain(sentences, words), path, options["min_count"])
+    hypotheses = chain.from_iterable(map(_hypotheses, lists))
+    sentences = chain(chain.from_iterable(map(read_sentences, texts)), hypotheses)
+    larger = grown(arpa, sentences, path, options["min_count"])
     more = sum(map(len, larger.orders)) - sum(map(len, arpa.orders))
-    say(f"{more:,} n-grams of {len(texts) + len(lists)} more files")
+    say(f"{more:,} more n-grams, of {', '.join((*texts, *lists))}")
     return larger
+
+
+def _hypotheses(path: str) -> Iterator[list[bytes]]:
+    """The words of each hypothesis of an n-best list."""
+    from moses_integration.nbest import read_nbest
+
+    is_empty = True
+    for group in read_nbest(path):
+        is_empty = False
+        yield from (hypothesis.words for hypothesis in group)
+    if is_empty:
+        raise DataError("no hypotheses", path=path)
 
 
 def _edited_ini(arpa: str, output: str, options: dict[str, Any]) -> MosesIni | None:
     """The edited moses.ini; what could not be written in the end is refused now."""
+    for file in (*options["texts"], *options["nbest_lists"]):
+        if not Path(file).exists():
+            raise DataError("cannot read: No such file or directory", path=file)
     if output == STANDARD:
         raise UsageError("--output needs a file, not -: KenLM reads it by name")
     if any(

@@ -7,6 +7,8 @@ import gzip
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,8 +24,9 @@ from moses_integration.experiment_config import (
     TestSet,
     Tuning,
 )
-from moses_integration.experiment_plan import Plan, Step
+from moses_integration.experiment_plan import Plan, Step, keys_of
 from moses_integration.programs import ProgramError
+from phrase_scorer.errors import DataError
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -120,13 +123,14 @@ def test_n_best_lists_are_reranked_run_by_run(experiment, tmp_path):
     plan = Plan(changed, tmp_path / "out", ["--moses-bin", "/b"])
     by_name = {step.name: step for step in plan.steps}
     out, there = tmp_path / "out" / "systems", str(tmp_path / "there")
-    assert by_name["n-best list of t with Base, run 2"].arguments == (
+    assert by_name["decode t with Base, run 2"].arguments == (
         "decode", "--moses-ini", f"{out}/base/tuned/run2/moses.ini", "--input", f"{tmp_path}/t.en",
-        "--output", f"{out}/base/nbest/t.run2.best", "--nbest", f"{out}/base/nbest/t.run2.nbest.gz",
-        "7", "--distinct", "--threads", "2", "--moses-bin", "/b",
+        "--output", f"{out}/base/outputs/t.run2",
+        "--nbest", f"{out}/base/outputs/t.run2.nbest.gz", "7", "--distinct",
+        "--threads", "2", "--moses-bin", "/b",
     )  # fmt: skip
-    assert by_name["features for tuning set, R, run 1"].arguments == (
-        "nbest", f"{out}/base/nbest/tuning-set.run1.nbest.gz", "--source", f"{tmp_path}/val.en",
+    assert by_name["features for tuning set with R, run 1"].arguments == (
+        "nbest", f"{out}/base/outputs/tuning-set.run1.nbest.gz", "--source", f"{tmp_path}/val.en",
         "--output", f"{out}/r/nbest/tuning-set.run1.nbest.gz",
         "--model", f"{tmp_path}/out/networks/new", "--inverse-model", there, "--unknown-words",
         "--cslm", there, "--threads", "2",
@@ -163,7 +167,7 @@ def test_words_unknown_to_a_language_model(experiment, tmp_path):
     by_name = {step.name: step for step in Plan(changed, tmp_path / "out").steps}
     wanted = ("--model", there, "--unknown-words-of", there)
     assert by_name["rescore for A"].arguments[-4:] == wanted
-    assert by_name["features for t, B, run 1"].arguments[-6:-2] == wanted
+    assert by_name["features for t with B, run 1"].arguments[-6:-2] == wanted
 
 
 def test_n_best_lists_give_a_language_model_more_n_grams(experiment, tmp_path):
@@ -174,19 +178,63 @@ def test_n_best_lists_give_a_language_model_more_n_grams(experiment, tmp_path):
     changed = dataclasses.replace(experiment, systems=systems, language_models=(cslm,))
     steps = Plan(changed, tmp_path / "out").steps
     export = next(step for step in steps if step.name == "export language model lm")
-    lists = tmp_path / "out" / "systems" / "base" / "nbest"
+    lists = tmp_path / "out" / "systems" / "base" / "outputs"
     assert export.arguments[-6:] == (
         "--share", "0.5", "--nbest", f"{lists}/tuning-set.run1.nbest.gz",
         "--nbest", f"{lists}/t.run1.nbest.gz",
     )  # fmt: skip
     assert [step.name for step in export.after] == [
-        "n-best list of tuning set with Base, run 1", "n-best list of t with Base, run 1",
+        "decode tuning set with Base, run 1", "decode t with Base, run 1",
     ]  # fmt: skip
+
+
+def test_lists_are_written_where_they_are_wanted(experiment, tmp_path):
+    """For a language model those of run 1; once each, with the translation that is made anyway."""
+    cslm = ContinuousSpaceLM(
+        "lm", str(tmp_path / "table.gz"), model=str(tmp_path / "there"), nbest_of="Base"
+    )
+    systems = (System("Base"), System("CSLM", language_models=("lm",)))
+    changed = dataclasses.replace(experiment, systems=systems, language_models=(cslm,))
+    decoded = [s for s in Plan(changed, tmp_path / "out").steps if s.arguments[0] == "decode"]
+    assert [(step.name, len(step.beside)) for step in decoded] == [
+        ("decode t with Base, run 1", 1), ("decode t with Base, run 2", 0),
+        ("decode tuning set with Base, run 1", 1),
+        ("decode t with CSLM, run 1", 0), ("decode t with CSLM, run 2", 0),
+    ]  # fmt: skip
+
+
+def test_steps_of_one_name(experiment, tmp_path):
+    [test] = experiment.tests
+    tests = (test, dataclasses.replace(test, name="t with x"))
+    changed = dataclasses.replace(
+        experiment, systems=(System("x"), System("x with x")), tests=tests
+    )
+    with pytest.raises(DataError) as caught:
+        Plan(changed, tmp_path / "out")
+    assert str(caught.value) == (
+        'two steps would have this name; rename a system or a test: "decode t with x with x, run 1"'
+    )
+
+
+def test_threads_and_the_place_of_moses_change_no_key(experiment, tmp_path):
+    def keys(threads: int, *moses: str) -> dict[str, str]:
+        changed = dataclasses.replace(experiment, threads=threads)
+        return keys_of(Plan(changed, tmp_path / "out", moses).steps)
+
+    assert keys(1) == keys(2, "--moses-bin", "/elsewhere")
+
+
+def test_a_missing_file_is_told_before_anything_is_begun(training, tmp_path):
+    last = dataclasses.replace(training, name="last", files=(str(tmp_path / "no"),))
+    with pytest.raises(DataError) as caught:
+        Runner(tmp_path / "work", lambda _: None).do([training, last])
+    assert str(caught.value) == f"{tmp_path}/no: cannot read: No such file or directory"
+    assert not (tmp_path / "work").exists()
 
 
 def test_keys_follow_what_a_step_uses(experiment, tmp_path):
     def keys() -> dict[str, str]:
-        return {s.name: s.key for s in Plan(experiment, tmp_path / "out").steps}
+        return keys_of(Plan(experiment, tmp_path / "out").steps)
 
     before = keys()
     assert keys() == before
@@ -304,22 +352,29 @@ def test_a_failure_beside_another_step(training, tmp_path):
     assert (work / "c").exists()
 
 
-def test_what_runs_is_ended_with_the_runner(training, tmp_path):
+def test_what_runs_is_ended_with_the_runner(training, tmp_path, monkeypatch):
     """An interruption stops the training, which saves its state; the next runner goes on."""
     work = tmp_path / "work"
     long = dataclasses.replace(
         training, arguments=(*training.arguments, "--max-updates", "10000000")
     )
 
-    def interrupted(_: float) -> None:
-        if (long.output / "training_log.jsonl").exists():
+    begun = time.monotonic()
+
+    def interrupt_when_trained(seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        sleep(seconds)
+        log = long.output / "training_log.jsonl"
+        if time.monotonic() - begun > 60 or (log.is_file() and log.stat().st_mtime > started):
             raise KeyboardInterrupt
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("moses_integration.experiment.time.sleep", interrupted)
+    monkeypatch.setattr("moses_integration.experiment.time.sleep", interrupt_when_trained)
+    for resumed in (False, True):
+        started = time.time()
         with pytest.raises(KeyboardInterrupt):
             Runner(work, lambda _: None, jobs=2).do([long])
-    assert (long.output / "training_state.safetensors").exists()
+        assert (long.output / "training_state.safetensors").stat().st_mtime > started
+        last = (work / "commands.log").read_text().splitlines()[-1]
+        assert last.endswith(" --resume") == resumed
 
 
 @pytest.mark.moses

@@ -143,7 +143,23 @@ def test_n_best_lists(write):
          'reranked names no model: "Baseline"'),
         ('models = ["forward"]', 'unknown_words_of = "cslm"',
          'unknown words are a column beside those of models: "reranked"'),
-        ('name = "cslm"', 'name = "forward"', 'two names lead to one file: "forward"'),
+        ('name = "cslm"', 'name = "forward"',
+         'a [[network]] and a [[language_model]] have one name: "forward"'),
+        ('models = ["forward"]', 'models = ["forward"]\nunknown_words_of = "cslm"\n'
+         'unknown_words = true', 'give unknown_words or unknown_words_of, one of both: "reranked"'),
+        ('share = 0.5', 'share = 0', 'share in [[language_model]] must be above 0 and at most 1: '
+         '"0"'),
+        ('share = 0.5', 'share = "half"', 'share in [[language_model]] must be a number: "half"'),
+        ('share = 0.5', 'prune = -1', 'prune in [[language_model]] must be at least 0: "-1"'),
+        ('size = 50', 'size = 0', 'size in [reranking] must be at least 1: "0"'),
+        ('size = 50', 'size = true', 'size in [reranking] must be a whole number: "True"'),
+        ('nbest_of = "CSLM"', 'nbest_of = ["CSLM"]', 'nbest_of in [[system]] must be a text: '
+         '"[\'CSLM\']"'),
+        ('models = ["forward"]', 'models = "forward"', 'models in [[system]] must be a list of '
+         'texts: "forward"'),
+        ('[[system]]\nname = "CSLM"\nlanguage_models = ["cslm"]\n', '[[system]]\nname = "CSLM"\n'
+         '[[language_model]]\nname = "other"\nmodel = "m"\narpa = "a"\nnbest_of = "x"\n',
+         'nbest_of other is no decoded [[system]]: "x"'),
         ('nbest_of = "CSLM"\n', 'nbest_of = "CSLM"\nensemble = true\n',
          'nbest_of goes without ensemble and weights: "reranked"'),
         ('models = ["forward"]\nlanguage_models = ["cslm"]\n', "",
