@@ -23,7 +23,8 @@ from phrase_scorer.vocabulary import END
 class SequenceToSequence(PhraseModel):
     """p(target | source) by stacked cells over the reversed source and the target.
 
-    Uses `cell` (the paper's: lstm), `layers`, `hidden`, `embedding`, `output_rank`, `forget_bias`.
+    Uses `cell` (the paper's: lstm), `layers`, `hidden`, `embedding`, `output_rank`, `forget_bias`,
+    `dropout` (between layers, as Zaremba et al. 2014).
     """
 
     uses: ClassVar = frozenset(
