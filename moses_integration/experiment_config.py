@@ -179,6 +179,7 @@ class Experiment:
 
     def _check(self, path: Path) -> None:
         known = {network.name for network in self.networks}
+        language_models = {model.name for model in self.language_models}
         kinds: tuple[Sequence[Network | ContinuousSpaceLM | System | TestSet], ...] = (
             self.networks,
             self.language_models,
@@ -192,16 +193,15 @@ class Experiment:
                     raise DataError("a name needs a letter or a digit", path=path, text=item.name)
                 if files.count(name) > 1:
                     raise DataError("two names lead to one file", path=path, text=item.name)
-        for model in self.language_models:
-            if model.name in known:
-                message = "a [[network]] and a [[language_model]] have one name"
-                raise DataError(message, path=path, text=model.name)
+        for name in sorted(known & language_models):
+            message = "a [[network]] and a [[language_model]] have one name"
+            raise DataError(message, path=path, text=name)
         for test in self.tests:
             if file_name(test.name) == file_name(TUNING_SET):
                 raise DataError("a [[test]] needs another name", path=path, text=test.name)
         for system in self.systems:
             other = system.unknown_words_of
-            if other and other not in known | {model.name for model in self.language_models}:
+            if other and other not in known | language_models:
                 raise DataError(f"{system.name} names no model", path=path, text=other)
             if other and system.unknown_words:
                 message = "give unknown_words or unknown_words_of, one of both"

@@ -47,7 +47,7 @@ experiment.toml (paths are relative to its folder):
   language_models = ["cslm"]
   models = ["forward"]          # also inverse_models, ensemble, weights
   unknown_words = true          # or unknown_words_of = "cslm"
-  [reranking]                   # of systems with nbest_of
+  [reranking]                   # of all n-best lists that nbest_of asks for
   size = 200
   options = ["--optimizer", "mira"]
   [[system]]

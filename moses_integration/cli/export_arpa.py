@@ -98,6 +98,7 @@ def export_arpa(model_path: Path, arpa: str, output: str, **options: Any) -> Non
     from phrase_scorer.progress import progress_bar
 
     set_threads(options["threads"])
+    _check_files(arpa, output, options)
     ini = _edited_ini(arpa, output, options)
     model = LanguageModel.load(model_path, choose_device(options["device"]))
     given = _with_more_ngrams(read_arpa(arpa), arpa, options)
@@ -121,8 +122,6 @@ def _with_more_ngrams(arpa: Arpa, path: str, options: dict[str, Any]) -> Arpa:
 
     texts, lists = options["texts"], options["nbest_lists"]
     if not texts and not lists:
-        if options["min_count"] > 1:
-            raise UsageError("--min-count needs --text or --nbest")
         return arpa
     hypotheses = chain.from_iterable(map(_hypotheses, lists))
     sentences = chain(chain.from_iterable(map(read_sentences, texts)), hypotheses)
@@ -144,17 +143,22 @@ def _hypotheses(path: str) -> Iterator[list[bytes]]:
         raise DataError("no hypotheses", path=path)
 
 
-def _edited_ini(arpa: str, output: str, options: dict[str, Any]) -> MosesIni | None:
-    """The edited moses.ini; what could not be written in the end is refused now."""
-    for file in (*options["texts"], *options["nbest_lists"]):
+def _check_files(arpa: str, output: str, options: dict[str, Any]) -> None:
+    """Refuses, before anything is loaded, files that cannot be read or must not be written."""
+    more = (*options["texts"], *options["nbest_lists"])
+    for file in more:
         if not Path(file).exists():
             raise DataError("cannot read: No such file or directory", path=file)
+    if options["min_count"] > 1 and not more:
+        raise UsageError("--min-count needs --text or --nbest")
     if output == STANDARD:
         raise UsageError("--output needs a file, not -: KenLM reads it by name")
-    if any(
-        is_same_file(file, output) for file in (arpa, *options["texts"], *options["nbest_lists"])
-    ):
+    if any(is_same_file(file, output) for file in (arpa, *more)):
         raise DataError("the output would overwrite the input", path=output)
+
+
+def _edited_ini(arpa: str, output: str, options: dict[str, Any]) -> MosesIni | None:
+    """The edited moses.ini; what could not be written in the end is refused now."""
     path, out = options["moses_ini"], options["moses_ini_out"]
     if bool(path) != bool(out):
         raise UsageError("--moses-ini and --moses-ini-out go together")
