@@ -24,7 +24,7 @@ from ctranslate2.specs import TransformerSpec
 from ctranslate2.specs.common_spec import EmbeddingsSpec, LayerNormSpec, LinearSpec
 from scoring import pairs_of, random_model, read_pairs, timed
 
-from phrase_scorer.scorer import PhraseScorer
+from phrase_scorer.scoring.scorer import PhraseScorer
 
 WIDTH, FEED_FORWARD, LAYERS, HEADS = 256, 1024, 3, 4
 TOKENS_AT_ONCE = 8192  # of a batch; 2,048 to 32,768 were not faster

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import torch
 
-from phrase_scorer import normalizer
+from phrase_scorer.scoring import softmax as normalizer
 
 BLOCKS = (64, 128, 256, 512, 1024, 2048)
 ROUNDS = 5

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
-from moses_integration.feature_columns import FeatureColumn, translation_column
-from moses_integration.phrase_table import PhraseTable
-from moses_integration.rescore import rescore
-from phrase_scorer.phrase_pairs import PairBlock
-from phrase_scorer.scorer import PhraseScorer
-from phrase_scorer.workers import available_cores, prepare
+from moses_integration.formats.phrase_table import PhraseTable
+from moses_integration.rescoring.columns import FeatureColumn, translation_column
+from moses_integration.rescoring.stream import rescore
+from phrase_scorer.runtime.workers import available_cores, prepare
+from phrase_scorer.scoring.scorer import PhraseScorer
+from phrase_scorer.text.phrase_pairs import PairBlock
 
 
 @dataclass(frozen=True)

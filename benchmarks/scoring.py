@@ -25,15 +25,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from moses_integration.phrase_table import PhraseTable
-from phrase_scorer.batches import pair_batch
-from phrase_scorer.engine import with_end
-from phrase_scorer.int8_matrix import int8_matrix
+from moses_integration.formats.phrase_table import PhraseTable
 from phrase_scorer.models import PRESETS, EncoderDecoder, ModelConfig, build
-from phrase_scorer.phrase_pairs import PairBlock, PhrasePairs
-from phrase_scorer.prefix_tree import PrefixTree
-from phrase_scorer.scorer import PhraseScorer
-from phrase_scorer.vocabulary import SPECIAL_WORDS, Vocabulary
+from phrase_scorer.scoring.engine import with_end
+from phrase_scorer.scoring.precision import int8_matrix
+from phrase_scorer.scoring.prefix_tree import PrefixTree
+from phrase_scorer.scoring.scorer import PhraseScorer
+from phrase_scorer.text.batches import pair_batch
+from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs
+from phrase_scorer.text.vocabulary import SPECIAL_WORDS, Vocabulary
 
 PLAIN_BATCH = 512
 SHORTLIST = 15_000

@@ -20,17 +20,16 @@ from unittest import mock
 import torch
 from scoring import PRECISIONS, pairs_of, plain_scores, random_model, read_pairs
 
-from phrase_scorer.engine import Engine
-from phrase_scorer.epilogues import Epilogues
 from phrase_scorer.models.cells import GatedRecurrentUnit
 from phrase_scorer.models.encoder_decoder import EncoderDecoder
 from phrase_scorer.models.phrase_model import Output, Readout
-from phrase_scorer.native_epilogues import native_epilogues
-from phrase_scorer.normalizer import Normalizer
-from phrase_scorer.precision import Bfloat16Factor, Factor, Int8Factor
-from phrase_scorer.prefix_tree import PrefixTree
-from phrase_scorer.recurrent_engine import GatedRecurrence, RecurrentEngine
-from phrase_scorer.scorer import PhraseScorer
+from phrase_scorer.scoring.engine import Engine
+from phrase_scorer.scoring.kernels import Epilogues, native_epilogues
+from phrase_scorer.scoring.precision import Bfloat16Factor, Factor, Int8Factor
+from phrase_scorer.scoring.prefix_tree import PrefixTree
+from phrase_scorer.scoring.recurrent_engine import GatedRecurrence, RecurrentEngine
+from phrase_scorer.scoring.scorer import PhraseScorer
+from phrase_scorer.scoring.softmax import Normalizer
 
 PLAIN = {
     "recurrent steps": [(GatedRecurrentUnit, "forward")],

@@ -18,8 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-from moses_integration.phrase_table import PhraseTable
-from phrase_scorer.scorer import PhraseScorer
+from moses_integration.formats.phrase_table import PhraseTable
+from phrase_scorer.scoring.scorer import PhraseScorer
 
 HELD_OUT = 5_000
 

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.progress import progress_bar
-from phrase_scorer.streams import Lines, OutputFile, is_same_file, line_blocks
+from phrase_scorer.runtime.console import progress_bar
+from phrase_scorer.runtime.streams import Lines, OutputFile, is_same_file, line_blocks
 
 Casing = Literal["truecase", "lowercase", "keep"]
 

@@ -13,16 +13,16 @@ It knows words, ids and tensors; what knows Moses' files is the package `moses_i
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
+from phrase_scorer.version import __version__
 
 if TYPE_CHECKING:
     from phrase_scorer.models import ModelConfig
-    from phrase_scorer.scorer import PhraseScorer
-    from phrase_scorer.training import train
-    from phrase_scorer.training_settings import TrainingSettings
+    from phrase_scorer.scoring.scorer import PhraseScorer
+    from phrase_scorer.training.settings import TrainingSettings
+    from phrase_scorer.training.trainer import train
 
 __all__ = [
     "DataError",
@@ -36,13 +36,11 @@ __all__ = [
     "train",
 ]
 
-__version__ = version("phrase-scorer")
-
 _LAZY = {
     "ModelConfig": "phrase_scorer.models",
-    "PhraseScorer": "phrase_scorer.scorer",
-    "TrainingSettings": "phrase_scorer.training_settings",
-    "train": "phrase_scorer.training",
+    "PhraseScorer": "phrase_scorer.scoring.scorer",
+    "TrainingSettings": "phrase_scorer.training.settings",
+    "train": "phrase_scorer.training.trainer",
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from phrase_scorer.models import ModelConfig, PhraseModel, build
-from phrase_scorer.phrase_pairs import PhraseIds, PhrasePairs
+from phrase_scorer.text.phrase_pairs import PhraseIds, PhrasePairs
 
 IdLists = Sequence[Sequence[int]]
 

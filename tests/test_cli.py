@@ -23,12 +23,12 @@ import numpy as np
 import pytest
 
 from moses_integration.cli import build, main
-from phrase_scorer import __version__
-from phrase_scorer.checkpoint import ModelDirectory
 from phrase_scorer.models import ModelConfig
 from phrase_scorer.models import build as build_model
-from phrase_scorer.scorer import PhraseScorer
-from phrase_scorer.vocabulary import Vocabulary
+from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.scoring.scorer import PhraseScorer
+from phrase_scorer.text.vocabulary import Vocabulary
+from phrase_scorer.version import __version__
 
 COMMANDS = sorted(build().commands)
 PROGRAM = [sys.executable, "-m", "moses_integration"]

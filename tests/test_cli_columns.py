@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from moses_integration.cli import main
-from phrase_scorer.checkpoint import ModelDirectory
 from phrase_scorer.models import ModelConfig, build
-from phrase_scorer.scorer import PhraseScorer
-from phrase_scorer.vocabulary import Vocabulary
+from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.scoring.scorer import PhraseScorer
+from phrase_scorer.text.vocabulary import Vocabulary
 
 FRENCH, ENGLISH = b"la maison bleue le chat noir".split(), b"the blue house black cat".split()
 PAIRS = [("la maison", "the house"), ("la", "that one"), ("le chat noir", ""), ("le", "the")]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from moses_integration.cli import main
-from phrase_scorer.checkpoint import ModelDirectory
 from phrase_scorer.models import ARCHITECTURES, ModelConfig
 from phrase_scorer.models import build as build_model
-from phrase_scorer.vocabulary import Vocabulary
+from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.text.vocabulary import Vocabulary
 
 SOURCE_WORDS = b"la maison bleue le chat noir".split()
 TARGET_WORDS = b"the blue house black cat".split()

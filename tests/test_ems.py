@@ -16,10 +16,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from toys import DATA
 
 from moses_integration.cli import main
 
-DATA = Path(__file__).parents[1] / "data"
 SENTENCES = 400
 SECONDS = 110
 

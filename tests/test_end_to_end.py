@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from moses_integration.cli import main
-from phrase_scorer.scorer import PhraseScorer
+from phrase_scorer.scoring.scorer import PhraseScorer
 
 TABLE = """\
 chat ||| cat ||| 0.8 0.7 ||| 0-0 ||| 4 4 4

@@ -6,10 +6,10 @@ import ast
 from pathlib import Path
 
 import pytest
+from toys import ROOT
 
 import phrase_scorer
 
-ROOT = Path(__file__).parent.parent
 CORE = sorted((ROOT / "phrase_scorer").rglob("*.py"))
 MOSES = sorted((ROOT / "moses_integration").rglob("*.py"))
 LONGEST_FILE = 400
@@ -63,11 +63,62 @@ def test_documented_and_of_readable_size(path):
     assert path.stem not in {"utils", "helpers", "common", "misc"}
 
 
-def test_the_readme_names_every_module():
+# Who may import whom, a line per wing: itself, what is named here, and nothing else.
+CORE_WINGS = {
+    "runtime": set(),
+    "text": {"runtime"},
+    "models": {"runtime", "text"},
+    "training": {"runtime", "text", "models"},
+    "scoring": {"runtime", "text", "models"},
+    "language_model": {"runtime", "text", "models", "scoring"},
+    "studies": {"runtime", "text", "models", "training", "scoring"},
+    "cli": {"runtime", "text", "models", "training", "scoring", "language_model", "studies"},
+}
+MOSES_WINGS = {
+    "formats": set(),
+    "evaluation": set(),
+    "preparation": set(),
+    "ems": set(),
+    "system": {"formats"},
+    "decoder": {"formats", "system"},
+    "rescoring": {"formats", "system"},
+    "reranking": {"formats", "system", "decoder", "evaluation"},
+    "experiment": {"formats", "system", "decoder", "rescoring", "reranking", "evaluation"},
+    "cli": {
+        *("formats", "system", "decoder", "rescoring", "reranking", "evaluation", "experiment"),
+        *("preparation", "ems"),
+    },
+}
+SMALL = {"__init__", "__main__", "errors", "version"}  # modules beside the wings
+
+
+def wing_of(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[1]
+
+
+def wings_imported(path: Path, package: str) -> set[str]:
+    """The wings of a package that a module imports from, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            parts = node.module.split(".")
+            if parts[0] == package:
+                found |= {parts[1]} if len(parts) > 1 else {name.name for name in node.names}
+    return found - SMALL
+
+
+def test_the_readme_names_every_wing():
     readme = (ROOT / "README.md").read_text()
-    for path in CORE + MOSES:
-        if not path.name.startswith("__"):
-            assert path.name in readme, name_of(path)
+    for wing in {wing_of(path) for path in CORE + MOSES} - SMALL:
+        assert f"`{wing}/`" in readme or f"`{wing}.py`" in readme, wing
+
+
+def test_a_wing_says_what_it_is_and_exports_nothing():
+    for head in [
+        *ROOT.glob("phrase_scorer/*/__init__.py"),
+        *ROOT.glob("moses_integration/*/__init__.py"),
+    ]:
+        assert 2 <= len(ast.get_docstring(ast.parse(head.read_text())).splitlines()) <= 12, head
 
 
 def test_public_names():

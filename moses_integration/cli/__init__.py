@@ -10,23 +10,21 @@ from itertools import chain
 
 import click
 
-from moses_integration.cli.binarize import binarize
-from moses_integration.cli.ems import ems
+from moses_integration.cli.decoder import binarize, decode, tune
 from moses_integration.cli.evaluate import evaluate_command
 from moses_integration.cli.experiment import table1
 from moses_integration.cli.export_arpa import export_arpa
-from moses_integration.cli.ini import ini
 from moses_integration.cli.nbest import nbest
 from moses_integration.cli.prepare import prepare
-from moses_integration.cli.tables import check, rescore
-from moses_integration.cli.tuning import decode, filter_command, tune
-from moses_integration.phrase_table import SEPARATOR, PhraseTable
+from moses_integration.cli.rescore import check, rescore
+from moses_integration.cli.system import ems, filter_command, ini
+from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable
 from phrase_scorer.cli import build_group
-from phrase_scorer.cli.experiment import experiment
-from phrase_scorer.command_line import run
+from phrase_scorer.cli.studies import experiment
 from phrase_scorer.errors import UsageError
-from phrase_scorer.phrase_pairs import PairBlock, pairs_of_lines
-from phrase_scorer.streams import line_blocks
+from phrase_scorer.runtime.console import run
+from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.text.phrase_pairs import PairBlock, pairs_of_lines
 
 COMMANDS = (
     rescore,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from moses_integration.metrics import TOKENIZERS, Text
-from phrase_scorer.command_line import say
+from moses_integration.evaluation.significance import TOKENIZERS, Text
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.streams import STANDARD, OutputFile, is_same_file
+from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.streams import STANDARD, OutputFile, is_same_file
 
 if TYPE_CHECKING:
-    from moses_integration.evaluation import EvaluationSettings
+    from moses_integration.evaluation.evaluation import EvaluationSettings
 
 
 @click.command(
@@ -88,7 +88,7 @@ def evaluate_command(
     Intervals come from the paired bootstrap; p-values from it and from approximate randomisation
     (of several runs as in Clark et al. 2011, who pool them). `-` is standard input or output.
     """
-    from moses_integration.evaluation import EvaluationSettings
+    from moses_integration.evaluation.evaluation import EvaluationSettings
 
     files = _systems(systems)
     settings = EvaluationSettings(
@@ -120,7 +120,7 @@ def _systems(arguments: tuple[str, ...]) -> dict[str, list[str]]:
 
 
 def _check_files(inputs: list[str], output: str, plot: str | None, *, compared: bool) -> None:
-    from moses_integration.evaluation_report import plot_format
+    from moses_integration.evaluation.report import plot_format
 
     if inputs.count(STANDARD) > 1:
         raise UsageError("standard input (-) can be read only once")
@@ -145,8 +145,8 @@ def _evaluate(
     options: dict[str, Any],
 ) -> str:
     """The report; draws the plot, too."""
-    from moses_integration import evaluation_report
-    from moses_integration.evaluation import evaluate
+    from moses_integration.evaluation import report as evaluation_report
+    from moses_integration.evaluation.evaluation import evaluate
 
     reference_texts = [_read(references[0])]
     lines = len(reference_texts[0])
@@ -177,7 +177,7 @@ def _evaluate(
 
 def _read(path: str, lines: int | None = None, reference: str = "") -> Text:
     """A text, of as many lines as the reference."""
-    from moses_integration.evaluation import read_text
+    from moses_integration.evaluation.evaluation import read_text
 
     text = read_text(path)
     if lines is not None and len(text) != lines:

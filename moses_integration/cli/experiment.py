@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from moses_integration.cli.options import moses_of, moses_options
-from phrase_scorer.command_line import say
+from phrase_scorer.runtime.console import say
 
 
 @click.command(
@@ -89,10 +89,10 @@ def table1(
     configuration touches is; other threads touch nothing. commands.log has every command as you
     would type it.
     """
-    from moses_integration.experiment import Runner
-    from moses_integration.experiment_config import Experiment
-    from moses_integration.experiment_plan import Plan
-    from moses_integration.experiment_report import collect, markdown, write_report
+    from moses_integration.experiment.config import Experiment
+    from moses_integration.experiment.plan import Plan
+    from moses_integration.experiment.report import collect, markdown, write_report
+    from moses_integration.experiment.runner import Runner
 
     given = {"--moses-bin": options["moses_bin"], "--moses-scripts": options["moses_scripts"]}
     moses = [word for name, value in given.items() if value for word in (name, value)]

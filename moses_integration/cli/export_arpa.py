@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from moses_integration.ini_edits import with_language_model
-from moses_integration.moses_ini import MosesIni
-from phrase_scorer.arpa import arpa_order
+from moses_integration.formats.ini_edits import with_language_model
+from moses_integration.formats.moses_ini import MosesIni
 from phrase_scorer.cli.options import device_options, model_option, quiet_option
-from phrase_scorer.command_line import say
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.streams import STANDARD, is_same_file, write_atomically
+from phrase_scorer.language_model.arpa import arpa_order
+from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.streams import STANDARD, is_same_file, write_atomically
 
 if TYPE_CHECKING:
-    from phrase_scorer.arpa import Arpa
+    from phrase_scorer.language_model.arpa import Arpa
 
 START_WEIGHT = 0.1  # of the new language model, before tuning
 
@@ -91,11 +91,11 @@ def export_arpa(model_path: Path, arpa: str, output: str, **options: Any) -> Non
     What is not stored is backed off from, so the network is heard only at stored n-grams. Those of
     the n-best lists of a first decoding (--nbest) are the ones that the next decoding will ask for.
     """
-    from phrase_scorer.arpa import read_arpa, write_arpa
-    from phrase_scorer.arpa_export import export
-    from phrase_scorer.device import choose_device, set_threads
-    from phrase_scorer.language_model import LanguageModel
-    from phrase_scorer.progress import progress_bar
+    from phrase_scorer.language_model.arpa import read_arpa, write_arpa
+    from phrase_scorer.language_model.export import export
+    from phrase_scorer.language_model.model import LanguageModel
+    from phrase_scorer.runtime.console import progress_bar
+    from phrase_scorer.runtime.device import choose_device, set_threads
 
     set_threads(options["threads"])
     _check_files(arpa, output, options)
@@ -117,8 +117,8 @@ def export_arpa(model_path: Path, arpa: str, output: str, **options: Any) -> Non
 
 def _with_more_ngrams(arpa: Arpa, path: str, options: dict[str, Any]) -> Arpa:
     """The same model with the n-grams of the texts and n-best lists that were named."""
-    from phrase_scorer.arpa_growth import grown
-    from phrase_scorer.language_model import read_sentences
+    from phrase_scorer.language_model.export import grown
+    from phrase_scorer.language_model.model import read_sentences
 
     texts, lists = options["texts"], options["nbest_lists"]
     if not texts and not lists:
@@ -133,7 +133,7 @@ def _with_more_ngrams(arpa: Arpa, path: str, options: dict[str, Any]) -> Arpa:
 
 def _hypotheses(path: str) -> Iterator[list[bytes]]:
     """The words of each hypothesis of an n-best list."""
-    from moses_integration.nbest import read_nbest
+    from moses_integration.formats.nbest import read_nbest
 
     is_empty = True
     for group in read_nbest(path):

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from moses_integration.cli.tables import models_option, unknown_words_of_option
+from moses_integration.cli.rescore import models_option, unknown_words_of_option
 from phrase_scorer.cli.options import device_options, quiet_option
-from phrase_scorer.command_line import say
 from phrase_scorer.errors import UsageError
-from phrase_scorer.streams import STANDARD
+from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.streams import STANDARD
 
 if TYPE_CHECKING:
-    from moses_integration.feature_columns import FeatureColumn
-    from moses_integration.nbest_features import NBestFeature
-    from phrase_scorer.scorer import PhraseScorer
+    from moses_integration.reranking.features import NBestFeature
+    from moses_integration.rescoring.columns import FeatureColumn
+    from phrase_scorer.scoring.scorer import PhraseScorer
 
 
 @click.command(
@@ -74,8 +74,8 @@ def nbest(nbest_list: str, output: str, **options: Any) -> None:
         return
     if options["whole_list"]:
         raise UsageError("--whole-list needs --rerank WEIGHTS")
-    from moses_integration.nbest_features import add_features
-    from phrase_scorer.device import set_threads
+    from moses_integration.reranking.features import add_features
+    from phrase_scorer.runtime.device import set_threads
 
     set_threads(options["threads"])
     if not options["source"]:
@@ -91,7 +91,7 @@ def nbest(nbest_list: str, output: str, **options: Any) -> None:
 
 
 def _rerank(nbest_list: str, output: str, options: dict[str, Any]) -> None:
-    from moses_integration.reranking import read_weights, rerank
+    from moses_integration.reranking.weights import read_weights, rerank
 
     added = ("models", "inverse_models", "language_models", "continuous_space_models")
     for name in (*added, "unknown_words", "unknown_words_of", "names"):
@@ -104,8 +104,9 @@ def _rerank(nbest_list: str, output: str, options: dict[str, Any]) -> None:
 
 def _features(options: dict[str, Any]) -> list[NBestFeature]:
     """The features that the options ask for, named."""
-    from moses_integration import feature_columns, nbest_features
-    from phrase_scorer.scorer import PhraseScorer
+    from moses_integration.reranking import features as nbest_features
+    from moses_integration.rescoring import columns as feature_columns
+    from phrase_scorer.scoring.scorer import PhraseScorer
 
     names = _names(options)
     at_level = {
@@ -136,7 +137,7 @@ def _features(options: dict[str, Any]) -> list[NBestFeature]:
 
 
 def _unknown_words(scorers: Sequence[PhraseScorer], options: dict[str, Any]) -> FeatureColumn:
-    from moses_integration.feature_columns import unknown_words_column, words_unknown_to
+    from moses_integration.rescoring.columns import unknown_words_column, words_unknown_to
 
     if not options["unknown_words"]:
         return words_unknown_to(options["unknown_words_of"])

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from moses_integration.programs import Moses
+from moses_integration.decoder.programs import Moses
 from phrase_scorer.errors import UsageError
-from phrase_scorer.streams import reason
+from phrase_scorer.runtime.streams import reason
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from phrase_scorer.cli.options import quiet_option
-from phrase_scorer.command_line import say
 from phrase_scorer.errors import UsageError
+from phrase_scorer.runtime.console import say
 
 
 @click.command(

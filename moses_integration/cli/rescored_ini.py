@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from moses_integration.moses_ini import MosesIni, PhraseTableFeature, require_scores
-from moses_integration.stale_files import stale_warnings
-from phrase_scorer.command_line import say
+from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
+from moses_integration.system.check import stale_warnings
 from phrase_scorer.errors import UsageError
-from phrase_scorer.streams import STANDARD, is_same_file, write_atomically
+from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.streams import STANDARD, is_same_file, write_atomically
 
 
 class IniEdit:

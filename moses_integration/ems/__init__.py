@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 from phrase_scorer.errors import UsageError, quoted
-from phrase_scorer.streams import write_atomically
+from phrase_scorer.runtime.streams import write_atomically
 
 SCRIPTS = ("rescore-hook.sh", "train-model-wrapper.sh")
 CONFIG_LINES = "config.phrase-scorer"

@@ -11,15 +11,14 @@ from collections.abc import Sequence
 
 import click
 
-from phrase_scorer import __version__
-from phrase_scorer.cli.experiment import experiment
-from phrase_scorer.cli.generate import align, generate
-from phrase_scorer.cli.gradients import gradients
+from phrase_scorer.cli.inspect import align, generate
 from phrase_scorer.cli.language_model import perplexity, train_lm
 from phrase_scorer.cli.options import PairReader, read_pairs
 from phrase_scorer.cli.score import info, score
+from phrase_scorer.cli.studies import experiment, gradients
 from phrase_scorer.cli.train import train
-from phrase_scorer.command_line import run
+from phrase_scorer.runtime.console import run
+from phrase_scorer.version import __version__
 
 COMMANDS = (train, score, info, generate, align, gradients, experiment, train_lm, perplexity)
 

@@ -16,8 +16,8 @@ from phrase_scorer.cli.options import (
     run_options,
 )
 from phrase_scorer.cli.train import check_directory, given, tell_result
-from phrase_scorer.command_line import say
 from phrase_scorer.errors import UsageError
+from phrase_scorer.runtime.console import say
 
 MIN_COUNT = 2
 HELD_OUT = 0.02  # of the text, where no other is given to validate on
@@ -78,12 +78,12 @@ def train_lm(text: str, **options: Any) -> int:
     A feed-forward network over the last six words (Cho et al. 2014, section 4.1.2). The unit of all
     losses is nats a symbol, end symbols included; exp of it is the perplexity.
     """
-    from phrase_scorer.device import choose_device, set_threads
-    from phrase_scorer.language_model import read_sentences, text_pairs, text_vocabulary
+    from phrase_scorer.language_model.model import read_sentences, text_pairs, text_vocabulary
     from phrase_scorer.models import ModelConfig, preset_sizes
-    from phrase_scorer.training import train
-    from phrase_scorer.training_settings import TrainingSettings, preset_settings
-    from phrase_scorer.vocabulary import Vocabulary
+    from phrase_scorer.runtime.device import choose_device, set_threads
+    from phrase_scorer.text.vocabulary import Vocabulary
+    from phrase_scorer.training.settings import TrainingSettings, preset_settings
+    from phrase_scorer.training.trainer import train
 
     set_threads(options["threads"])
     device, preset = choose_device(options["device"]), options["preset"]
@@ -148,9 +148,9 @@ def perplexity(
     the model's <unk> is shared out among those of them that it does not know, in proportion to
     their unigram probabilities; words that are not in the file either are its <unk>.
     """
-    from phrase_scorer.device import choose_device, set_threads
-    from phrase_scorer.language_model import LanguageModel, read_sentences
-    from phrase_scorer.language_model import perplexity as own_perplexity
+    from phrase_scorer.language_model.model import LanguageModel, read_sentences
+    from phrase_scorer.language_model.model import perplexity as own_perplexity
+    from phrase_scorer.runtime.device import choose_device, set_threads
 
     set_threads(options["threads"])
     sentences = list(read_sentences(text))
@@ -158,7 +158,7 @@ def perplexity(
     own = own_perplexity(model, sentences)
     rows = [(f"{model_path} (its own vocabulary)", own, "")]
     if arpas:
-        from phrase_scorer.arpa_comparison import compare
+        from phrase_scorer.language_model.perplexity import compare
 
         rows += compare(model, str(model_path), arpas, sentences)
     if as_json:

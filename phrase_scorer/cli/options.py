@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import click
 
 from phrase_scorer.errors import UsageError
-from phrase_scorer.phrase_pairs import PairBlock, read_tab_separated
+from phrase_scorer.text.phrase_pairs import PairBlock, read_tab_separated
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phrase_scorer.cli.options import PairReader, device_options, model_option, scoring_options
-from phrase_scorer.command_line import say
 from phrase_scorer.errors import DataError
-from phrase_scorer.phrase_pairs import PairBlock
+from phrase_scorer.runtime.console import say
+from phrase_scorer.text.phrase_pairs import PairBlock
 
 if TYPE_CHECKING:
-    from phrase_scorer.scorer import PhraseScorer
+    from phrase_scorer.scoring.scorer import PhraseScorer
 
 MANY_UNKNOWN = 0.2  # share of unknown words that is more likely a mistake than a rare domain
 
@@ -41,9 +41,9 @@ def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
     summed over the target's words and the end of the phrase, not normalised for length. For a
     model of direction inverse it is ln p(source | target).
     """
-    from phrase_scorer.device import set_threads
-    from phrase_scorer.scorer import PhraseScorer, blocks_of
-    from phrase_scorer.streams import OutputFile, is_same_file
+    from phrase_scorer.runtime.device import set_threads
+    from phrase_scorer.runtime.streams import OutputFile, is_same_file
+    from phrase_scorer.scoring.scorer import PhraseScorer, blocks_of
 
     set_threads(options["threads"])
     if output != "-" and is_same_file(pairs, output):
@@ -77,7 +77,7 @@ def tell_accuracy(scorer: PhraseScorer, block: PairBlock) -> None:
     """Says how far the scores are from exact ones on a sample of a block, if they are not exact."""
     if scorer.is_exact:
         return
-    from phrase_scorer.accuracy import measure_accuracy
+    from phrase_scorer.scoring.accuracy import measure_accuracy
 
     say(f"{scorer.arithmetic}, against exact scores: {measure_accuracy(scorer, block)}")
 
@@ -87,7 +87,7 @@ def tell_accuracy(scorer: PhraseScorer, block: PairBlock) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def info(model_path: Path, as_json: bool) -> None:
     """Show what a model is: sizes, direction, training, fingerprint."""
-    from phrase_scorer.checkpoint import ModelDirectory
+    from phrase_scorer.models.directory import ModelDirectory
 
     directory = ModelDirectory(model_path)
     facts = directory.describe()

@@ -17,12 +17,12 @@ from phrase_scorer.cli.options import (
     quiet_option,
     run_options,
 )
-from phrase_scorer.command_line import SIGNAL_EXIT_CODES, say
 from phrase_scorer.errors import UsageError
+from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES, say
 
 if TYPE_CHECKING:
-    from phrase_scorer.training import TrainingResult
-    from phrase_scorer.training_settings import TrainingSettings
+    from phrase_scorer.training.settings import TrainingSettings
+    from phrase_scorer.training.trainer import TrainingResult
 
 
 def architecture_options(command: Command) -> Command:
@@ -169,10 +169,10 @@ def tell_result(result: TrainingResult) -> int:
 
 
 def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
-    from phrase_scorer.device import choose_device, set_threads
     from phrase_scorer.models import ModelConfig
-    from phrase_scorer.training import train
-    from phrase_scorer.training_data import collect_training_data
+    from phrase_scorer.runtime.device import choose_device, set_threads
+    from phrase_scorer.training.data import collect_training_data
+    from phrase_scorer.training.trainer import train
 
     set_threads(options["threads"])
     device = choose_device(options["device"])
@@ -208,7 +208,7 @@ def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
 
 def _settings(options: dict[str, Any]) -> TrainingSettings:
     """How to train: the preset, the architecture's own, what was given."""
-    from phrase_scorer.training_settings import UNLIMITED, TrainingSettings, preset_settings
+    from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_settings
 
     chosen = given(options, TrainingSettings)
     if options["schedule"] == "timed":
@@ -246,7 +246,7 @@ def given(options: dict[str, Any], settings: type[Any]) -> dict[str, Any]:
 
 def check_directory(options: dict[str, Any]) -> None:
     """Refuses what is there or is not, before anything is read."""
-    from phrase_scorer.checkpoint import ModelDirectory
+    from phrase_scorer.models.directory import ModelDirectory
 
     path: Path = options["model_path"]
     if path.is_file():

@@ -18,9 +18,7 @@ from phrase_scorer.models.continuous_space import ContinuousSpaceModel
 from phrase_scorer.models.encoder_decoder import Context, EncoderDecoder
 from phrase_scorer.models.phrase_model import PhraseModel
 from phrase_scorer.models.seq2seq import SequenceToSequence
-from phrase_scorer.models.transformer import Transformer
-from phrase_scorer.models.transformer_decoder import DecoderOnly
-from phrase_scorer.models.transformer_masked import MaskedModel
+from phrase_scorer.models.transformer import DecoderOnly, MaskedModel, Transformer
 
 INITIAL_DEVIATION = 0.01  # of all weights but the recurrent ones (paper, section 4.1.1)
 

@@ -11,10 +11,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from phrase_scorer.batches import Batch, Sources
 from phrase_scorer.models.cells import cell_of, run
 from phrase_scorer.models.config import ModelConfig
 from phrase_scorer.models.phrase_model import Affine, Output, Parts, PhraseModel, Readout
+from phrase_scorer.text.batches import Batch, Sources
 
 
 class AdditiveAttention(nn.Module):

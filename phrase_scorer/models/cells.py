@@ -12,9 +12,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from phrase_scorer.batches import Sources
 from phrase_scorer.errors import UsageError
 from phrase_scorer.models.config import ModelConfig
+from phrase_scorer.text.batches import Sources
 
 
 class Cell(nn.Module):

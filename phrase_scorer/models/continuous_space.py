@@ -13,9 +13,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from phrase_scorer.batches import Batch, Sources
 from phrase_scorer.models.config import ModelConfig
 from phrase_scorer.models.phrase_model import Affine, Output, Parts, PhraseModel
+from phrase_scorer.text.batches import Batch, Sources
 
 
 class ContinuousSpaceModel(PhraseModel):

@@ -23,10 +23,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from phrase_scorer.batches import Batch, Sources
 from phrase_scorer.errors import UsageError
 from phrase_scorer.models.cells import Cell
 from phrase_scorer.models.config import ModelConfig
+from phrase_scorer.text.batches import Batch, Sources
 
 Parts = tuple[Tensor, ...]  # of a memory or a state
 

@@ -13,11 +13,11 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from phrase_scorer.batches import Batch, Sources
 from phrase_scorer.models.cells import Cell, cell_of, run
 from phrase_scorer.models.config import ModelConfig
 from phrase_scorer.models.phrase_model import Affine, Output, Parts, PhraseModel
-from phrase_scorer.vocabulary import END
+from phrase_scorer.text.batches import Batch, Sources
+from phrase_scorer.text.vocabulary import END
 
 
 class SequenceToSequence(PhraseModel):

@@ -13,19 +13,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from toys import DATA
 
 from moses_integration.cli import main
-from moses_integration.programs import Moses
-from phrase_scorer.checkpoint import ModelDirectory
+from moses_integration.decoder.programs import Moses
 from phrase_scorer.models import ModelConfig, build
-from phrase_scorer.scorer import PhraseScorer
-from phrase_scorer.vocabulary import Vocabulary
+from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.scoring.scorer import PhraseScorer
+from phrase_scorer.text.vocabulary import Vocabulary
 
 SOURCE_WORDS = b"la maison bleue le chat noir petit".split()
 TARGET_WORDS = b"the blue house black cat small".split()
 
 
-DATA = Path(__file__).parent.parent.parent / "data"
 SENTENCES = 30
 
 

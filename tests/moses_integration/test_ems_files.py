@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from toys import DATA
 
 import moses_integration.ems
 from moses_integration.cli import main
@@ -22,7 +23,6 @@ from phrase_scorer.errors import UsageError
 
 FOLDER = Path(moses_integration.ems.__file__).parent
 HOOK, WRAPPER = FOLDER / "rescore-hook.sh", FOLDER / "train-model-wrapper.sh"
-DATA = Path(__file__).parents[2] / "data"
 TRAINING = "--max-updates 2 --batch-pairs 8 --validation-pairs 0 --threads 1"
 
 # What experiment.perl, check_if_crashed, takes for a crash.

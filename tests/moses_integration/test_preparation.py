@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from toys import DATA
+from toys import GOLDEN as ALL_GOLDEN
 
 from moses_integration.cli import main
 from moses_integration.preparation import (
@@ -20,7 +22,7 @@ from moses_integration.preparation import (
 )
 from phrase_scorer.errors import DataError, UsageError
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "preparation"
+GOLDEN = ALL_GOLDEN / "preparation"
 LANGUAGES = ["en", "fr"]
 AS_IT_IS = PreparationSettings(casing="keep")
 
@@ -183,7 +185,7 @@ def test_cleaning_is_that_of_clean_corpus_n_perl(tmp_path):
         pytest.skip("moses is not on PATH")
     beside = Path(moses).resolve().parent.parent / "scripts"
     scripts = Path(os.environ.get("MOSES_SCRIPTS") or beside)
-    data = Path(__file__).parents[2] / "data" / "corpus"
+    data = DATA / "corpus"
     for language in LANGUAGES:
         text = (data / f"train.{language}").read_text().split("\n")[:300]
         text = [line.replace("&apos;", "'").replace(" ", "  ") for line in text]

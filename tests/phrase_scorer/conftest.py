@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from phrase_scorer.arpa import Arpa, read_arpa
+from phrase_scorer.language_model.arpa import Arpa, read_arpa
 
 GIVEN = """
 \\data\\

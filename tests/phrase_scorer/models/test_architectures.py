@@ -11,13 +11,13 @@ import torch
 
 from phrase_scorer import PhraseScorer
 from phrase_scorer import models as module
-from phrase_scorer.batches import pair_batch
 from phrase_scorer.models import ARCHITECTURES, CELLS, ModelConfig, build
 from phrase_scorer.models.cells import AdditiveCell
 from phrase_scorer.models.phrase_model import Affine, Output, PhraseModel
-from phrase_scorer.training import train
-from phrase_scorer.training_settings import TrainingSettings
-from phrase_scorer.vocabulary import Vocabulary
+from phrase_scorer.text.batches import pair_batch
+from phrase_scorer.text.vocabulary import Vocabulary
+from phrase_scorer.training.settings import TrainingSettings
+from phrase_scorer.training.trainer import train
 
 PAIRS = [([2, 3, 4], [5, 6]), ([8], [8]), ([7, 7, 2, 5], [2, 2, 2]), ([4, 1], []), ([1], [3])]
 RECURRENT = ("encoder_decoder", "seq2seq", "attention")

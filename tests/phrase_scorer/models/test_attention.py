@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from phrase_scorer.batches import pair_batch
-from phrase_scorer.reference import log_softmax, sigmoid
-from phrase_scorer.vocabulary import END
+from phrase_scorer.scoring.reference import log_softmax, sigmoid
+from phrase_scorer.text.batches import pair_batch
+from phrase_scorer.text.vocabulary import END
 
 PAIRS = [([2, 3, 4], [5, 6]), ([11], [8]), ([7, 7, 2, 5, 3, 1, 10], [2]), ([4, 1], []), ([], [3])]
 

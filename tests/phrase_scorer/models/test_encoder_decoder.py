@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from phrase_scorer import reference
-from phrase_scorer.batches import pair_batch, source_batch, target_batch
 from phrase_scorer.models import ModelConfig, build
+from phrase_scorer.scoring import reference
+from phrase_scorer.text.batches import pair_batch, source_batch, target_batch
 
 VARIANTS = ("paper", "groundhog")
 MIXED_PAIRS = [  # of 12 source and 9 target words

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from phrase_scorer.batches import pair_batch
-from phrase_scorer.models.transformer_blocks import LEARNED_POSITIONS
-from phrase_scorer.vocabulary import END
+from phrase_scorer.models.transformer import LEARNED_POSITIONS
+from phrase_scorer.text.batches import pair_batch
+from phrase_scorer.text.vocabulary import END
 
 PAIRS = [([2, 3, 4], [5, 6]), ([7], [8]), ([7, 7, 2, 5, 3, 1, 6], [2]), ([4, 1], []), ([], [3])]
 WORDS = {"source_words": 9, "target_words": 9}

@@ -1,0 +1,371 @@
+"""Tuning with real Moses: mert-moses.pl from several seeds, and what came out.
+
+The tuning set's part of the model is made once, for all runs. Whatever mert-moses.pl would reuse
+by name (features.list, filtered/) is always new. The weights found go into the user's own
+moses.ini; all else in it stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from filelock import FileLock, Timeout
+
+from moses_integration.decoder.decoding import decode_lines, split_flags
+from moses_integration.decoder.programs import Moses, ProgramError, run_program
+from moses_integration.formats.ini_edits import (
+    Weights,
+    weights_of,
+    with_absolute_paths,
+    with_weight_file,
+    with_weights,
+)
+from moses_integration.formats.moses_ini import MosesIni
+from moses_integration.system.check import check_model
+from moses_integration.system.filtering import filter_model
+from phrase_scorer.errors import DataError, UsageError, quoted
+from phrase_scorer.runtime.streams import MAGIC, line_blocks, write_atomically
+
+Optimizer = Literal["mert", "mira"]
+Say = Callable[[str], None]
+
+# Without the colon where --continue repeats the last one that was done.
+ITERATION = re.compile(rb"^\((\d+)\) BEST at \d+:? .* => (\S+) at ")
+UNSAFE = re.compile(r"[^\w@%+=:,./-]")  # it puts paths into shell commands without quoting them
+MIRA_ROUNDS = 60  # of kbmira in an iteration; its own default, named because we name its seed
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """How to tune; what a finished or interrupted tuning is compared with."""
+
+    optimizer: Optimizer = "mert"
+    runs: int = 1
+    seed: int = 1  # of the first run; the next ones count on
+    nbest: int = 100
+    max_iterations: int = 25
+    decoder: str = "moses"  # or moses2
+    decoder_flags: str = ""
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("runs", "nbest", "max_iterations", "threads"):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} must be at least 1, not {getattr(self, name)}")
+        if self.optimizer not in get_args(Optimizer):
+            raise UsageError(f"unknown optimizer {self.optimizer}; choose mert or mira")
+        split_flags(self.decoder_flags)
+
+
+@dataclass(frozen=True)
+class TuningRun:
+    """One run of mert-moses.pl.
+
+    Attributes:
+        number: From 1.
+        seed: Of the optimizer's random restarts (MERT) or order of sentences (MIRA).
+        iterations: Done.
+        nbest_bleu: What mert-moses.pl reported last, over its n-best lists; in percent.
+        dev_bleu: sacreBLEU of the tuning set decoded with the final weights; in percent.
+        seconds: Of mert-moses.pl alone.
+        weights: The final ones.
+    """
+
+    number: int
+    seed: int
+    iterations: int
+    nbest_bleu: float
+    dev_bleu: float
+    seconds: float
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """All runs, and the weights they started from."""
+
+    start_weights: Weights
+    runs: list[TuningRun] = field(default_factory=list)
+
+    @property
+    def best(self) -> TuningRun:
+        """The run with the highest BLEU on the tuning set."""
+        return max(self.runs, key=lambda run: run.dev_bleu)
+
+    @property
+    def mean(self) -> float:
+        """Of the BLEU on the tuning set, in percent."""
+        return statistics.mean(run.dev_bleu for run in self.runs)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation (n - 1) of that BLEU; 0 of a single run."""
+        values = [run.dev_bleu for run in self.runs]
+        return statistics.stdev(values) if len(values) > 1 else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "best": self.best.number, "mean": self.mean, "spread": self.spread}
+
+
+class Tuner:
+    """Tunes one model on one tuning set, in a working folder of its own.
+
+    Args:
+        moses: Where the programs are.
+        ini: The model to tune; it is not changed.
+        source, reference: The tuning set, tokenised as the model wants it.
+        folder: New or empty, unless `resume`.
+        settings: How.
+        resume: Go on with what an interrupted tuning left in the folder.
+        say: Is told how it goes.
+
+    Raises:
+        UsageError: The folder is in use or not new, a program is missing.
+        DataError: The ini and its tables do not agree, or the tuning set is no tuning set.
+    """
+
+    def __init__(
+        self,
+        moses: Moses,
+        ini: MosesIni,
+        source: Path,
+        reference: Path,
+        folder: Path,
+        settings: TuningSettings,
+        *,
+        resume: bool = False,
+        say: Say = print,
+    ) -> None:
+        self.moses, self.ini, self.settings = moses, ini, settings
+        self.source, self.reference = source.resolve(), reference.resolve()
+        self.folder, self.resume, self.say = folder.resolve(), resume, say
+        for path in (self.folder, self.source, self.reference):
+            if UNSAFE.search(str(path)):
+                why = "blanks, or what means something to a shell"
+                raise UsageError(f"mert-moses.pl cannot use a path with {why}: {quoted(str(path))}")
+
+    def run(self) -> Tuning:
+        """All runs; the best one's moses.ini becomes `moses.ini` of the folder."""
+        check_tuning_set(self.source, self.reference)
+        check_model(self.ini, for_tuning=True)
+        lock = FileLock(self.folder / ".lock")
+        try:
+            self.folder.mkdir(exist_ok=True)
+            held = lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UsageError(f"{self.folder} is in use by another tuning") from error
+        except OSError as error:
+            raise UsageError(f"cannot work in {self.folder}: {error.strerror}") from error
+        with held:
+            self._prepare()
+            numbers = range(1, self.settings.runs + 1)
+            tuning = Tuning(weights_of(self.ini), [self._run(number) for number in numbers])
+            _write_json(self.folder / "tuning.json", tuning.as_dict())
+            best = self.folder / f"run{tuning.best.number}" / "moses.ini"
+            write_atomically(self.folder / "moses.ini", best.read_bytes())
+        return tuning
+
+    def _prepare(self) -> None:
+        """Filters the model for the tuning set, or checks that this was done for this tuning."""
+        settings = asdict(self.settings)
+        del settings["runs"], settings["threads"]  # may be others when it goes on
+        task = {
+            "settings": settings,
+            "source": str(self.source),
+            "reference": str(self.reference),
+            "moses_ini": self.ini.to_bytes().decode("utf-8", "backslashreplace"),
+        }
+        note, filtered = self.folder / "task.json", self.folder / "filtered"
+        if self.resume and note.is_file():
+            known = json.loads(note.read_bytes())
+            if others := [
+                key for key in task if known.get(key) != json.loads(json.dumps(task[key]))
+            ]:
+                what = ", ".join(others)
+                raise UsageError(
+                    f"{self.folder} holds another tuning (other {what}: see task.json); not resumed"
+                )
+        elif any(path.name != ".lock" for path in self.folder.iterdir()):
+            what = "is not empty; choose a new one, or --resume"
+            if not note.is_file():
+                what = "is not empty and holds no tuning; choose a new one"
+            raise UsageError(f"--working-dir {self.folder} {what}")
+        else:
+            _write_json(note, task)
+        if not (filtered / "moses.ini").is_file():
+            shutil.rmtree(filtered, ignore_errors=True)
+            filtered.mkdir()
+            for table in filter_model(self.ini, [self.source], filtered):
+                self.say(f"{table.name}: {table.kept:,} of {table.entries:,} entries needed")
+
+    def _run(self, number: int) -> TuningRun:
+        folder = self.folder / f"run{number}"
+        result = folder / "run.json"
+        if result.is_file():
+            done = json.loads(result.read_bytes())
+            self.say(f"run {number}: done before, BLEU {done['dev_bleu']:.2f}")
+            return TuningRun(**{**done, "weights": _tuples(done["weights"])})
+        seed = self.settings.seed + number - 1
+        iterations, nbest_bleu, seconds = self._mert(number, folder, seed)
+        tuned = MosesIni.read(folder / "mert" / "moses.ini")
+        weights = _tuned_weights(weights_of(self.ini), weights_of(tuned))
+        sparse = folder / "sparse-weights"
+        for item in tuned.values("weight-file"):
+            shutil.copyfile(os.fsdecode(item.text), sparse)
+        dev_bleu = self._dev_bleu(folder, weights, sparse)
+        run = TuningRun(number, seed, iterations, nbest_bleu, dev_bleu, seconds, weights)
+        final = _with_tuned(with_absolute_paths(self.ini), weights, sparse)
+        write_atomically(folder / "moses.ini", final.to_bytes())
+        _write_json(result, asdict(run))
+        self.say(
+            f"run {number}: BLEU {run.dev_bleu:.2f} on the tuning set after {run.iterations} "
+            f"iterations, {seconds / 60:.1f} minutes"
+        )
+        return run
+
+    def _mert(self, number: int, folder: Path, seed: int) -> tuple[int, float, float]:
+        """Runs mert-moses.pl, or what is left of it; (iterations, n-best BLEU, seconds)."""
+        work, note = folder / "mert", folder / "mert.json"
+        if note.is_file():  # it cannot go on after its end
+            iterations, nbest_bleu, seconds = json.loads(note.read_bytes())
+            return iterations, nbest_bleu, seconds
+        interrupted = (work / "finished_step.txt").is_file()
+        if not interrupted:
+            shutil.rmtree(folder, ignore_errors=True)
+            work.mkdir(parents=True)
+        history = _History(number, self.say, interrupted)
+        self.moses.note_in(folder / "mert.log")
+        started = time.monotonic()
+        run_program(
+            self._command(work, seed, interrupted),
+            log=folder / "mert.log",
+            cwd=work,
+            on_line=history.read,
+        )
+        seconds = time.monotonic() - started
+        _write_json(note, [history.iterations, history.bleu, seconds])
+        return history.iterations, history.bleu, seconds
+
+    def _command(self, work: Path, seed: int, interrupted: bool) -> list[str | Path]:
+        settings, moses = self.settings, self.moses
+        flags = f"-v 0 -threads {settings.threads} {settings.decoder_flags}".strip()
+        command: list[str | Path] = [
+            "perl", moses.script("training/mert-moses.pl"),
+            self.source, self.reference, moses.program(settings.decoder),
+            self.folder / "filtered" / "moses.ini",
+            "--working-dir", work, "--mertdir", moses.bin, "--rootdir", moses.scripts,
+            "--no-filter-phrase-table", "--nbest", str(settings.nbest),
+            "--maximum-iterations", str(settings.max_iterations),
+            "--decoder-flags", flags, "--threads", str(settings.threads),
+        ]  # fmt: skip
+        if settings.optimizer == "mira":
+            rounds = f"-J {MIRA_ROUNDS} -r {seed}"
+            command += ["--batch-mira", "--return-best-dev", "--batch-mira-args", rounds]
+        else:
+            command += ["--mertmertargs", f"-r {seed} "]  # the script appends to it as it is
+        return [*command, "--continue"] if interrupted else command
+
+    def _dev_bleu(self, folder: Path, weights: Weights, sparse: Path) -> float:
+        """sacreBLEU, in percent, of the tuning set decoded with these weights."""
+        ini = MosesIni.read(self.folder / "filtered" / "moses.ini")
+        path = folder / "filtered.moses.ini"
+        write_atomically(path, _with_tuned(ini, weights, sparse).to_bytes())
+        output = decode_lines(
+            self.moses, path, self.source,
+            decoder=self.settings.decoder, threads=self.settings.threads,
+            flags=split_flags(self.settings.decoder_flags), log=folder / "decoder.log",
+        )  # fmt: skip
+        write_atomically(folder / "tuning-set.output", b"".join(b"%b\n" % line for line in output))
+        return bleu(output, self.reference)
+
+
+def bleu(hypotheses: Sequence[bytes], reference: Path) -> float:
+    """sacreBLEU, in percent, of tokenised lines: cased, without further tokenisation."""
+    import sacrebleu
+
+    texts = [
+        [line.decode("utf-8", "replace") for line in lines]
+        for lines in (hypotheses, _lines(reference))
+    ]
+    score = sacrebleu.corpus_bleu(texts[0], [texts[1]], tokenize="none", force=True)
+    return float(score.score)
+
+
+class _History:
+    """What mert-moses.pl says of its iterations."""
+
+    def __init__(self, run: int, say: Say, interrupted: bool) -> None:
+        self.run, self.say = run, say
+        self.iterations, self.bleu = 0, 0.0
+        self.known = 1 if interrupted else 0  # it first repeats the last one that was done
+        self.started = time.monotonic()
+
+    def read(self, line: bytes) -> None:
+        found = ITERATION.match(line)
+        if not found:
+            return
+        self.iterations, self.bleu = int(found[1]), 100 * float(found[2])
+        seconds, self.started = time.monotonic() - self.started, time.monotonic()
+        if self.known:
+            self.known = 0
+            self.say(f"run {self.run} goes on after iteration {self.iterations}")
+        else:
+            self.say(
+                f"run {self.run}, iteration {self.iterations}: BLEU {self.bleu:.2f} "
+                f"on its n-best lists ({seconds:.0f} s)"
+            )
+
+
+def check_tuning_set(source: Path, reference: Path) -> None:
+    """Checks that source and reference are of one length, and not empty.
+
+    Raises:
+        DataError: They are not.
+    """
+    sources, references = len(_lines(source)), len(_lines(reference))
+    if not sources:
+        raise DataError("the tuning set is empty", path=source)
+    if sources != references:
+        raise DataError(f"{references:,} lines, but {source} has {sources:,}", path=reference)
+    for path in (source, reference):
+        start = path.read_bytes()[:6]
+        for magic, kind in MAGIC.items():
+            if start.startswith(magic):
+                raise DataError(f"mert-moses.pl wants plain text, not {kind}", path=path)
+
+
+def _lines(path: Path) -> list[bytes]:
+    return [line for block in line_blocks(path) for line in block.lines]
+
+
+def _tuned_weights(start: Weights, tuned: Weights) -> Weights:
+    """The tuned weights, all features of the ini among them."""
+    missing = [name for name in start if name not in tuned]
+    if missing:
+        raise ProgramError(f"mert-moses.pl gave no weights for {', '.join(missing)}")
+    return tuned
+
+
+def _with_tuned(ini: MosesIni, weights: Weights, sparse: Path) -> MosesIni:
+    """The ini with the tuned weights, and the file of sparse ones where tuning made it."""
+    tuned = with_weights(ini, weights)
+    return with_weight_file(tuned, sparse) if sparse.is_file() else tuned
+
+
+def _tuples(weights: dict[str, list[float]]) -> Weights:
+    return {name: tuple(values) for name, values in weights.items()}
+
+
+def _write_json(path: Path, content: Any) -> None:
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")

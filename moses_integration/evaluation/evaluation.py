@@ -1,0 +1,391 @@
+"""Translations against references: sacreBLEU's BLEU, chrF2 and TER, significance, lengths.
+
+Lines of text come in, an `Evaluation` comes out; `evaluation_report` shows it. A system is one
+output or several, of as many tuning runs: tuning is unstable, and one run may be luck (Clark et al.
+2011). The first system is the baseline of all comparisons.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moses_integration.evaluation import significance
+from moses_integration.evaluation.significance import (
+    METRICS,
+    TOKENIZERS,
+    Metric,
+    Scores,
+    Statistics,
+    Text,
+    make_metrics,
+)
+from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.runtime.streams import line_blocks
+
+LANGUAGE = re.compile(r"[a-z]{2,3}")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How to evaluate.
+
+    Attributes:
+        tokenize: sacreBLEU's tokenizer for BLEU, one of `TOKENIZERS`. By default "none", since
+            Moses' output is tokenised already; "13a" with `detokenize`.
+        detokenize: Language code: outputs and references are detokenised by sacremoses first.
+        lowercase: Ignore case in BLEU and chrF2 (TER always does, as by default in sacreBLEU).
+        samples: Resampled test sets, and shuffles.
+        seed: Of both; sacreBLEU's by default.
+        significance: Compute intervals and p-values.
+
+    Raises:
+        UsageError: A value that cannot be.
+    """
+
+    tokenize: str | None = None
+    detokenize: str | None = None
+    lowercase: bool = False
+    samples: int = 1000
+    seed: int = 12345
+    significance: bool = True
+
+    def __post_init__(self) -> None:
+        if self.tokenize is not None and self.tokenize not in TOKENIZERS:
+            raise UsageError(f"unknown tokenizer {self.tokenize}; known: {', '.join(TOKENIZERS)}")
+        if self.detokenize is not None and not LANGUAGE.fullmatch(self.detokenize):
+            raise UsageError(f"{self.detokenize} is not a language code like fr")
+        if self.samples < 1 or self.seed < 0:
+            raise UsageError("samples must be at least 1, the seed at least 0")
+
+    @property
+    def tokenizer(self) -> str:
+        """The tokenizer for BLEU that is used."""
+        return self.tokenize or ("13a" if self.detokenize else "none")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A system and the baseline by one metric; differences are system less baseline, in percent.
+
+    Attributes:
+        difference: Of the means over the runs.
+        interval: 95 % bootstrap interval of the difference.
+        p_bootstrap: See `significance.bootstrap_p`.
+        p_randomisation: See `significance.randomisation_p`.
+        sentences: The difference for each sentence, of means over the runs.
+        better: Sentences that the system translates better than the baseline.
+        worse: ... and worse.
+    """
+
+    difference: float
+    interval: tuple[float, float] | None
+    p_bootstrap: float | None
+    p_randomisation: float | None
+    sentences: tuple[float, ...] = field(repr=False)
+    better: int
+    worse: int
+
+    @property
+    def equal(self) -> int:
+        """Sentences with the same score."""
+        return len(self.sentences) - self.better - self.worse
+
+    @property
+    def sentence_mean(self) -> float:
+        """The mean of the differences for each sentence."""
+        return statistics.fmean(self.sentences)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; of the sentences, counts and mean."""
+        shown = ("difference", "interval", "p_bootstrap", "p_randomisation")
+        counted = ("better", "worse", "equal")
+        return {
+            **{name: getattr(self, name) for name in shown},
+            "sentences": {
+                **{name: getattr(self, name) for name in counted},
+                "mean_difference": self.sentence_mean,
+            },
+        }
+
+
+@dataclass(frozen=True)
+class MetricScore:
+    """What one metric says of one system: corpus scores of its runs, in percent.
+
+    Attributes:
+        runs: In the order given.
+        interval: 95 % bootstrap interval of the mean.
+        comparison: With the baseline; None for the baseline itself.
+    """
+
+    runs: tuple[float, ...]
+    interval: tuple[float, float] | None
+    comparison: Comparison | None
+
+    @property
+    def mean(self) -> float:
+        """Over the runs."""
+        return statistics.fmean(self.runs)
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample standard deviation over the runs; None of one run."""
+        return statistics.stdev(self.runs) if len(self.runs) > 1 else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "mean": self.mean,
+            "standard_deviation": self.deviation,
+            "runs": self.runs,
+            "interval": self.interval,
+            "comparison": self.comparison and self.comparison.as_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long the outputs of a system are, mean over its runs; words as BLEU counts them.
+
+    Attributes:
+        words: A sentence, in the output.
+        reference_words: A sentence, in the reference (of several, the closest in length).
+        empty: Lines without a word, in all runs together.
+    """
+
+    words: float
+    reference_words: float
+    empty: int
+
+    @property
+    def ratio(self) -> float | None:
+        """Output to reference; None where the references have no word."""
+        return self.words / self.reference_words if self.reference_words else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "ratio": self.ratio}
+
+
+@dataclass(frozen=True)
+class System:
+    """A system's scores by each of `METRICS`, and its lengths."""
+
+    name: str
+    scores: Mapping[str, MetricScore]
+    lengths: Lengths
+
+    @property
+    def runs(self) -> int:
+        """How many outputs it has."""
+        return len(self.scores[METRICS[0]].runs)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        scores = {metric: score.as_dict() for metric, score in self.scores.items()}
+        return {
+            "name": self.name,
+            "runs": self.runs,
+            "scores": scores,
+            "lengths": self.lengths.as_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The systems, the baseline first, and what is needed to repeat it.
+
+    Attributes:
+        settings: As given.
+        sentences: Of the test set.
+        references: For each sentence.
+        signatures: sacreBLEU's, by metric; `bs` and `ar` are the samples of the two tests.
+        systems: In the order given.
+    """
+
+    settings: EvaluationSettings
+    sentences: int
+    references: int
+    signatures: Mapping[str, str]
+    systems: tuple[System, ...]
+
+    @property
+    def baseline(self) -> System:
+        """The first system."""
+        return self.systems[0]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; scores and differences in percent, unrounded."""
+        return {
+            "sentences": self.sentences,
+            "references": self.references,
+            "settings": {**asdict(self.settings), "tokenize": self.settings.tokenizer},
+            "signatures": dict(self.signatures),
+            "baseline": self.baseline.name,
+            "systems": [system.as_dict() for system in self.systems],
+        }
+
+
+def evaluate(
+    references: Sequence[Text],
+    systems: Mapping[str, Sequence[Text]],
+    *,
+    settings: EvaluationSettings | None = None,
+) -> Evaluation:
+    """Scores each system, and compares it with the first one.
+
+    Args:
+        references: One text or several, with a line for each sentence.
+        systems: Name -> its outputs, one for each tuning run.
+        settings: By default, those of `EvaluationSettings`.
+
+    Raises:
+        UsageError: No reference, no system, or a system without an output.
+        DataError: Texts of different numbers of lines, or without any.
+    """
+    settings = settings or EvaluationSettings()
+    _check_lines(references, systems)
+    detokenize = _detokenizer(settings.detokenize)
+    if detokenize:
+        references = [detokenize(text) for text in references]
+        systems = {name: [detokenize(text) for text in runs] for name, runs in systems.items()}
+    sentences = len(references[0])
+    counts = None
+    if settings.significance:
+        counts = significance.resample_counts(sentences, settings.samples, settings.seed)
+    metrics = make_metrics(references, settings.tokenizer, settings.lowercase)
+    scores: dict[str, dict[str, MetricScore]] = {name: {} for name in systems}
+    lengths: dict[str, Lengths] = {}
+    for metric in metrics:
+        judge = _Judge(metric, settings, counts)
+        for name, outputs in systems.items():
+            runs = [metric.statistics(text) for text in outputs]
+            scores[name][metric.name] = judge.score(runs)
+            if metric.name == "BLEU":
+                lengths[name] = _lengths(runs)
+    samples = settings.samples if settings.significance else None
+    return Evaluation(
+        settings=settings,
+        sentences=sentences,
+        references=len(references),
+        signatures={metric.name: metric.signature(samples, settings.seed) for metric in metrics},
+        systems=tuple(System(name, scores[name], lengths[name]) for name in systems),
+    )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A system's runs, their score, and that of each resampled test set."""
+
+    runs: list[Statistics]
+    mean: float
+    resampled: Scores | None
+
+
+class _Judge:
+    """One metric over all systems; the first that it scores is the baseline of the others."""
+
+    def __init__(
+        self,
+        metric: Metric,
+        settings: EvaluationSettings,
+        counts: NDArray[np.uint16] | None,
+    ) -> None:
+        self.metric, self.settings, self.counts = metric, settings, counts
+        self.baseline: _Judged | None = None
+
+    def score(self, runs: list[Statistics]) -> MetricScore:
+        scores = tuple(self.metric.corpus_score(run) for run in runs)
+        resampled = bounds = None
+        if self.counts is not None:
+            resampled = significance.bootstrap_scores(runs, self.metric.score_of_sums, self.counts)
+            bounds = significance.interval(resampled)
+        judged = _Judged(runs, statistics.fmean(scores), resampled)
+        if self.baseline is None:
+            self.baseline = judged
+            return MetricScore(scores, bounds, None)
+        return MetricScore(scores, bounds, self._compare(judged, self.baseline))
+
+    def _compare(self, system: _Judged, baseline: _Judged) -> Comparison:
+        difference = system.mean - baseline.mean
+        bounds = by_bootstrap = by_randomisation = None
+        if system.resampled is not None and baseline.resampled is not None:
+            differences = system.resampled - baseline.resampled
+            bounds = significance.interval(differences)
+            by_bootstrap = significance.bootstrap_p(differences, difference)
+            by_randomisation = significance.randomisation_p(
+                baseline.runs,
+                system.runs,
+                self.metric.score_of_sums,
+                self.settings.samples,
+                self.settings.seed,
+            )
+        sentences = self._sentence_scores(system) - self._sentence_scores(baseline)
+        sentences[np.abs(sentences) < significance.TIE] = 0.0
+        up, down = int((sentences > 0).sum()), int((sentences < 0).sum())
+        better, worse = (down, up) if self.metric.lower_is_better else (up, down)
+        shown = tuple(sentences.tolist())
+        return Comparison(difference, bounds, by_bootstrap, by_randomisation, shown, better, worse)
+
+    def _sentence_scores(self, judged: _Judged) -> Scores:
+        """Of each sentence, the mean over the runs."""
+        total = sum(self.metric.sentence_scores(run) for run in judged.runs)
+        return np.asarray(total / len(judged.runs))
+
+
+def read_text(path: str | Path) -> list[str]:
+    """The lines of a file in UTF-8, plain or compressed; `-` is standard input.
+
+    Raises:
+        DataError: It cannot be read, or a line is not UTF-8.
+    """
+    text: list[str] = []
+    for block in line_blocks(path):
+        for number, line in enumerate(block.lines, block.first):
+            try:
+                text.append(line.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise DataError("not UTF-8", path=path, line=number, text=line) from error
+    return text
+
+
+def _check_lines(references: Sequence[Text], systems: Mapping[str, Sequence[Text]]) -> None:
+    if not references:
+        raise UsageError("no reference to compare with")
+    if not systems:
+        raise UsageError("no system to evaluate")
+    if not references[0]:
+        raise DataError("the reference is empty")
+    texts = [("reference", references), *systems.items()]
+    for name, runs in texts:
+        if not runs:
+            raise UsageError(f"system {name} has no output")
+        for number, text in enumerate(runs, 1):
+            if len(text) != len(references[0]):
+                label = f"{name} {number}" if len(runs) > 1 else name
+                raise DataError(
+                    f"{label}: {len(text)} lines, but the reference has {len(references[0])}"
+                )
+
+
+def _lengths(runs: Sequence[Statistics]) -> Lengths:
+    """From BLEU's statistics, which begin with the lengths of output and reference."""
+    words, reference_words = np.mean([run[:, :2].mean(axis=0) for run in runs], axis=0).tolist()
+    return Lengths(words, reference_words, sum(int((run[:, 0] == 0).sum()) for run in runs))
+
+
+def _detokenizer(language: str | None) -> Callable[[Text], Text] | None:
+    if language is None:
+        return None
+    from sacremoses import MosesDetokenizer  # type: ignore[import-untyped]
+
+    detokenizer = MosesDetokenizer(lang=language)
+    return lambda text: [detokenizer.detokenize(line.split()) for line in text]

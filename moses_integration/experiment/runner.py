@@ -1,0 +1,178 @@
+"""The paper's Table 1 as a restartable experiment: train, rescore, tune, decode, evaluate.
+
+The steps are this program's own commands, as a user would type them, each in a process of its own;
+`commands.log` has them all. A step that is done is not done again while its command and those of
+the steps before it stay the same; one that was interrupted goes on where it can.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moses_integration.decoder.programs import ProgramError
+from moses_integration.experiment.config import file_name
+from moses_integration.experiment.plan import Step, keys_of
+from phrase_scorer.runtime.streams import write_atomically
+
+Say = Callable[[str], None]
+
+POLL_SECONDS = 0.2  # between looks at the processes
+
+
+def note_of(folder: Path, step: Step) -> Path:
+    """Where an experiment keeps what it knows of a step."""
+    return folder / "steps" / f"{file_name(step.name)}.json"
+
+
+@dataclass(eq=False)
+class Job:
+    """A step to do.
+
+    Attributes:
+        step: Itself.
+        title: As told to the user.
+        key: Of its inputs as they were before anything was begun.
+        started: By the monotonic clock.
+    """
+
+    step: Step
+    title: str
+    key: str
+    started: float = 0.0
+
+
+class Runner:
+    """Does the steps of a plan that are not done yet.
+
+    Args:
+        folder: Of the experiment; notes of finished steps are in `steps/`.
+        say: Is told how it goes.
+        jobs: Steps at the same time. With more than one, what a step says is in `logs/`.
+    """
+
+    def __init__(self, folder: Path, say: Say, jobs: int = 1) -> None:
+        self.folder, self.say, self.jobs = folder.resolve(), say, jobs
+
+    def do(self, steps: Sequence[Step]) -> None:
+        """Does them, each after those that it needs, else in order.
+
+        Raises:
+            ProgramError: A step failed. Those beside it were brought to their end, no other was
+                begun, and what is done stays done.
+            DataError: An input file of a step is not there; none was begun.
+        """
+        keys = keys_of(steps)
+        (self.folder / "steps").mkdir(parents=True, exist_ok=True)
+        waiting = [
+            Job(s, f"[{n}/{len(steps)}] {s.name}", keys[s.name]) for n, s in enumerate(steps, 1)
+        ]
+        running: dict[Job, subprocess.Popen[bytes]] = {}
+        failures: list[str] = []
+        try:
+            while waiting or running:
+                for job in list(waiting):
+                    unfinished = {other.step.name for other in (*waiting, *running)}
+                    if len(running) < self.jobs and unfinished.isdisjoint(_names(job.step.after)):
+                        waiting.remove(job)
+                        if self._is_done(job):
+                            self.say(f"{job.title}: done before")
+                        else:
+                            running[job] = self._begin(job)
+                for job in _finished(running):
+                    code = running.pop(job).returncode
+                    if code:
+                        failures.append(self._failure(job, code, len(running)))
+                        waiting.clear()
+                    else:
+                        self._end(job)
+        except BaseException:
+            for process in running.values():
+                process.terminate()  # it saves what it can, and ends what it started
+            for process in running.values():
+                process.wait()
+            raise
+        if failures:
+            more = "; once that is mended, the same experiment goes on from there"
+            raise ProgramError("; ".join(failures) + more)
+
+    def _known(self, job: Job) -> dict[str, object]:
+        """What was noted when the same step was begun before, or nothing."""
+        note = note_of(self.folder, job.step)
+        known = json.loads(note.read_bytes()) if note.is_file() else {}
+        return known if known.get("key") == job.key else {}
+
+    def _is_done(self, job: Job) -> bool:
+        there = all(output.exists() for output in job.step.outputs)
+        return there and self._known(job).get("seconds") is not None
+
+    def _begin(self, job: Job) -> subprocess.Popen[bytes]:
+        step = job.step
+        arguments = list(step.arguments)
+        if self._known(job) and step.resumes and (step.output / step.resumes).exists():
+            arguments.append("--resume")
+        else:
+            for output in step.outputs:
+                _delete(output)
+        step.output.parent.mkdir(parents=True, exist_ok=True)
+        self._write(job, None)
+        self.say(job.title)
+        with (self.folder / "commands.log").open("a") as log:
+            log.write(f"phrase-scorer {shlex.join(arguments)}\n")
+        job.started = time.monotonic()
+        # Not "phrase-scorer" as found on PATH: this very program.
+        command = [sys.executable, "-P", "-m", "moses_integration", *arguments]
+        if self.jobs == 1:  # it tells its progress itself
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self._log(step).parent.mkdir(exist_ok=True)
+        with self._log(step).open("ab") as log:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def _log(self, step: Step) -> Path:
+        return self.folder / "logs" / f"{file_name(step.name)}.log"
+
+    def _failure(self, job: Job, code: int, others: int) -> str:
+        """What went wrong; it is told now where others are still running."""
+        log = "" if self.jobs == 1 else f" ({self._log(job.step)})"
+        what = f"phrase-scorer {job.step.arguments[0]} ended with exit code {code}{log}"
+        if others:
+            self.say(f"{job.title}: {what}; what runs beside it goes on to its end")
+        return what
+
+    def _end(self, job: Job) -> None:
+        seconds = time.monotonic() - job.started
+        self._write(job, seconds)
+        self.say(f"{job.title}: {seconds / 60:.1f} minutes")
+
+    def _write(self, job: Job, seconds: float | None) -> None:
+        content = {"key": job.key, "command": ["phrase-scorer", *job.step.arguments]}
+        text = json.dumps({**content, "seconds": seconds}, indent=2)
+        write_atomically(note_of(self.folder, job.step), text.encode())
+
+
+def _names(steps: Sequence[Step]) -> set[str]:
+    return {step.name for step in steps}
+
+
+def _finished(running: Mapping[Job, subprocess.Popen[bytes]]) -> list[Job]:
+    """Those that have ended, as soon as one has; none where none runs."""
+    while running:
+        ended = [job for job, process in running.items() if process.poll() is not None]
+        if ended:
+            return ended
+        time.sleep(POLL_SECONDS)
+    return []
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif path.exists():
+        path.unlink()

@@ -1,0 +1,179 @@
+"""N-best lists of Moses as a stream: read, features appended, written; all else unchanged.
+
+`number ||| hypothesis ||| Name= v v … ||| total [||| segmentation] [||| alignment]`, as written by
+moses (Manager.cpp:1605) and moses2; the order of the features is the decoder's. Values are natural
+logarithms. `Name_key= v` is one sparse value of the feature Name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from moses_integration.formats.phrase_table import SEPARATOR
+from moses_integration.system.check import MERT_NAME
+from phrase_scorer.errors import DataError, UsageError, quoted
+from phrase_scorer.runtime.streams import line_blocks
+
+FIELDS = 4  # number, hypothesis, features, total: what a line must have
+FEATURES = 2  # the place of the features among the fields
+LOG_10 = 2.302585092994046  # natural logarithm of 10: KenLM speaks log10, Moses does not
+
+_NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|nan)")
+_SPAN = re.compile(rb"(\d+)(?:-(\d+))?=(?:(\d+)(?:-(\d+))?)?")
+
+Features = dict[bytes, list[float]]
+Span = tuple[int, int]  # first word and the one after the last, from 0
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One line of an n-best list.
+
+    Attributes:
+        path: Of the list, for messages.
+        line: 1-based number of the line.
+        fields: As read, between the bars.
+    """
+
+    path: str
+    line: int
+    fields: list[bytes]
+
+    @cached_property
+    def sentence(self) -> int:
+        """Which input sentence it translates, from 0."""
+        text = self.fields[0].strip()
+        if not text.isdigit():
+            raise self.error("the sentence number is not a number", text)
+        return int(text)
+
+    @cached_property
+    def words(self) -> list[bytes]:
+        """The translation; factors and all."""
+        return self.fields[1].split()
+
+    @cached_property
+    def features(self) -> Features:
+        """The values of each feature, in the order of the line; a sparse one has one value.
+
+        Raises:
+            DataError: A value without a name, or a value that is not a number.
+        """
+        features: Features = {}
+        values: list[float] | None = None
+        for token in self.fields[FEATURES].split():
+            if token.endswith(b"="):
+                if token[:-1] in features:
+                    raise self.error("a feature stands twice", token)
+                values = features[token[:-1]] = []
+            else:
+                try:
+                    values.append(float(token))  # type: ignore[union-attr]
+                except (AttributeError, ValueError):
+                    message = "neither Name= nor a number among the features"
+                    raise self.error(message, token) from None
+        return features
+
+    @property
+    def total(self) -> float:
+        """The decoder's weighted sum.
+
+        Raises:
+            DataError: It is not a number.
+        """
+        text = self.fields[3].strip()
+        if not _NUMBER.fullmatch(text):
+            raise self.error("the total is not a number", text)
+        return float(text)
+
+    @property
+    def segmentation(self) -> list[tuple[Span, Span]]:
+        """(source words, target words) of each phrase, in target order.
+
+        Raises:
+            DataError: The list was written without it, or it is broken.
+        """
+        text = self.fields[FIELDS] if len(self.fields) > FIELDS else b""
+        if b"=" not in text and self.words:
+            raise self.error("no segmentation; decode with --segmentation", None)
+        found = [_SPAN.fullmatch(token) for token in text.split()]
+        spans = []
+        for match in found:
+            if match is None:
+                raise self.error("not a segmentation (source=target …)", text.strip())
+            spans.append((_span(match[1], match[2]), _span(match[3], match[4])))
+        return spans
+
+    def with_features(self, values: Iterable[tuple[str, float]]) -> bytes:
+        """The line with more features at the end of the third field."""
+        fields = list(self.fields)
+        text = fields[FEATURES].rstrip(b" ")
+        added = b"".join(f" {name}= {value:.6g}".encode() for name, value in values)
+        fields[FEATURES] = text + added + b" "
+        return SEPARATOR.join(fields)
+
+    def with_total(self, total: float) -> bytes:
+        """The line with another total."""
+        fields = list(self.fields)
+        ended = len(fields) > FIELDS
+        fields[3] = f" {total:.6g}".encode() + (b" " if ended else b"")
+        return SEPARATOR.join(fields)
+
+    def error(self, message: str, text: bytes | None) -> DataError:
+        """The error to raise about this line."""
+        return DataError(message, path=self.path, line=self.line, text=text)
+
+
+def _span(first: bytes | None, last: bytes | None) -> Span:
+    if first is None:  # an empty target phrase
+        return (0, 0)
+    return (int(first), int(last if last is not None else first) + 1)
+
+
+def read_nbest(path: str | Path) -> Iterator[list[Hypothesis]]:
+    """The hypotheses sentence by sentence, in the order of the list.
+
+    Raises:
+        DataError: A missing field, a sentence number that is none or smaller than the one before,
+            or an unreadable file.
+    """
+    group: list[Hypothesis] = []
+    for hypothesis in _hypotheses(path):
+        if group and hypothesis.sentence != group[0].sentence:
+            if hypothesis.sentence < group[0].sentence:
+                before = f"sentence {hypothesis.sentence} after sentence {group[0].sentence}"
+                text = hypothesis.fields[0].strip()
+                raise hypothesis.error(f"the list is out of order, {before}", text)
+            yield group
+            group = []
+        group.append(hypothesis)
+    if group:
+        yield group
+
+
+def _hypotheses(path: str | Path) -> Iterator[Hypothesis]:
+    for block in line_blocks(path):
+        for line, text in enumerate(block.lines, block.first):
+            fields = text.split(SEPARATOR)
+            if len(fields) < FIELDS:
+                found = f"{len(fields)} field{'s' * (len(fields) != 1)}"
+                raise DataError(
+                    f"{found}, expected number ||| hypothesis ||| features ||| total",
+                    path=path, line=line, text=text,
+                )  # fmt: skip
+            yield Hypothesis(str(path), line, fields)
+
+
+def check_feature_name(name: str) -> None:
+    """Checks a name for a new feature.
+
+    Raises:
+        UsageError: Moses' tools would take it for something else.
+    """
+    if not MERT_NAME.fullmatch(name):
+        why = "a letter, then letters and digits (mert takes others for sparse)"
+        raise UsageError(f"a feature cannot be called {quoted(name)}: {why}")

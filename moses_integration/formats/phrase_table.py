@@ -1,0 +1,320 @@
+"""Entries of a Moses phrase table as bytes: read, validated, scores appended, all else unchanged.
+
+An entry is `source ||| target ||| scores [||| alignment ||| counts ||| sparse ||| properties]`
+(Moses: moses/TranslationModel/RuleTable/LoaderStandard.cpp). Bytes in, bytes out: no encoding is
+assumed, blank and TAB alone separate words, b"\\n" alone ends a line. A block of entries is checked
+as a whole by a few fast operations; only where one of them objects is it read line by line, to say
+which line it is and what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.streams import Lines, line_blocks
+from phrase_scorer.text.phrase_pairs import PairBlock
+
+SEPARATOR = b"|||"
+BLANKS = b" \t\r"  # around scores; the carriage return of a CRLF line end is one of them
+BLOCK_ENTRIES = 8192
+LONGEST_BLOCK = 4 * BLOCK_ENTRIES  # where a source has more targets than that, it is cut
+FIELDS = 3  # source, target, scores: what an entry must have
+
+OnBadLine = Literal["stop", "keep"]
+
+_SCORE_BYTES = b"0123456789.eE+- \t"
+_SCORE = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_LARGEST_SCORE = float(np.finfo(np.float32).max)  # Moses reads float32
+_WORD_BREAK = re.compile(rb"[ \t]+")
+_PYTHON_BLANKS = (b"\r", b"\v", b"\f")  # bytes.split() breaks words there, Moses does not
+
+
+class Problem(NamedTuple):
+    """What is wrong with a line, and the text that is."""
+
+    message: str
+    text: bytes
+
+
+@dataclass(frozen=True)
+class TableBlock:
+    """Consecutive entries of a table, cut where the source changes.
+
+    Attributes:
+        lines: As read, without the line end.
+        pairs: Their words (surface factors), of the good lines.
+        score_ends: For each line the place after its last score; None: no scores there.
+        bad: Places in `lines` of those that are no entries (only with `on_bad_line="keep"`).
+    """
+
+    lines: Lines
+    pairs: PairBlock
+    score_ends: list[int | None]
+    bad: list[int] = field(default_factory=list)
+
+    def with_scores(self, columns: Sequence[Sequence[bytes]]) -> bytes:
+        """The text of the block with one more score a column in each line.
+
+        Args:
+            columns: One list a column, with a text for each line.
+        """
+        if len(columns) == 1:
+            added: Iterable[bytes] = columns[0]
+        else:
+            added = map(b" ".join, zip(*columns, strict=True))
+        if self.bad:
+            entries = map(_with_score, self.lines.lines, self.score_ends, added)
+            text = b"\n".join(entries)
+        else:
+            text = b"\n".join(
+                [
+                    b"%b %b%b" % (line[:end], score, line[end:])
+                    for line, end, score in zip(
+                        self.lines.lines, self.score_ends, added, strict=True
+                    )
+                ]
+            )
+        return text + b"\n" if self.lines.ended else text
+
+
+def _with_score(line: bytes, end: int | None, score: bytes) -> bytes:
+    return line if end is None else b"%b %b%b" % (line[:end], score, line[end:])
+
+
+class PhraseTable:
+    """A phrase table to be read once, in blocks.
+
+    Args:
+        path: Plain, gz, bz2, xz or zst; `-` is standard input.
+        scores: How many scores a line must have; None: as many as the first line.
+        on_bad_line: "stop" raises at the first bad line; "keep" passes it on, listed in
+            `TableBlock.bad`.
+        with_counts: Read the joint counts (the fifth field's last number) of the pairs.
+        block_entries: About how many entries a block has.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        scores: int | None = None,
+        on_bad_line: OnBadLine = "stop",
+        with_counts: bool = False,
+        block_entries: int = BLOCK_ENTRIES,
+    ) -> None:
+        self.path = path
+        self.scores = scores
+        self.on_bad_line = on_bad_line
+        self.with_counts = with_counts
+        self.block_entries = block_entries
+
+    def blocks(self, lines: Iterable[Lines] | None = None) -> Iterator[TableBlock]:
+        """The entries in order; `lines` may come from a reader of the caller's.
+
+        Raises:
+            DataError: A bad line, a table without entries, or an unreadable file.
+        """
+        empty = True
+        for block in cut_at_sources(lines or line_blocks(self.path), self.block_entries):
+            empty = False
+            yield self.parse(block)
+        if empty:
+            raise DataError("the phrase table is empty", path=self.path)
+
+    def parse(self, lines: Lines) -> TableBlock:
+        """The entries of some lines.
+
+        Raises:
+            DataError: A bad line (with `on_bad_line="keep"`: only a hierarchical one).
+        """
+        self.require_known_scores(lines)
+        block = self._parse_good(lines)
+        return self._parse_each(lines) if block is None else block
+
+    def require_known_scores(self, lines: Lines) -> None:
+        """Takes the number of scores from the first lines, if it is not known yet."""
+        if self.scores is None:
+            self.scores = self._count_scores(lines)
+
+    def _count_scores(self, lines: Lines) -> int:
+        """Scores of the first line that has any; with "keep", of the first good line."""
+        counts = []
+        for line in lines.lines:
+            fields = line.split(SEPARATOR, FIELDS)
+            if len(fields) >= FIELDS and fields[2].strip(BLANKS):
+                counts.append(len(_words_of(fields[2].rstrip(BLANKS))))
+                if self.on_bad_line == "stop" or diagnose(line, counts[-1]) is None:
+                    return counts[-1]
+            elif self.on_bad_line == "stop":
+                break
+        return counts[0] if counts else 1  # whatever it is, the lines will be refused
+
+    def _parse_good(self, lines: Lines) -> TableBlock | None:
+        """The block, if every line is an entry; None if any is not."""
+        fields = [line.split(SEPARATOR, FIELDS) for line in lines.lines]
+        if min(map(len, fields)) < FIELDS:
+            return None
+        texts = [f[2].rstrip(BLANKS) for f in fields]
+        if not self._good_scores(texts):
+            return None
+        if b"]" in b"".join(lines.lines) and any(
+            ends_in_nonterminal(f[0]) or ends_in_nonterminal(f[1]) for f in fields
+        ):
+            return None
+        pairs = self._words(fields)
+        if not all(pairs.sources):
+            return None
+        ends: list[int | None] = [
+            len(f[0]) + len(f[1]) + len(text) + 2 * len(SEPARATOR)
+            for f, text in zip(fields, texts, strict=True)
+        ]
+        return TableBlock(lines, pairs, ends)
+
+    def _good_scores(self, texts: list[bytes]) -> bool:
+        """Whether each text is the right number of finite scores, none below 0."""
+        if b"".join(texts).translate(None, _SCORE_BYTES):
+            return False
+        if set(map(len, map(bytes.split, texts))) != {self.scores}:
+            return False
+        try:
+            values = list(map(float, b" ".join(texts).split()))
+        except ValueError:
+            return False
+        return min(values) >= 0 and max(values) <= _LARGEST_SCORE
+
+    def _words(self, fields: list[list[bytes]]) -> PairBlock:
+        sources = _split_words([f[0] for f in fields])
+        targets = _split_words([f[1] for f in fields])
+        counts = [joint_count(f) for f in fields] if self.with_counts else None
+        return PairBlock(sources, targets, counts)
+
+    def _parse_each(self, lines: Lines) -> TableBlock:
+        """The block read line by line: raises at the first bad line, or lists the bad ones."""
+        assert self.scores is not None
+        fields, ends, bad = [], [], []
+        for place, line in enumerate(lines.lines):
+            problem = diagnose(line, self.scores)
+            if problem and (self.on_bad_line == "stop" or problem.message == HIERARCHICAL):
+                number = lines.first + place
+                raise DataError(problem.message, path=self.path, line=number, text=problem.text)
+            split = line.split(SEPARATOR, FIELDS)
+            text = split[2].rstrip(BLANKS) if len(split) >= FIELDS else b""
+            head = len(split[0]) + len(split[1]) + 2 * len(SEPARATOR) if text else 0
+            ends.append(head + len(text) if text else None)
+            if problem:
+                bad.append(place)
+            else:
+                fields.append(split)
+        return TableBlock(lines, self._words(fields), ends, bad)
+
+
+HIERARCHICAL = (
+    "hierarchical phrase tables are not supported: the phrase ends in a non-terminal symbol"
+)
+
+
+def diagnose(line: bytes, scores: int) -> Problem | None:
+    """What is wrong with a line of a table with so many scores; None: it is an entry."""
+    if not line.strip(BLANKS):
+        return Problem("blank line", line)
+    fields = line.split(SEPARATOR, FIELDS)
+    if len(fields) < FIELDS:
+        found = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+        return Problem(f"{found}, expected at least {FIELDS} (source ||| target ||| scores)", line)
+    if not _words_of(fields[0]):
+        return Problem("empty source phrase", line)
+    if ends_in_nonterminal(fields[0]) or ends_in_nonterminal(fields[1]):
+        return Problem(HIERARCHICAL, line)
+    return diagnose_scores(fields[2], scores)
+
+
+def diagnose_scores(text: bytes, scores: int) -> Problem | None:
+    """What is wrong with the third field of a line; None: nothing."""
+    found = _words_of(text.strip(BLANKS))
+    for score in found:
+        if not _SCORE.fullmatch(score):
+            if score.lower().lstrip(b"+-") in (b"inf", b"infinity", b"nan"):
+                return Problem("a score must be finite", score)
+            return Problem("a score is not a number", score)
+        value = float(score)
+        if value < 0:
+            return Problem("negative score (Moses takes the logarithm of each)", score)
+        if not value <= _LARGEST_SCORE or math.isnan(value):
+            return Problem("a score must be finite (Moses reads float32)", score)
+    if len(found) != scores:
+        return Problem(f"{len(found)} scores, expected {scores}", text.strip(BLANKS))
+    return None
+
+
+def joint_count(fields: list[bytes]) -> float:
+    """How often a pair was extracted: the last of the counts "e f ef"; 1 where there are none."""
+    rest = fields[3].split(SEPARATOR) if len(fields) > FIELDS else []
+    counts = rest[1].split() if len(rest) > 1 else []
+    return float(counts[-1]) if counts and _SCORE.fullmatch(counts[-1]) else 1.0
+
+
+def _split_words(phrases: list[bytes]) -> list[list[bytes]]:
+    """The words of phrases: surface factors, broken at blank and TAB alone, as Moses does."""
+    text = b"".join(phrases)
+    if any(blank in text for blank in _PYTHON_BLANKS):
+        words = [_words_of(phrase) for phrase in phrases]
+    else:
+        words = list(map(bytes.split, phrases))
+    if b"|" in text:  # factors: Moses, too, reads what stands before the first bar
+        words = [[word.partition(b"|")[0] for word in phrase] for phrase in words]
+    return words
+
+
+def _words_of(phrase: bytes) -> list[bytes]:
+    return [word for word in _WORD_BREAK.split(phrase) if word]
+
+
+def ends_in_nonterminal(phrase: bytes) -> bool:
+    """Whether a phrase ends in `[…]`: what Moses takes for a left-hand side (Phrase.cpp:186)."""
+    last = phrase.rstrip(BLANKS).rpartition(b" ")[2].rpartition(b"\t")[2]
+    return last.startswith(b"[") and last.endswith(b"]") and len(last) > 1
+
+
+def cut_at_sources(blocks: Iterable[Lines], entries: int) -> Iterator[Lines]:
+    """The same lines in blocks of at least `entries`, cut where the source changes.
+
+    Where the cuts fall depends on the lines alone, not on how they were read; a source with very
+    many targets is cut too.
+    """
+    first, ended = 1, True
+    waiting: list[bytes] = []
+    longest = max(entries, LONGEST_BLOCK)
+    for block in blocks:
+        if not waiting:
+            first = block.first
+        waiting += block.lines
+        ended = block.ended
+        start = 0
+        while (stop := _cut(waiting, start, entries, longest)) is not None:
+            yield Lines(first + start, waiting[start:stop])
+            start = stop
+        if start:
+            waiting = waiting[start:]
+            first += start
+    if waiting:
+        yield Lines(first, waiting, ended)
+
+
+def _cut(lines: list[bytes], start: int, entries: int, longest: int) -> int | None:
+    """Where the block that begins at `start` ends; None: not within these lines."""
+    earliest = start + entries
+    if earliest >= len(lines):
+        return None
+    source = lines[earliest - 1].partition(SEPARATOR)[0]
+    for place in range(earliest, min(len(lines), start + longest)):
+        if lines[place].partition(SEPARATOR)[0] != source:
+            return place
+    return start + longest if start + longest < len(lines) else None

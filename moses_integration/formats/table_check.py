@@ -1,0 +1,215 @@
+"""Validation of a phrase table alone: every line, errors that stop Moses, warnings of traps.
+
+Errors: what `rescore` refuses, and alignments or properties that make Moses fail. Warnings: legal,
+but a known source of silent trouble (moses/TranslationModel, probingpt/, CompactPT/ of Moses).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from moses_integration.formats.phrase_table import (
+    FIELDS,
+    SEPARATOR,
+    PhraseTable,
+    TableBlock,
+    diagnose,
+)
+from phrase_scorer.errors import DataError, quoted
+
+Level = Literal["error", "warning"]
+
+KNOWN_PROPERTIES = frozenset(  # moses/PP/Factory.cpp:61-69; any other key stops Moses
+    {
+        b"Counts",
+        b"SourceLabels",
+        b"TargetConstituentBoundariesLeft",
+        b"TargetConstituentBoundariesRightAdjacent",
+        b"TargetPreferences",
+        b"Tree",
+        b"SpanLength",
+        b"NonTermContext",
+        b"Orientation",
+    }
+)
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!$)")
+_UNICODE_BREAK = re.compile(b"|".join(mark.encode() for mark in "\x85\u2028\u2029"))
+_POINT = re.compile(rb"(\d+)-(\d+)")
+_PROPERTY = re.compile(rb"\{\{(\S*)")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to say about one line."""
+
+    level: Level
+    line: int
+    message: str
+    text: bytes
+
+    def __str__(self) -> str:
+        mark = "warning: " if self.level == "warning" else ""
+        return f"{self.line}: {mark}{self.message}: {quoted(self.text)}"
+
+
+@dataclass
+class Report:
+    """What a check found.
+
+    Attributes:
+        path: The table, as named by the user.
+        entries: Lines read.
+        scores: Scores of a line.
+        counts: How often each (level, message) was found.
+    """
+
+    path: str
+    entries: int = 0
+    scores: int = 0
+    counts: dict[tuple[Level, str], int] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> int:
+        """How many errors."""
+        return sum(n for (level, _), n in self.counts.items() if level == "error")
+
+    @property
+    def warnings(self) -> int:
+        """How many warnings."""
+        return sum(n for (level, _), n in self.counts.items() if level == "warning")
+
+
+def check_table(
+    path: str | Path,
+    *,
+    require_scores: Callable[[int], None] | None = None,
+    on_finding: Callable[[Finding], None],
+    on_block: Callable[[int], None] = lambda _: None,
+) -> Report:
+    """Reads a whole table and tells every error and warning.
+
+    Args:
+        path: As `PhraseTable`.
+        require_scores: Is given the number of scores once it is known.
+        on_finding: Is given each finding, in the order of lines.
+        on_block: Is given the number of entries after each block.
+
+    Raises:
+        DataError: An unreadable, empty or hierarchical table, or what `require_scores` raises.
+    """
+    table = PhraseTable(path, on_bad_line="keep")
+    report = Report(str(path))
+    order = _Order()
+    for block in table.blocks():
+        assert table.scores is not None
+        if not report.entries and require_scores:
+            require_scores(table.scores)
+        report.scores = table.scores
+        for finding in _findings(block, table.scores, order):
+            key = (finding.level, finding.message)
+            report.counts[key] = report.counts.get(key, 0) + 1
+            on_finding(finding)
+        report.entries += len(block.lines.lines)
+        on_block(report.entries)
+    return report
+
+
+def _findings(block: TableBlock, scores: int, order: _Order) -> Iterator[Finding]:
+    lines = block.lines
+    clean = _is_plain(lines.lines)
+    bad = set(block.bad)
+    for place, line in enumerate(lines.lines):
+        number = lines.first + place
+        if place in bad:
+            problem = diagnose(line, scores)
+            assert problem is not None
+            yield Finding("error", number, *problem)
+            continue
+        fields = line.split(SEPARATOR)
+        for message, text in _field_errors(fields):
+            yield Finding("error", number, message, text)
+        warnings = [] if clean else list(_text_warnings(line))
+        if b"  " in line:
+            warnings += _blank_warnings(fields)
+        if out_of_order := order.warning(fields[0]):
+            warnings.append(out_of_order)
+        for message in warnings:
+            yield Finding("warning", number, message, line)
+
+
+def _is_plain(lines: Sequence[bytes]) -> bool:
+    """Whether a block has nothing that `_text_warnings` looks for; one fast look for all lines."""
+    text = b"\n".join(lines)
+    if _CONTROL.search(text) or b"\r" in text or _UNICODE_BREAK.search(text):
+        return False
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _text_warnings(line: bytes) -> Iterator[str]:
+    if line.endswith(b"\r"):
+        yield "CRLF line end (the binarisers of Moses keep the carriage return)"
+    if _CONTROL.search(line):
+        yield "control character in a line"
+    if _UNICODE_BREAK.search(line):
+        yield "Unicode line separator in a line (many tools break the line there)"
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        yield "not UTF-8"
+
+
+def _blank_warnings(fields: Sequence[bytes]) -> list[str]:
+    if any(b"  " in part.strip() for part in fields[:FIELDS]):
+        return ["double blank (CreateProbingPT takes it for one more score or word)"]
+    return []
+
+
+def _field_errors(fields: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
+    """What stops Moses in the fields after the scores."""
+    if len(fields) > FIELDS and fields[FIELDS].strip():
+        yield from _alignment_errors(fields)
+    if len(fields) > 6 and b"{{" in fields[6]:
+        for key in _PROPERTY.findall(fields[6]):
+            if key not in KNOWN_PROPERTIES:
+                yield "a property that Moses does not know (it would stop)", key
+
+
+def _alignment_errors(fields: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
+    source, target = len(fields[0].split()), len(fields[1].split())
+    for point in fields[FIELDS].split():
+        match = _POINT.fullmatch(point)
+        if not match:
+            yield "not an alignment point (Moses stops)", point
+        elif int(match[1]) >= source or int(match[2]) >= target:
+            yield "alignment point outside the phrases (Moses reads foreign memory)", point
+
+
+class _Order:
+    """Whether sources come in LC_ALL=C order, as sort and processPhraseTableMin see it."""
+
+    def __init__(self) -> None:
+        self._last = b""
+        self._told = False
+
+    def warning(self, source: bytes) -> str | None:
+        """The warning for the first source that is out of order."""
+        if source == self._last or self._told:
+            return None
+        key, last, self._last = source + SEPARATOR, self._last + SEPARATOR, source
+        if key >= last or last == SEPARATOR:
+            return None
+        self._told = True
+        return "not in LC_ALL=C order (processPhraseTableMin needs it; first place)"
+
+
+def as_error(path: str, finding: Finding) -> DataError:
+    """The finding as the error that `rescore` would raise."""
+    return DataError(finding.message, path=path, line=finding.line, text=finding.text)

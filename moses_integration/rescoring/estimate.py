@@ -1,0 +1,155 @@
+"""What rescoring a table would take, from a sample: lines, sharing, unknown words, time, memory."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+
+import numpy as np
+
+from moses_integration.formats.phrase_table import PhraseTable, TableBlock
+from moses_integration.rescoring.stream import Input
+from phrase_scorer.scoring.scorer import PhraseScorer
+from phrase_scorer.text.phrase_pairs import PairBlock
+from phrase_scorer.text.vocabulary import UNKNOWN
+
+SAMPLE_ENTRIES = 200_000
+TIMED_ENTRIES = 4_096
+EXAMPLES = 5
+
+
+@dataclass
+class Side:
+    """Words of one side of a sample."""
+
+    words: int = 0
+    unknown: int = 0
+    examples: list[bytes] = field(default_factory=list)  # the most frequent unknown words
+
+    @property
+    def share(self) -> float:
+        """Of words that the model does not know."""
+        return self.unknown / max(1, self.words)
+
+
+@dataclass
+class Estimate:
+    """What is expected, from the first entries of a table.
+
+    Attributes:
+        sampled: Entries read.
+        entries: Of the whole table: counted where the sample is the whole, else by file size;
+            of standard input, whose size is unknown, those of the sample.
+        sources: Distinct source phrases in the sample.
+        sides: "source" and "target".
+        pairs_per_second: Of the scorer, on part of the sample.
+        memory: Peak of this process so far, in bytes.
+        extent: How `entries` is to be read: "", "about " or "at least ".
+    """
+
+    sampled: int
+    entries: int
+    sources: int
+    sides: dict[str, Side]
+    pairs_per_second: float
+    memory: int
+    extent: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Time that scoring the table would take; 0 where there was nothing to score."""
+        return self.entries / self.pairs_per_second if self.pairs_per_second else 0.0
+
+    def lines(self) -> Iterator[str]:
+        """As a user reads it."""
+        yield f"entries            {self.extent}{self.entries:,} (sample: {self.sampled:,})"
+        per_source = self.sampled / max(1, self.sources)
+        yield f"distinct sources   {self.sources:,} in the sample, {per_source:.2f} targets each"
+        for name, side in self.sides.items():
+            yield f"unknown words      {name}: {side.share:.2%} of {side.words:,}"
+        yield f"speed              {self.pairs_per_second:,.0f} entries/s"
+        yield f"time               {self.extent or 'about '}{duration(self.seconds)}"
+        yield f"memory             about {self.memory / 2**20:,.0f} MB, whatever the table's length"
+
+
+def duration(seconds: float) -> str:
+    """1 h 2 min, 3 min 4 s, or 5 s."""
+    minutes, hours = seconds / 60, seconds / 3600
+    if hours >= 1:
+        return f"{int(hours)} h {int(minutes % 60)} min"
+    return f"{int(minutes)} min {int(seconds % 60)} s" if minutes >= 1 else f"{seconds:.0f} s"
+
+
+def estimate(
+    table: PhraseTable, scorers: Sequence[PhraseScorer], sample: int = SAMPLE_ENTRIES
+) -> Estimate:
+    """Reads the first `sample` entries, scores some of them with each, and extrapolates.
+
+    Raises:
+        DataError: A bad line among them, an empty table, or an unreadable file.
+    """
+    source = Input(table.path)
+    blocks = source.blocks(table)
+    taken = list(_take(blocks, sample))
+    entries = sampled = sum(len(block.lines.lines) for block in taken)
+    extent = ""
+    if next(blocks, None) is not None:
+        extent = "at least "
+        if source.size:
+            extent = "about "
+            entries = round(sampled * source.size / max(1, source.position))
+    distinct = {tuple(words) for block in taken for words in block.pairs.sources}
+    return Estimate(
+        sampled,
+        entries,
+        len(distinct),
+        unknown_words(taken, scorers[0]),
+        _speed(taken, scorers),
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        extent,
+    )
+
+
+def _take(blocks: Iterator[TableBlock], entries: int) -> Iterator[TableBlock]:
+    for block in blocks:
+        yield block
+        entries -= len(block.lines.lines)
+        if entries <= 0:
+            return
+
+
+def unknown_words(blocks: list[TableBlock], scorer: PhraseScorer) -> dict[str, Side]:
+    """How many of the words the model does not know, with examples."""
+    sides = {"source": Side(), "target": Side()}
+    vocabularies = {"source": scorer.source_vocabulary, "target": scorer.target_vocabulary}
+    if scorer.direction == "inverse":
+        vocabularies = {"source": scorer.target_vocabulary, "target": scorer.source_vocabulary}
+    for name, side in sides.items():
+        counts: Counter[bytes] = Counter()
+        for block in blocks:
+            phrases = block.pairs.sources if name == "source" else block.pairs.targets
+            counts.update(chain.from_iterable(phrases))
+        unknown = {w: n for w, n in counts.items() if vocabularies[name].id(w) == UNKNOWN}
+        side.words, side.unknown = counts.total(), sum(unknown.values())
+        side.examples = sorted(unknown, key=lambda w: (-unknown[w], w))[:EXAMPLES]
+    return sides
+
+
+def _speed(blocks: list[TableBlock], scorers: Sequence[PhraseScorer]) -> float:
+    """Entries a second, measured on entries from all over the sample."""
+    pairs = [pair for b in blocks for pair in zip(b.pairs.sources, b.pairs.targets, strict=True)]
+    runs = max(1, min(16, len(pairs) // 256))
+    size = min(len(pairs), TIMED_ENTRIES) // runs
+    starts = np.linspace(0, len(pairs) - size, runs).astype(int).tolist()
+    chosen = [pair for start in starts for pair in islice(pairs, start, start + size)]
+    block = PairBlock([source for source, _ in chosen], [target for _, target in chosen])
+    for scorer in scorers:
+        scorer.score_block(block)  # the first call pays for what is made once
+    began = time.perf_counter()
+    for scorer in scorers:
+        scorer.score_block(block)
+    return len(chosen) / (time.perf_counter() - began)

@@ -1,0 +1,174 @@
+"""The part of a model that some inputs can use: entries whose source phrase occurs in one of them.
+
+One pass over each table for all inputs together, so that tuning and test sets are rescored once.
+The same entries as scripts/training/filter-model-given-input.pl keeps, in the same order; XML
+markup in an input is taken for words (the script strips it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moses_integration.formats.ini_edits import (
+    FeatureFile,
+    existing,
+    feature_files,
+    place_of,
+    with_absolute_paths,
+    with_files,
+)
+from moses_integration.formats.moses_ini import TEXT_TABLE, MosesIni
+from moses_integration.formats.phrase_table import SEPARATOR
+from moses_integration.rescoring.columns import read_signature, write_signature
+from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.runtime.console import progress_bar
+from phrase_scorer.runtime.streams import OutputFile, line_blocks, write_atomically
+
+LONGEST_PHRASE = 10  # words; $MAX_LENGTH of filter-model-given-input.pl
+REORDERING = "LexicalReordering"
+
+Factors = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What became of one table."""
+
+    name: str  # of the file
+    kept: int
+    entries: int
+
+
+def source_phrases(
+    inputs: Sequence[str | Path],
+    factors: Sequence[Factors] = ((0,),),
+    longest: int = LONGEST_PHRASE,
+) -> dict[Factors, set[bytes]]:
+    """All phrases of the inputs, of at most `longest` words, for each choice of factors.
+
+    Raises:
+        DataError: An input cannot be read.
+    """
+    phrases: dict[Factors, set[bytes]] = {chosen: set() for chosen in factors}
+    for path in inputs:
+        for block in line_blocks(path):
+            for line in block.lines:
+                words = [word for word in line.replace(b"\t", b" ").split(b" ") if word]
+                for chosen, found in phrases.items():
+                    found.update(_ngrams(_with_factors(words, chosen), longest))
+    return phrases
+
+
+def _with_factors(words: list[bytes], chosen: Factors) -> list[bytes]:
+    """The words as a table over these factors holds them."""
+    if chosen == (0,):
+        return [word.partition(b"|")[0] for word in words]
+    split = [word.split(b"|") for word in words]
+    return [b"|".join(word[f] for f in chosen if f < len(word)) for word in split]
+
+
+def _ngrams(words: list[bytes], longest: int) -> Iterator[bytes]:
+    for start in range(len(words)):
+        for end in range(start + 1, min(len(words), start + longest) + 1):
+            yield b" ".join(words[start:end])
+
+
+def filter_table(
+    table: str | Path, output: str | Path, phrases: set[bytes], *, show_progress: bool = True
+) -> Filtered:
+    """Writes the entries whose source phrase is among `phrases`, byte for byte and in order.
+
+    Serves phrase tables and lexicalised reordering tables alike.
+
+    Raises:
+        DataError: The table has no entry, or a file cannot be read or written.
+    """
+    kept = entries = 0
+    size = Path(table).stat().st_size
+    with (
+        OutputFile(output) as out,
+        progress_bar(
+            f"filtering {Path(table).name}", show=show_progress, total=size, unit="B"
+        ) as bar,
+    ):
+        for block in line_blocks(table, position=lambda place: bar.update(place - bar.n)):
+            chosen = [
+                line
+                for line in block.lines
+                if line.partition(SEPARATOR)[0].strip(b" \t") in phrases
+            ]
+            entries += len(block.lines)
+            kept += len(chosen)
+            if chosen:
+                out.write(b"\n".join(chosen) + b"\n")
+        if not entries:
+            raise DataError("the table is empty", path=table)
+    return Filtered(Path(table).name, kept, entries)
+
+
+def filter_model(
+    ini: MosesIni,
+    inputs: Sequence[str | Path],
+    folder: Path,
+    *,
+    longest: int = LONGEST_PHRASE,
+    show_progress: bool = True,
+) -> list[Filtered]:
+    """Writes the filtered tables of a moses.ini and a moses.ini for them into a new folder.
+
+    Text phrase tables and lexicalised reordering tables are filtered; all other features keep
+    their files, with absolute paths. The signature of a rescored table goes with it.
+
+    Raises:
+        DataError: A file of the ini is not there, or cannot be read.
+        UsageError: The ini has no table in text form.
+    """
+    files = [file for file in feature_files(ini) if _is_filterable(file)]
+    if not files:
+        raise UsageError(f"{ini.path}: no {TEXT_TABLE} or {REORDERING} to filter")
+    tables = {file: existing(place_of(file.item, file.path)) for file in files}
+    outputs = _new_names(folder.resolve(), tables)
+    changed = {file.item.line: (file.class_name, str(output)) for file, output in outputs.items()}
+    edited = with_files(with_absolute_paths(ini), changed)  # what cannot be is told beforehand
+    phrases = source_phrases(inputs, sorted({_factors(file) for file in files}), longest)
+    filtered = []
+    for file, table in tables.items():
+        output = outputs[file]
+        filtered.append(
+            filter_table(table, output, phrases[_factors(file)], show_progress=show_progress)
+        )
+        if signed := read_signature(table):
+            details = {"filtered_from": table.name, "entries": filtered[-1].kept}
+            write_signature(output, signed, details)
+    write_atomically(folder / "moses.ini", edited.to_bytes())
+    return filtered
+
+
+def _is_filterable(file: FeatureFile) -> bool:
+    """As filter-model-given-input.pl decides, but binary reordering tables stay whole."""
+    if b"filterable=false" in file.item.tokens or "glue-grammar" in file.path:
+        return False
+    if file.class_name == REORDERING:
+        return existing(place_of(file.item, file.path)).is_file()
+    return file.class_name == TEXT_TABLE
+
+
+def _factors(file: FeatureFile) -> Factors:
+    for token in file.item.tokens:
+        if token.startswith(b"input-factor="):
+            return tuple(int(factor) for factor in token.partition(b"=")[2].split(b","))
+    return (0,)
+
+
+def _new_names(folder: Path, tables: Mapping[FeatureFile, Path]) -> dict[FeatureFile, Path]:
+    """Each table's own name, in the folder, gzipped; numbered where several have one name."""
+    names: dict[FeatureFile, Path] = {}
+    for file, table in tables.items():
+        stem = table.name.removesuffix(".gz")
+        path, number = folder / f"{stem}.gz", 2
+        while path in names.values():
+            path, number = folder / f"{stem}.{number}.gz", number + 1
+        names[file] = path
+    return names

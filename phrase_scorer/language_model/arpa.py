@@ -1,0 +1,206 @@
+"""Back-off n-gram models in the ARPA format, as arrays.
+
+    \\data\\
+    ngram 1=11208
+    ...
+    \\1-grams:
+    -2.0440974<TAB></s><TAB>0                  log10 p, words, log10 of the back-off weight
+    ...
+    \\end\\
+
+(Doug Paul's format; SRILM's ngram-format(5); read by KenLM and Moses.) gz is read and written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.runtime.streams import OutputFile, line_blocks
+
+START_WORD, END_WORD, UNKNOWN_WORD = b"<s>", b"</s>", b"<unk>"
+NEVER = -99.0  # log10 of what has no probability, as SRILM writes it
+
+_COUNT = re.compile(rb"ngram +(\d+) *= *(\d+)\s*$")
+
+
+@dataclass(frozen=True)
+class Order:
+    """The n-grams of one order.
+
+    Attributes:
+        words: (n-grams, order) int32 places in `Arpa.words`.
+        log10: (n-grams,) float64 log10 p of the last word after the others.
+        back_off: (n-grams,) float64 log10 of the weight of what backs off to the n-gram; zeros in
+            the highest order.
+    """
+
+    words: npt.NDArray[np.int32]
+    log10: npt.NDArray[np.float64]
+    back_off: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+
+@dataclass(frozen=True)
+class Arpa:
+    """A back-off model.
+
+    Attributes:
+        words: Its vocabulary: the unigrams, in the order of the file.
+        orders: From unigrams up.
+    """
+
+    words: list[bytes]
+    orders: list[Order]
+
+
+def read_arpa(path: str | Path) -> Arpa:
+    """Reads a file.
+
+    Raises:
+        DataError: Not in the format; the line that is wrong.
+    """
+    lines = _lines(path)
+    counts = _read_counts(lines, path)
+    words: list[bytes] = []
+    places: dict[bytes, int] = {}
+    orders: list[Order] = []
+    for order, count in enumerate(counts, 1):
+        entries = _read_section(lines, path, order, count)
+        if order == 1:
+            for number, text in entries:
+                fields = text.split(b"\t")
+                if len(fields) > 1 and fields[1] in places:
+                    raise DataError("a word stands twice", path=path, line=number, text=text)
+                places[fields[1] if len(fields) > 1 else b""] = len(places)
+            words = list(places)
+        orders.append(_parse(entries, order, places, path))
+    for special in (START_WORD, END_WORD, UNKNOWN_WORD):
+        if special not in places:
+            raise DataError(f"there is no unigram {special.decode()}", path=path)
+    return Arpa(words, orders)
+
+
+def arpa_order(path: str | Path) -> int:
+    """The highest order of a file's n-grams, by its header.
+
+    Raises:
+        DataError: Not an ARPA file.
+    """
+    return len(_read_counts(_lines(path), path))
+
+
+Entries = list[tuple[int, bytes]]  # (line number, text)
+
+
+def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    for block in line_blocks(path):
+        yield from enumerate(block.lines, block.first)
+
+
+def _read_counts(lines: Iterator[tuple[int, bytes]], path: str | Path) -> list[int]:
+    """How many n-grams of each order the header promises; stops at the first section."""
+    counts: list[int] = []
+    begun = False
+    for number, line in lines:
+        text = line.strip()
+        found = _COUNT.match(text)
+        if text == b"\\data\\":
+            begun = True
+        elif found and begun:
+            if int(found[1]) != len(counts) + 1:
+                raise DataError(
+                    "n-gram orders are not 1, 2, 3, …", path=path, line=number, text=line
+                )
+            counts.append(int(found[2]))
+        elif text == b"\\1-grams:" and counts:
+            return counts
+        elif text and begun:
+            raise DataError("not a line of an ARPA header", path=path, line=number, text=line)
+    raise DataError("not an ARPA file: \\data\\ and \\1-grams: are missing", path=path)
+
+
+def _read_section(
+    lines: Iterator[tuple[int, bytes]], path: str | Path, order: int, count: int
+) -> Entries:
+    """The lines of one order; stops at the header of the next."""
+    entries: Entries = []
+    for number, line in lines:
+        if line[:1] == b"\\" and line.strip() in (b"\\%d-grams:" % (order + 1), b"\\end\\"):
+            break
+        if line.strip():
+            entries.append((number, line.rstrip(b"\r\n")))
+    else:
+        raise DataError(f"cut short: \\end\\ is missing after the {order}-grams", path=path)
+    if len(entries) != count:
+        message = f"{len(entries)} {order}-grams, but the header says {count}"
+        raise DataError(message, path=path, line=number)
+    return entries
+
+
+def _parse(entries: Entries, order: int, places: dict[bytes, int], path: str | Path) -> Order:
+    words = np.empty((len(entries), order), np.int32)
+    log10, back_off = np.empty(len(entries)), np.zeros(len(entries))
+    for row, (number, text) in enumerate(entries):
+        fields = text.split(b"\t")
+        try:
+            log10[row] = float(fields[0])
+            if len(fields) == 3:
+                back_off[row] = float(fields[2])
+            words[row] = [places[word] for word in fields[1].split(b" ")]
+        except (ValueError, KeyError, IndexError) as error:
+            message = f"not a {order}-gram of known words with log10 p"
+            raise DataError(message, path=path, line=number, text=text) from error
+        if len(fields) > 3 or not log10[row] <= 0:
+            message = f"not a {order}-gram of known words with log10 p"
+            raise DataError(message, path=path, line=number, text=text)
+    return Order(words, log10, back_off)
+
+
+def write_arpa(arpa: Arpa, path: str | Path) -> None:
+    """Writes a file, gz where its name ends so; it has its name only when it is whole.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    with OutputFile(path) as out:
+        counts = (b"ngram %d=%d\n" % (n, len(order)) for n, order in enumerate(arpa.orders, 1))
+        out.write(b"\\data\\\n" + b"".join(counts) + b"\n")
+        for n, order in enumerate(arpa.orders, 1):
+            highest = n == len(arpa.orders)
+            out.write(b"\\%d-grams:\n" % n)
+            rows = zip(
+                order.words.tolist(), order.log10.tolist(), order.back_off.tolist(), strict=True
+            )
+            text = []
+            for words, log10, back_off in rows:
+                line = b"%.7g\t%b" % (log10, b" ".join([arpa.words[word] for word in words]))
+                text.append(line if highest else b"%b\t%.7g" % (line, back_off))
+            out.write(b"\n".join([*text, b"", b""]))
+        out.write(b"\\end\\\n")
+
+
+def load_kenlm(path: str | Path, option: str) -> Any:
+    """KenLM's model of a file, which `option` asked for.
+
+    Raises:
+        UsageError: The package kenlm is not installed.
+        DataError: The model cannot be read.
+    """
+    try:
+        import kenlm
+    except ImportError as error:
+        raise UsageError(f"{option} needs the package kenlm: pip install kenlm") from error
+    try:
+        return kenlm.Model(str(path))
+    except OSError as error:
+        raise DataError("not a language model that KenLM reads", path=path) from error

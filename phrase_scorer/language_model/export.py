@@ -1,0 +1,360 @@
+"""A continuous-space language model as a back-off model: the n-grams of an ARPA file, its own
+probabilities (or a mixture with the file's), back-off weights for which every context sums to one.
+
+(Arısoy et al. 2013, Converting neural network language models into back-off language models.) One
+network gives the probabilities of all orders: it was trained on cut histories, too. Words of the
+file that the network does not know share its `<unk>` in proportion to their unigram probabilities;
+words of the network that the file has not are left out, the others sharing their probability. So
+both are distributions over the words of the file.
+
+`grown` adds n-grams of texts first, so that the network is heard at more places: an n-gram that is
+not stored has the probability that backing off gives it; stored with just that probability, and as
+a history with back-off weight 1, it changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.language_model.arpa import END_WORD, NEVER, START_WORD, UNKNOWN_WORD, Arpa, Order
+from phrase_scorer.language_model.model import LanguageModel, NGrams
+from phrase_scorer.text.vocabulary import END, UNKNOWN
+
+LEAST_KNOWN = 0.5  # of the file's unigram probability: below, it is of another language
+SMALLEST = 1e-12  # of what is left for words that back off
+
+Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
+
+
+class SharedVocabulary:
+    """A network's distributions as distributions over an ARPA file's words.
+
+    Args:
+        model: The network.
+        arpa: The file.
+        path: Of the file, for messages.
+
+    Raises:
+        DataError: Its order is higher than the network's, or hardly one of its words is known.
+    """
+
+    def __init__(self, model: LanguageModel, arpa: Arpa, path: str) -> None:
+        if len(arpa.orders) > model.order:
+            message = f"n-grams up to order {len(arpa.orders)}, but the model reads {model.order}"
+            raise DataError(message, path=path)
+        ids = np.array([model.vocabulary.id(word) for word in arpa.words])
+        self.start = arpa.words.index(START_WORD)
+        self.end = arpa.words.index(END_WORD)
+        self.unknown = arpa.words.index(UNKNOWN_WORD)
+        ids[self.end] = END
+        unigrams = 10.0 ** arpa.orders[0].log10
+        unigrams[self.start] = 0.0
+        unknown = ids == UNKNOWN
+        unknown[self.start] = False
+        share = unigrams[unknown].sum()
+        if share > LEAST_KNOWN * unigrams.sum():
+            message = (
+                f"its vocabulary is not the model's: words that make up {share:.0%} of its text "
+                "are unknown to the model"
+            )
+            raise DataError(message, path=path)
+        self.ids = ids  # (words,) the network's id of each word of the file
+        # (words,) ln of a word's part of its id's probability.
+        self.log_share = np.zeros(len(ids))
+        self.log_share[unknown] = np.log(np.maximum(unigrams[unknown], 1e-99) / share)
+        missing = sorted(set(range(len(model.vocabulary))) - set(ids.tolist()))
+        self.model = model.without(missing) if missing else model
+        self._start_symbol = model.model.start_symbol
+        self._no_word = model.model.no_word
+
+    def contexts(self, histories: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        """(rows, order - 1) ids of histories, (rows, words) places in the file's vocabulary.
+
+        Before a history that begins with the start symbol stand more of these; before any other,
+        symbols for nothing.
+        """
+        rows, words = histories.shape
+        width = self.model.order - 1
+        found = np.full((rows, width), self._no_word, np.int64)
+        if words:
+            found[:, width - words :] = self.ids[histories]
+            starts = histories == self.start
+            found[:, width - words :][starts] = self._start_symbol
+            found[starts[:, 0]] = np.where(
+                np.arange(width) < width - words, self._start_symbol, found[starts[:, 0]]
+            )
+        return found
+
+    def log_probs(
+        self, histories: npt.NDArray[np.int32], rows: Places, words: npt.NDArray[np.int32]
+    ) -> Floats:
+        """(len(rows),) natural-log probability of each word after the history of its row."""
+        found = self.model.chosen_log_probs(self.contexts(histories), rows, self.ids[words])
+        found += self.log_share[words]
+        found[words == self.start] = NEVER * math.log(10)
+        return found
+
+    def symbol_log_probs(self, ngrams: NGrams, words: npt.NDArray[np.int64]) -> Floats:
+        """(symbols,) natural-log probability of words of the file after whole histories.
+
+        Args:
+            ngrams: Of the network.
+            words: (symbols,) places in the file's vocabulary.
+        """
+        return self.model.log_probs(ngrams) + self.log_share[words]
+
+
+@dataclass
+class Index:
+    """Finds n-grams of one order by the place of their history and their last word."""
+
+    keys: Places  # ascending
+    place: Places  # of the n-gram with each key
+    words: int
+
+    @classmethod
+    def of(cls, history: Places, last: npt.NDArray[np.int32], words: int) -> Index:
+        """For n-grams with these histories."""
+        keys = history * words + last
+        order = np.argsort(keys, kind="stable")
+        return cls(keys[order], order, words)
+
+    def find(self, history: Places, last: npt.NDArray[np.int32]) -> Places:
+        """(n-grams,) the place of each; -1 where there is none."""
+        return self.find_keys(np.where(history >= 0, history * self.words + last, -1))
+
+    def find_keys(self, keys: Places) -> Places:
+        """(n-grams,) the same, from history * words + last word; what is negative is nowhere."""
+        if not len(self.keys):
+            return np.full(len(keys), -1)
+        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where((self.keys[at] == keys) & (keys >= 0), self.place[at], -1)
+
+
+@dataclass
+class Links:
+    """How the n-grams of an order hang together with those of the order below.
+
+    Attributes:
+        history: (n-grams,) place of all but the last word.
+        shorter: (n-grams,) place of all but the first word.
+    """
+
+    history: Places
+    shorter: Places
+
+
+def links_of(arpa: Arpa, path: str) -> list[Links]:
+    """For each order above the first.
+
+    Raises:
+        DataError: An n-gram without its history or its shorter form: a broken file.
+    """
+    indexes: list[Index] = []
+
+    def find(words: npt.NDArray[np.int32]) -> Places:
+        place = words[:, 0].astype(np.int64)
+        for column, index in enumerate(indexes[: words.shape[1] - 1], 1):
+            place = index.find(place, words[:, column])
+        return place
+
+    result = []
+    for order in arpa.orders[1:]:
+        history, shorter = find(order.words[:, :-1]), find(order.words[:, 1:])
+        for what, places, part in (
+            ("history", history, slice(None, -1)),
+            ("shorter form", shorter, slice(1, None)),
+        ):
+            missing = np.flatnonzero(places < 0)
+            if len(missing):
+                words = order.words[missing[0]]
+                text, needed = (b" ".join(arpa.words[w] for w in ws) for ws in (words, words[part]))
+                message = f'the n-gram "{text.decode("utf-8", "replace")}" has no {what}'
+                raise DataError(message, path=path, text=needed)
+        result.append(Links(history, shorter))
+        indexes.append(Index.of(history, order.words[:, -1], len(arpa.words)))
+    return result
+
+
+def export(
+    model: LanguageModel,
+    arpa: Arpa,
+    path: str,
+    *,
+    share: float = 1.0,
+    prune: float = 0.0,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Arpa:
+    """The back-off model with the network's probabilities for the n-grams of `arpa`.
+
+    Args:
+        model: The network.
+        arpa: Which n-grams.
+        path: Of the file, for messages.
+        share: Of the network in a linear mixture with the file's own probabilities; 1: all.
+        prune: N-grams are left out whose loss raises perplexity by less than this share
+            (Stolcke 1998); 0: none.
+        progress: Told how many n-grams more are done.
+
+    Raises:
+        DataError: The two do not fit (`SharedVocabulary`), or the file is broken.
+        UsageError: Pruning leaves nothing but unigrams.
+    """
+    shared = SharedVocabulary(model, arpa, path)
+    links = links_of(arpa, path)
+    log10 = []
+    for order in arpa.orders:
+        histories, rows = np.unique(order.words[:, :-1], axis=0, return_inverse=True)
+        if order.words.shape[1] == 1:
+            histories, rows = order.words[:1, :-1], np.zeros(len(order), np.int64)
+        found = shared.log_probs(histories, rows.reshape(-1), order.words[:, -1])
+        log10.append(_mixed(found / math.log(10), order, share, shared.start))
+        progress(len(order))
+    orders = [Order(o.words, p, np.zeros(len(o))) for o, p in zip(arpa.orders, log10, strict=True)]
+    exported = Arpa(arpa.words, _with_back_off(orders, links))
+    return pruned(exported, links, prune, path) if prune else exported
+
+
+def _mixed(network: Floats, given: Order, share: float, start: int) -> Floats:
+    """log10 of the mixture of the network's probabilities with an order's own.
+
+    The start symbol has none; the given unigrams of the others are made to sum to one.
+    """
+    if share == 1.0:
+        return network
+    is_word = given.words[:, -1] != start
+    others = np.where(is_word, 10.0**given.log10, 0.0)
+    if given.words.shape[1] == 1:
+        others /= others.sum()
+    mixed = np.log10(share * 10.0**network + (1.0 - share) * others)
+    return np.where(is_word, mixed, network)
+
+
+def _with_back_off(orders: list[Order], links: list[Links]) -> list[Order]:
+    """The same n-grams with back-off weights for which every context sums to one."""
+    result = list(orders)
+    for n, link in enumerate(links):
+        left, below = _left(orders[n], orders[n + 1], link, len(orders[n]))
+        weights = np.log10(np.maximum(left, SMALLEST) / np.maximum(below, SMALLEST))
+        children = np.bincount(link.history, minlength=len(orders[n]))
+        result[n] = Order(orders[n].words, orders[n].log10, np.where(children > 0, weights, 0.0))
+    return result
+
+
+def _left(lower: Order, higher: Order, link: Links, contexts: int) -> tuple[Floats, Floats]:
+    """(contexts,) each: 1 - Σ p(w | h) and 1 - Σ p(w | h') over the words stored after h."""
+    stored = np.bincount(link.history, 10.0**higher.log10, contexts).astype(np.float64)
+    below = np.bincount(link.history, 10.0 ** lower.log10[link.shorter], contexts).astype(float)
+    return 1.0 - stored, 1.0 - below
+
+
+def pruned(arpa: Arpa, links: list[Links], threshold: float, path: str) -> Arpa:
+    """Without the n-grams whose loss raises perplexity by less than a share `threshold`.
+
+    Each by itself, from the highest order down, those kept that a kept one needs (Stolcke 1998,
+    Entropy-based pruning of backoff language models). Back-off weights are computed anew.
+
+    Raises:
+        UsageError: Nothing but unigrams is left.
+    """
+    orders = list(arpa.orders)
+    # ln p of each n-gram as a piece of text, by the chain rule.
+    text = [np.log(10.0 ** orders[0].log10)]
+    start = arpa.words.index(START_WORD)
+    text[0][start] = text[0][arpa.words.index(END_WORD)]
+    for order, link in zip(orders[1:], links, strict=True):
+        text.append(text[-1][link.history] + order.log10 * math.log(10))
+    needed = np.zeros(len(orders[-1]), bool)
+    kept = [needed] * len(orders)
+    for n in range(len(orders) - 1, 0, -1):
+        order, lower, link = orders[n], orders[n - 1], links[n - 1]
+        p, p_lower = 10.0**order.log10, 10.0 ** lower.log10[link.shorter]
+        left, below = _left(lower, order, link, len(lower))
+        old = np.log(np.maximum(left, SMALLEST) / np.maximum(below, SMALLEST))[link.history]
+        new_left = np.maximum(left[link.history] + p, SMALLEST)
+        new = np.log(new_left / np.maximum(below[link.history] + p_lower, SMALLEST))
+        change = p * (np.log(p_lower) + new - np.log(p)) + left[link.history] * (new - old)
+        loss = -np.exp(text[n - 1][link.history]) * change
+        kept[n] = needed | (np.expm1(loss) >= threshold)
+        needed = np.zeros(len(lower), bool)
+        needed[link.history[kept[n]]] = True
+        needed[link.shorter[kept[n]]] = True
+    kept[0] = np.ones(len(orders[0]), bool)
+    chosen = [
+        Order(o.words[k], o.log10[k], o.back_off[k]) for o, k in zip(orders, kept, strict=True)
+    ]
+    while not len(chosen[-1]):
+        chosen.pop()
+    if len(chosen) < 2:
+        raise UsageError(f"--prune {threshold} leaves only unigrams, which KenLM does not read")
+    smaller = Arpa(arpa.words, chosen)
+    return Arpa(arpa.words, _with_back_off(chosen, links_of(smaller, path)))
+
+
+OUTSIDE = -1  # a word that the model has not, or the gap between two sentences
+
+
+def grown(arpa: Arpa, sentences: Iterable[Sequence[bytes]], path: str, min_count: int = 1) -> Arpa:
+    """The same distributions, the n-grams of some text stored, too: after the old ones.
+
+    Args:
+        arpa: The model.
+        sentences: Tokenised; n-grams with words that the model has not are passed over.
+        path: Of the model, for messages.
+        min_count: How often the text must have an n-gram.
+
+    Raises:
+        DataError: The model is broken: an n-gram without its history or its shorter form.
+    """
+    text = _text(arpa, sentences)
+    orders = [arpa.orders[0]]
+    places = text.astype(np.int64)  # of the n-gram that begins at each word, or OUTSIDE
+    for order, link in zip(arpa.orders[1:], links_of(arpa, path), strict=True):
+        histories, words = places[:-1], text[order.words.shape[1] - 1 :]
+        inside = (histories >= 0) & (words >= 0)
+        found = np.where(inside, histories * len(arpa.words) + words, OUTSIDE)
+        keys, first, counts = np.unique(found, return_index=True, return_counts=True)
+        stored = Index.of(link.history, order.words[:, -1], len(arpa.words))
+        new = (keys >= 0) & (counts >= min_count) & (stored.find_keys(keys) < 0)
+        orders.append(_extended(order, orders[-1], histories, words, places[1:], first[new]))
+        history = np.concatenate([link.history, histories[first[new]]])
+        places = Index.of(history, orders[-1].words[:, -1], len(arpa.words)).find_keys(found)
+    return Arpa(arpa.words, orders)
+
+
+def _text(arpa: Arpa, sentences: Iterable[Sequence[bytes]]) -> npt.NDArray[np.int32]:
+    """(words,) places in the model's vocabulary, sentences with their boundaries, gaps between."""
+    places = {word: place for place, word in enumerate(arpa.words)}
+    start, end = places.pop(START_WORD), places.pop(END_WORD)
+    del places[UNKNOWN_WORD]
+    ids = array("i")
+    for sentence in sentences:
+        ids.extend([start, *[places.get(word, OUTSIDE) for word in sentence], end, OUTSIDE])
+    return np.array(ids, np.int32)
+
+
+def _extended(
+    order: Order,
+    below: Order,
+    histories: npt.NDArray[np.int64],
+    words: npt.NDArray[np.int32],
+    shorter: npt.NDArray[np.int64],
+    at: npt.NDArray[np.int64],
+) -> Order:
+    """An order with the n-grams that begin at some places of the text, as backing off has them."""
+    history, last = histories[at], words[at]
+    rows = np.concatenate([below.words[history], last[:, None]], axis=1)
+    log10 = below.back_off[history] + below.log10[shorter[at]]
+    return Order(
+        np.concatenate([order.words, rows]),
+        np.concatenate([order.log10, np.minimum(log10, 0.0)]),
+        np.concatenate([order.back_off, np.zeros(len(at))]),
+    )

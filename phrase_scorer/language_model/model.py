@@ -1,0 +1,220 @@
+"""A trained continuous-space language model: sentences and n-grams in, natural logarithms out.
+
+Sentences are whole: before the first word stand start symbols, and the end symbol is predicted. The
+network itself is models/continuous_space.py; training.py trains it like any other model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.models.continuous_space import ContinuousSpaceModel
+from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.scoring.kernels import epilogues_for
+from phrase_scorer.scoring.precision import Rounding
+from phrase_scorer.scoring.softmax import Normalizer
+from phrase_scorer.text.phrase_pairs import PhraseIds, PhrasePairs
+from phrase_scorer.text.vocabulary import END, UNKNOWN, Vocabulary
+
+ROWS_AT_ONCE = 4096  # contexts
+
+Contexts = npt.NDArray[np.int64]  # (contexts, order - 1) ids, the oldest first
+LogProbs = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NGrams:
+    """For each symbol of some text, its context and itself.
+
+    Attributes:
+        contexts: (symbols, order - 1).
+        words: (symbols,) ids.
+    """
+
+    contexts: Contexts
+    words: npt.NDArray[np.int64]
+
+
+class LanguageModel:
+    """A model ready to be asked.
+
+    Args:
+        model: In evaluation mode, on its device.
+        vocabulary: Its words.
+        excluded: Ids that shall have no probability; the others share it.
+    """
+
+    def __init__(
+        self,
+        model: ContinuousSpaceModel,
+        vocabulary: Vocabulary,
+        excluded: Sequence[int] = (),
+    ) -> None:
+        self.model = model
+        self.vocabulary = vocabulary
+        self.device = model.output.bias.device
+        epilogues = epilogues_for(self.device)
+        output = model.output
+        with torch.inference_mode():
+            if len(excluded):
+                output = type(output)(model.config.second_hidden, model.config)
+                output.load_state_dict(model.output.state_dict())
+                output.requires_grad_(False).to(self.device)
+                output.bias[torch.tensor(excluded, device=self.device)] = -1e30
+            self._normalizer = Normalizer(
+                output, Rounding("float32", self.device, epilogues), epilogues
+            )
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> LanguageModel:
+        """The language model of a directory.
+
+        Raises:
+            ModelError: The directory is incomplete or broken.
+            UsageError: It is a phrase model.
+        """
+        directory = ModelDirectory(Path(path))
+        model = directory.load_model()
+        if not isinstance(model, ContinuousSpaceModel):
+            raise UsageError(f"{path}: not a language model but {model.config.architecture}")
+        return cls(model.to(device), directory.vocabularies()[1])
+
+    @property
+    def order(self) -> int:
+        """Of its n-grams."""
+        return self.model.config.order
+
+    def without(self, excluded: Sequence[int]) -> LanguageModel:
+        """The same model, these ids left out of every distribution."""
+        return LanguageModel(self.model, self.vocabulary, excluded)
+
+    def ngrams(self, sentences: Sequence[Sequence[bytes]]) -> NGrams:
+        """The n-grams of sentences, one after the other, end symbols included."""
+        ids = self.vocabulary.ids(sentences)
+        history = self.order - 1
+        rows, words = [], []
+        for number in range(len(ids)):
+            sentence = np.concatenate([ids.phrase(number), [END]]).astype(np.int64)
+            padded = np.concatenate([np.full(history, self.model.start_symbol), sentence])
+            windows = np.lib.stride_tricks.sliding_window_view(padded[:-1], history)
+            rows.append(windows)
+            words.append(sentence)
+        empty = np.zeros((0, history), np.int64)
+        return NGrams(np.concatenate([empty, *rows]), np.concatenate([empty[:, 0], *words]))
+
+    def log_probs(self, ngrams: NGrams) -> LogProbs:
+        """(symbols,) natural-log probability of each symbol after its context.
+
+        Contexts that are repeated are computed once.
+        """
+        contexts, place = np.unique(ngrams.contexts, axis=0, return_inverse=True)
+        return self.chosen_log_probs(contexts, place.reshape(-1), ngrams.words)
+
+    @torch.inference_mode()
+    def chosen_log_probs(
+        self, contexts: Contexts, rows: npt.NDArray[np.int64], words: npt.NDArray[np.int64]
+    ) -> LogProbs:
+        """(len(rows),) natural-log probability of each word after the context of its row."""
+        order = np.argsort(rows, kind="stable")
+        starts = np.arange(0, len(contexts) + ROWS_AT_ONCE, ROWS_AT_ONCE)
+        bounds = np.searchsorted(rows[order], starts)
+        result = np.empty(len(rows))
+        for number, start in enumerate(range(0, len(contexts), ROWS_AT_ONCE)):
+            features = self._features(contexts[start : start + ROWS_AT_ONCE])
+            log_z = self._normalizer.log_z(features).double()
+            inside = order[bounds[number] : bounds[number + 1]]
+            row = self._tensor(rows[inside] - start)
+            logits = self._normalizer.logits(features, row, self._tensor(words[inside]))
+            result[inside] = (logits.double() - log_z.index_select(0, row)).cpu().numpy()
+        return np.minimum(result, 0.0)  # what is nearly certain may be rounded up
+
+    def _features(self, contexts: Contexts) -> Tensor:
+        return self.model.context_features(self._tensor(contexts)).contiguous()
+
+    def _tensor(self, array: npt.NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def score(self, sentences: Sequence[Sequence[bytes]]) -> LogProbs:
+        """(sentences,) natural-log probability of each, its end symbol included."""
+        found = self.log_probs(self.ngrams(sentences))
+        ends = np.cumsum([len(sentence) + 1 for sentence in sentences])
+        sums = np.concatenate([[0.0], np.cumsum(found)])[[0, *ends]]
+        return np.diff(sums)
+
+
+def read_sentences(path: str | Path) -> Iterator[list[bytes]]:
+    """The sentences of a tokenised text, one a line (`-`: standard input; gz is read).
+
+    Raises:
+        DataError: An empty line, no text at all, or an unreadable file.
+    """
+    number = 0
+    for block in line_blocks(path):
+        for number, line in enumerate(block.lines, block.first):
+            words = line.split()
+            if not words:
+                raise DataError("empty line", path=path, line=number)
+            yield words
+    if not number:
+        raise DataError("no text", path=path)
+
+
+def text_vocabulary(sentences: Iterable[Sequence[bytes]], size: int, min_count: int) -> Vocabulary:
+    """The `size` - 1 most frequent words, of those seen at least `min_count` times; and `<unk>`."""
+    counts: dict[bytes, int] = {}
+    for sentence in sentences:
+        for word in sentence:
+            counts[word] = counts.get(word, 0) + 1
+    kept = {word: count for word, count in counts.items() if count >= min_count}
+    numbers = np.fromiter(kept.values(), np.int64, len(kept))
+    return Vocabulary.shortlist(list(kept), numbers, size)
+
+
+def text_pairs(sentences: Sequence[Sequence[bytes]], vocabulary: Vocabulary) -> PhrasePairs:
+    """Sentences as the training code reads them: targets of a source without words."""
+    targets = vocabulary.ids(sentences)
+    nothing = PhraseIds(np.zeros(0, np.int32), np.zeros(len(targets) + 1, np.int64))
+    return PhrasePairs(nothing, targets)
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Of one model on one text.
+
+    Attributes:
+        all: exp of the mean -ln p over all symbols, end symbols included.
+        known: The same over those that are not unknown words.
+        symbols: How many there are, end symbols included.
+        unknown: How many of them are unknown words.
+    """
+
+    all: float
+    known: float
+    symbols: int
+    unknown: int
+
+    @classmethod
+    def of(cls, log_probs: LogProbs, unknown: npt.NDArray[np.bool_]) -> Perplexity:
+        """From natural-log probabilities, and which of them are of unknown words."""
+        known = log_probs[~unknown]
+        return cls(
+            float(np.exp(-log_probs.mean())),
+            float(np.exp(-known.mean())) if len(known) else float("nan"),
+            len(log_probs),
+            int(unknown.sum()),
+        )
+
+
+def perplexity(model: LanguageModel, sentences: Sequence[Sequence[bytes]]) -> Perplexity:
+    """Of the model over its own vocabulary, `<unk>` being one word of it."""
+    ngrams = model.ngrams(sentences)
+    return Perplexity.of(model.log_probs(ngrams), ngrams.words == UNKNOWN)

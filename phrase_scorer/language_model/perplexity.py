@@ -1,0 +1,66 @@
+"""A continuous-space language model beside n-gram models, over the same words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from phrase_scorer.language_model.arpa import END_WORD, load_kenlm, read_arpa
+from phrase_scorer.language_model.export import SharedVocabulary
+from phrase_scorer.language_model.model import LanguageModel, LogProbs, Perplexity
+
+ROUNDS = 50  # of the search for the interpolation weight
+
+
+def compare(
+    model: LanguageModel, name: str, arpas: Sequence[str], sentences: Sequence[Sequence[bytes]]
+) -> list[tuple[str, Perplexity, str]]:
+    """(name, perplexity, weight of the network) of the network, each n-gram model, each mixture.
+
+    All over the words of the first ARPA file; a symbol that it has not is one unknown word.
+
+    Raises:
+        UsageError: The package kenlm is not installed.
+        DataError: An n-gram model cannot be read or does not fit.
+    """
+    arpa = read_arpa(arpas[0])
+    shared = SharedVocabulary(model, arpa, arpas[0])
+    place = {word: number for number, word in enumerate(arpa.words)}
+    symbols = [word for sentence in sentences for word in (*sentence, END_WORD)]
+    words = np.array([place.get(word, shared.unknown) for word in symbols])
+    unknown = words == shared.unknown
+    ngrams = model.ngrams(sentences)
+    network = shared.symbol_log_probs(ngrams, words)
+    rows = [(f"{name} (words of {arpas[0]})", Perplexity.of(network, unknown), "")]
+    for path in arpas:
+        found = kenlm_log_probs(path, sentences)
+        rows.append((path, Perplexity.of(found, unknown), ""))
+        mixed, weight = best_mixture(network, found)
+        rows.append((f"{path} + {name}", Perplexity.of(mixed, unknown), f"{weight:.2f}"))
+    return rows
+
+
+def kenlm_log_probs(path: str | Path, sentences: Sequence[Sequence[bytes]]) -> LogProbs:
+    """(symbols,) natural-log probability of each word and end symbol under KenLM's model.
+
+    Raises:
+        UsageError: The package kenlm is not installed.
+        DataError: The model cannot be read.
+    """
+    language_model = load_kenlm(path, "--arpa")
+    texts = (b" ".join(sentence).decode("utf-8", "surrogateescape") for sentence in sentences)
+    log10 = [score for text in texts for score, _, _ in language_model.full_scores(text)]
+    return np.array(log10) * math.log(10)
+
+
+def best_mixture(first: LogProbs, second: LogProbs) -> tuple[LogProbs, float]:
+    """ln(λ p_1 + (1 - λ) p_2) with the λ that is best for these very symbols, and λ (by EM)."""
+    weight = 0.5
+    for _ in range(ROUNDS):
+        mixed = np.logaddexp(first + math.log(weight), second + math.log1p(-weight))
+        weight = float(np.exp(first + math.log(weight) - mixed).mean())
+        weight = min(max(weight, 1e-6), 1 - 1e-6)
+    return np.logaddexp(first + math.log(weight), second + math.log1p(-weight)), weight

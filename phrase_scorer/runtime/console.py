@@ -1,0 +1,105 @@
+"""How any command speaks and ends.
+
+`run` is the only place that turns errors into exit codes: 0 well, 1 data, 2 usage, 129, 130 or 143
+stopped by a signal.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from phrase_scorer.errors import PhraseScorerError
+from phrase_scorer.runtime.streams import reason
+
+SIGNAL_EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
+
+
+def say(message: str) -> None:
+    """Tells the user something, on standard error."""
+    click.echo(message, err=True)
+
+
+def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code, errors told in one line on standard error."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if threading.current_thread() is threading.main_thread():
+        # Leaves through the context managers, so that no half-written file stays behind.
+        _leave_upon(signal.SIGTERM)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+            _leave_upon(signal.SIGHUP)
+    try:
+        return _telling_notes(group, arguments)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except PhraseScorerError as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        say(f"error: {error}")
+        _give_up_output()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        say("interrupted")
+        return 130
+    except BrokenPipeError:  # whoever read our output has seen enough
+        _give_up_output()
+        return 1
+    except OSError as error:  # standard output that takes no more, say
+        if "--debug" in arguments:
+            traceback.print_exc()
+        say(f"error: {error.filename or 'standard output'}: {reason(error)}")
+        _give_up_output()
+        return 1
+
+
+def _telling_notes(group: click.Group, arguments: list[str]) -> int:
+    """Runs a command; what an exception has to say besides comes before it."""
+    try:
+        result = group.main(arguments, prog_name="phrase-scorer", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except BaseException as error:
+        for said in (error, error.__cause__):  # click raises Abort from KeyboardInterrupt
+            for note in getattr(said, "__notes__", []):
+                say(note)
+        raise
+
+
+def _leave_upon(number: signal.Signals) -> None:
+    signal.signal(number, lambda *_: sys.exit(SIGNAL_EXIT_CODES[number.name]))
+
+
+def _give_up_output() -> None:
+    """Lets standard output go where it cannot be written, so that Python's exit stays silent."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# Progress bars on standard error: live on a terminal, a line now and then in a log file.
+
+LOG_SECONDS = 30.0  # between lines where standard error is no terminal
+
+
+def progress_bar(description: str, *, show: bool, **options: Any) -> tqdm[Any]:
+    """A tqdm bar (its options pass through); `show=False` makes one that does nothing."""
+    live = sys.stderr.isatty()
+    return tqdm(
+        desc=description,
+        disable=not show,
+        unit_scale=True,
+        dynamic_ncols=live,
+        mininterval=0.1 if live else LOG_SECONDS,
+        maxinterval=10.0 if live else LOG_SECONDS,
+        **options,
+    )

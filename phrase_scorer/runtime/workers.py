@@ -1,0 +1,162 @@
+"""An ordered map over processes: items go out, results come back in the order of the items.
+
+Each worker has a pipe of its own and takes every n-th item, two at a time, so that it never waits
+for the next one. When the parent ends, however it ends, the pipes close and the workers end, too;
+when a worker ends, the parent says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, TypeVar
+
+from phrase_scorer.errors import PhraseScorerError
+from phrase_scorer.runtime.streams import paused_garbage_collection, prefetch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+SHARED = ("phrase_scorer.scoring.scorer",)  # imported once for all workers: torch takes seconds
+SMALL_INPUT = 1 << 18  # bytes for which starting processes takes longer than the work
+AHEAD = 2  # items that a worker has been given: one in work, one waiting
+
+number = 0  # of this process among the workers, from 0
+
+
+def available_cores() -> int:
+    """The processor cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def prepare() -> None:
+    """Starts to import what workers will need, while this process does something else."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload([*SHARED])
+    forkserver.ensure_running()
+
+
+def ordered_map(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+) -> Generator[Result]:
+    """function(item) for each item, computed in worker processes, in the order of the items.
+
+    Args:
+        function: Pickled once for each worker.
+        items: Pickled.
+        workers: At least one.
+
+    Raises:
+        Exception: What `function` raises, for the first item in order that it does.
+        PhraseScorerError: A worker died.
+    """
+    prepare()
+    context = multiprocessing.get_context("forkserver")
+    pool = [_Worker(context, function, place) for place in range(workers)]
+    waiting: deque[_Worker] = deque()
+    remaining = enumerate(items)
+    failure: Exception | None = None
+    try:
+        while True:
+            try:
+                place, item = next(remaining)
+            except StopIteration:
+                break
+            except Exception as error:  # noqa: BLE001 - raised after the results before it
+                failure = error
+                break
+            if len(waiting) == AHEAD * workers:
+                yield waiting.popleft().receive()
+            worker = pool[place % workers]
+            worker.send(item)
+            waiting.append(worker)
+        while waiting:
+            yield waiting.popleft().receive()
+        if failure:
+            raise failure
+    finally:
+        for worker in pool:
+            worker.stop()
+
+
+class _Worker:
+    """The parent's side of a worker."""
+
+    def __init__(self, context: Any, function: Callable[[Any], Any], place: int) -> None:
+        self._pipe, theirs = context.Pipe()
+        # As bytes: they are unpickled, and models loaded, when the worker knows its number.
+        work = (theirs, bytes(ForkingPickler.dumps(function)), place)
+        self._process = context.Process(target=_work, args=work, daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def send(self, item: object) -> None:
+        try:
+            self._pipe.send(item)
+        except OSError:
+            raise self._death() from None
+
+    def receive(self) -> Any:
+        try:
+            result, error = self._pipe.recv()
+        except (EOFError, OSError):
+            raise self._death() from None
+        if error is not None:
+            raise error
+        return result
+
+    def stop(self) -> None:
+        self._pipe.close()
+        self._process.terminate()
+        self._process.join()
+
+    def _death(self) -> PhraseScorerError:
+        self._process.join(1)
+        code = self._process.exitcode
+        how = f"exit code {code}"
+        if code is not None and code < 0:
+            how = signal.Signals(-code).name
+        hint = ": out of memory?" if how == "SIGKILL" else ""
+        return PhraseScorerError(f"a worker process ended ({how}){hint}")
+
+
+def _work(pipe: Connection, pickled: bytes, place: int) -> None:
+    """A worker's life."""
+    global number
+    number = place
+    try:
+        function = pickle.loads(pickled)
+    except Exception as error:  # noqa: BLE001 - raised again in the parent, for the first item
+        function = partial(_refuse, error)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, who gets it too, ends us
+    with paused_garbage_collection(), contextlib.suppress(OSError):
+        for item in prefetch(_received(pipe), AHEAD):
+            answer: tuple[Any, Exception | None]
+            try:
+                answer = (function(item), None)
+            except Exception as error:  # noqa: BLE001 - raised again in the parent
+                answer = (None, error)
+            pipe.send(answer)
+
+
+def _refuse(error: Exception, _: object) -> None:
+    raise error
+
+
+def _received(pipe: Connection) -> Iterator[Any]:
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            yield pipe.recv()

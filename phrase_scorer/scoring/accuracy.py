@@ -1,0 +1,112 @@
+"""How far scores of reduced precision, or without the normaliser, are from exact ones.
+
+Measured on pairs of the user's own, because it depends on the model and on the pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from phrase_scorer.scoring.scorer import PhraseScorer
+from phrase_scorer.text.phrase_pairs import PairBlock
+
+SAMPLED_PAIRS = 2048
+STRETCH = 64  # of them side by side
+
+Values = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Of some scores against exact ones.
+
+    Attributes:
+        pairs: How many were compared.
+        mean: Mean of the absolute differences, in nats.
+        largest: The largest of them.
+        shift: Mean of the signed differences: what a constant offset would explain.
+        correlation: Spearman's rank correlation among the targets of a source, a mean over the
+            sources with at least two targets; None: there are none.
+    """
+
+    pairs: int
+    mean: float
+    largest: float
+    shift: float
+    correlation: float | None
+
+    def __str__(self) -> str:
+        said = f"mean {self.mean:.1e}, largest {self.largest:.1e} nats on {self.pairs:,} pairs"
+        if abs(self.shift) > self.mean / 2:
+            said += f" (mean shift {self.shift:+.1e})"
+        if self.correlation is not None:
+            said += f"; rank correlation within sources {self.correlation:.5f}"
+        return said
+
+
+def measure_accuracy(scorer: PhraseScorer, block: PairBlock) -> Accuracy:
+    """The accuracy of a scorer, against the same model in float32, normalised."""
+    rows = _stretches(len(block.sources))
+    pairs = scorer.ids(PairBlock(_taken(block.sources, rows), _taken(block.targets, rows)))
+    truth = scorer.exact().score_ids(pairs)
+    return compare(scorer.score_ids(pairs), truth, _taken(block.sources, rows))
+
+
+def _stretches(pairs: int) -> list[int]:
+    """Rows of stretches of consecutive pairs, so that targets of one source come together."""
+    if pairs <= SAMPLED_PAIRS:
+        return list(range(pairs))
+    starts = np.linspace(0, pairs - STRETCH, SAMPLED_PAIRS // STRETCH).astype(int).tolist()
+    return sorted({start + i for start in starts for i in range(STRETCH)})
+
+
+def _taken(phrases: Sequence[list[bytes]], rows: Sequence[int]) -> list[list[bytes]]:
+    return [phrases[row] for row in rows]
+
+
+def compare(found: Values, truth: Values, sources: Sequence[Sequence[bytes]]) -> Accuracy:
+    """The accuracy of scores `found` of pairs with these sources."""
+    if not len(found):
+        return Accuracy(0, 0.0, 0.0, 0.0, None)
+    differences = found.astype(np.float64) - truth
+    return Accuracy(
+        len(found),
+        float(np.abs(differences).mean()),
+        float(np.abs(differences).max()),
+        float(differences.mean()),
+        _correlation_within(found, truth, sources),
+    )
+
+
+def _correlation_within(
+    found: Values, truth: Values, sources: Sequence[Sequence[bytes]]
+) -> float | None:
+    places: dict[tuple[bytes, ...], list[int]] = {}
+    for place, source in enumerate(sources):
+        places.setdefault(tuple(source), []).append(place)
+    correlations = [
+        rank_correlation(found[rows], truth[rows]) for rows in places.values() if len(rows) > 1
+    ]
+    return float(np.mean(correlations)) if correlations else None
+
+
+def rank_correlation(found: Values, truth: Values) -> float:
+    """Spearman's, from -1 to 1; 1 where `truth` is constant and so has no order to be lost."""
+    first, second = _ranks(found), _ranks(truth)
+    first, second = first - first.mean(), second - second.mean()
+    if not second.any():
+        return 1.0
+    norm = float(np.sqrt((first @ first) * (second @ second)))
+    return float(first @ second) / norm if norm else 0.0
+
+
+def _ranks(values: Values) -> npt.NDArray[np.float64]:
+    """Ranks from 0; equal values share the mean of theirs."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(count)
+    means: npt.NDArray[np.float64] = ends - (count + 1) / 2
+    return means[place]

@@ -1,0 +1,212 @@
+"""Every scoring engine: a block of pairs in, one natural-log probability per pair out.
+
+An engine computes the features of every node of a block's prefix tree once, each in its own way;
+what follows is in `Engine`. The plain models say what is right: `model.log_probs` of each pair.
+`StepwiseEngine` and `PairwiseEngine` serve any architecture through `PhraseModel` alone;
+recurrent_engine.py is the fast one for the paper's model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phrase_scorer.models import PhraseModel
+from phrase_scorer.models.phrase_model import Parts, take
+from phrase_scorer.scoring.kernels import epilogues_for
+from phrase_scorer.scoring.precision import Precision, Rounding
+from phrase_scorer.scoring.prefix_tree import PrefixTree
+from phrase_scorer.scoring.softmax import Normalization, Normalizer
+from phrase_scorer.text.batches import by_length, pair_batch, source_batch
+from phrase_scorer.text.phrase_pairs import Ids, PhraseIds, PhrasePairs, Rows
+from phrase_scorer.text.vocabulary import END
+
+ROWS_ON_CPU = 512  # of one product: its result is read while it is in cache
+ROWS_ON_GPU = 1 << 15
+
+
+class Engine:
+    """A model made ready to score blocks of pairs.
+
+    Args:
+        model: On its device; its weights are copied, rounded and rearranged.
+        precision: Of the large products.
+        normalization: "none" leaves the softmax's normaliser out: for self-normalised models.
+
+    Raises:
+        UsageError: A precision or normalization that there is not.
+    """
+
+    def __init__(
+        self,
+        model: PhraseModel,
+        precision: Precision = "float32",
+        normalization: Normalization = "exact",
+    ) -> None:
+        self.device = model.output.bias.device
+        self._epilogues = epilogues_for(self.device)
+        self._rows = ROWS_ON_CPU if self.device.type == "cpu" else ROWS_ON_GPU
+        self._rounding = Rounding(precision, self.device, self._epilogues)
+        with torch.inference_mode():
+            self._normalizer = Normalizer(
+                model.output, self._rounding, self._epilogues, normalization
+            )
+
+    @torch.inference_mode()
+    def score(self, pairs: PhrasePairs) -> Tensor:
+        """(pairs,) float32 ln p(target | source), end symbols included."""
+        return self._score(pairs).cpu() if len(pairs) else torch.zeros(0)
+
+    def _score(self, pairs: PhrasePairs) -> Tensor:
+        raise NotImplementedError
+
+    def _sums(self, tree: PrefixTree, features: Tensor) -> Tensor:
+        """(phrases,) ln p of each phrase: of its words, and of the end symbol after them.
+
+        Args:
+            tree: Of target phrases, a root for each source.
+            features: (nodes, rank) what the output matrix is multiplied with at each node.
+        """
+        log_z = self._normalizer.log_z(features)
+        words, parents = self._tensor(tree.words.astype(np.int64)), self._tensor(tree.parents)
+        # Of each node's word after its parent; then of all words up to it. Sums lose nothing.
+        log_probs = features.new_zeros(len(tree), dtype=torch.float64)
+        for rows in self._chunks(len(words), 16 * self._rows):
+            chosen = self._normalizer.logits(features, parents[rows], words[rows])
+            nodes = slice(tree.roots + rows.start, tree.roots + rows.stop)
+            log_probs[nodes] = chosen - log_z[parents[rows]]
+        for level in tree.levels[1:]:
+            nodes = slice(level.first, level.first + len(level))
+            log_probs[nodes] += log_probs[
+                parents[nodes.start - tree.roots : nodes.stop - tree.roots]
+            ]
+        node_of = self._tensor(tree.node_of)
+        ends = self._normalizer.logits_of(features, END) - log_z
+        return (log_probs + ends).index_select(0, node_of).float()
+
+    def _chunks(self, count: int, size: int | None = None) -> Iterator[slice]:
+        size = size or self._rows
+        for start in range(0, count, size):
+            yield slice(start, min(start + size, count))
+
+    def _tensor(self, array: Rows) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def with_end(phrases: PhraseIds) -> PhraseIds:
+    """The same phrases with the end symbol as their last word."""
+    offsets = phrases.offsets + np.arange(len(phrases.offsets))
+    ids: Ids = np.full(offsets[-1], END, np.int32)
+    inside = np.ones(len(ids), bool)
+    inside[offsets[1:] - 1] = False
+    ids[inside] = phrases.ids[phrases.offsets[0] : phrases.offsets[-1]]
+    return PhraseIds(ids, offsets - offsets[0])
+
+
+PAIRS_AT_ONCE = 64  # of a model that reads every pair as a whole, a copy for each symbol
+
+
+class ModelEngine(Engine):
+    """An engine that lets the model itself compute.
+
+    In bfloat16 the model runs under torch's autocast. In int8 only the product with the output
+    matrix is rounded.
+    """
+
+    def __init__(
+        self,
+        model: PhraseModel,
+        precision: Precision = "float32",
+        normalization: Normalization = "exact",
+    ) -> None:
+        super().__init__(model, precision, normalization)
+        self.model = model
+        self._half = precision == "bfloat16"
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._half)
+
+
+class StepwiseEngine(ModelEngine):
+    """For models that predict each symbol from those before it.
+
+    Each distinct source is read once, each target prefix stepped once. The tree is walked depth
+    first, some hundred nodes at a time, so that memory holds the states of one chunk per level,
+    not of a whole block.
+    """
+
+    def _score(self, pairs: PhrasePairs) -> Tensor:
+        sources, source_of = distinct(pairs.source)
+        tree = PrefixTree.of(pairs.target, source_of, len(sources))
+        rank = self.model.output.right.shape[0]
+        features = torch.empty(len(tree), rank, device=self.device)
+        with self._autocast():
+            for roots in self._chunks(len(sources)):
+                memory = self.model.read(
+                    source_batch(sources, np.arange(roots.start, roots.stop), self.device)
+                )
+                self._walk(tree, roots, memory, self.model.start(memory), features)
+        return self._sums(tree, features)
+
+    def _walk(
+        self, tree: PrefixTree, roots: slice, memory: Parts, state: Parts, features: Tensor
+    ) -> None:
+        """Writes the features of these roots and of all nodes under them."""
+        waiting: list[tuple[int, slice, Rows, Parts, Parts]] = []
+        depth, nodes = 0, roots
+        while True:
+            first = tree.levels[depth - 1].first if depth else 0
+            features[first + nodes.start : first + nodes.stop] = self.model.predict(memory, state)
+            if depth < len(tree.levels):
+                level = tree.levels[depth]
+                start, stop = np.searchsorted(level.parents, (nodes.start, nodes.stop)).tolist()
+                for chunk in self._chunks(stop - start):
+                    children = slice(start + chunk.start, start + chunk.stop)
+                    above = level.parents[children] - nodes.start
+                    waiting.append((depth + 1, children, above, memory, state))
+            if not waiting:
+                return
+            # Only now is it stepped: what waits is a reference to what is above it.
+            depth, nodes, above, memory, state = waiting.pop()
+            rows = self._tensor(above)
+            words = self._tensor(tree.levels[depth - 1].words[nodes].astype(np.int64))
+            memory = take(memory, rows)
+            state = self.model.advance(memory, take(state, rows), words)
+
+
+class PairwiseEngine(ModelEngine):
+    """For models that look at a whole pair at once: each distinct pair by itself."""
+
+    def _score(self, pairs: PhrasePairs) -> Tensor:
+        sources, source_of = distinct(pairs.source)
+        tree = PrefixTree.of(pairs.target, source_of, len(sources))
+        _, first, place = np.unique(tree.node_of, return_index=True, return_inverse=True)
+        kept = pairs.take(first)
+        found = torch.zeros(len(kept), dtype=torch.float64, device=self.device)
+        lengths = (kept.target.lengths << 16) + kept.source.lengths
+        for rows in by_length(lengths, PAIRS_AT_ONCE):
+            batch = pair_batch(kept, rows, self.device)
+            with self._autocast():
+                features = self.model.features(batch).float()
+            log_z = self._normalizer.log_z(features)
+            every = torch.arange(len(features), device=self.device)
+            chosen = self._normalizer.logits(features, every, batch.target.symbol_words) - log_z
+            places = self._tensor(rows).index_select(0, batch.target.phrases)
+            found.index_add_(0, places, chosen.double())
+        return found.index_select(0, self._tensor(place)).float()
+
+
+def distinct(phrases: PhraseIds) -> tuple[PhraseIds, Rows]:
+    """(each distinct phrase once, shortest first; (phrases,) which of these each one is)."""
+    nodes = PrefixTree.of(phrases).node_of
+    _, first, place = np.unique(nodes, return_index=True, return_inverse=True)
+    order = np.argsort(phrases.lengths[first], kind="stable")
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return phrases.take(first[order]), rank[place]

@@ -1,0 +1,252 @@
+"""In which numbers the scoring engine multiplies: float32, bfloat16 or int8; all else is float32.
+
+A weight matrix is rounded once, what it is multiplied with before each product. In int8 both have
+127 steps to each side of 0: weights column by column up to the largest, hidden states up to 1. Sums
+are exact in int32. Where such a step costs more accuracy than time, numbers have two digits: the
+second one is the first one's rounding error, in 254 steps. Then either only the weights are
+rounded, or neither side, as far as float32 is concerned.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from phrase_scorer.errors import UsageError
+from phrase_scorer.scoring.kernels import Epilogues, Product
+
+
+def int8_matrix(weight: Tensor, scale: Tensor) -> Int8Matrix:
+    """The fastest form of a matrix: packed once, multiplied many times.
+
+    oneDNN's packed form, which torch's own compiler uses for quantised models, is 1.5 to 2 times as
+    fast as `torch._int_mm` and gives real numbers at once; it needs a processor that multiplies
+    int8 (VNNI). Elsewhere the latter does the same.
+
+    Args:
+        weight: (in, out) int8.
+        scale: (out,) float32, what the columns of `weight` are multiplied with.
+    """
+    vnni = torch.cpu._is_vnni_supported() and torch.backends.mkldnn.is_available()
+    return PackedInt8Matrix(weight, scale) if vnni else Int8Matrix(weight, scale)
+
+
+class Int8Matrix:
+    """W, as torch multiplies it everywhere."""
+
+    def __init__(self, weight: Tensor, scale: Tensor) -> None:
+        self._weight = weight.contiguous()
+        self._scale = scale
+
+    def product(self, rows: Tensor, step: float) -> Tensor:
+        """(rows, in) int8 times `step` -> (rows, out) float32; sums are exact."""
+        return torch._int_mm(rows, self._weight).float().mul_(self._scale * step)
+
+    def add_product(self, values: Tensor, rows: Tensor, step: float) -> Tensor:
+        """The same, added to `values`, (rows, out) float32."""
+        return values.add_(self.product(rows, step))
+
+
+SIGN_BIT = 128
+
+
+class PackedInt8Matrix(Int8Matrix):
+    """W in the order in which oneDNN's kernels read it.
+
+    AMX multiplies int8 by int8. VNNI multiplies uint8 by int8: there the left side is shifted by
+    128 and oneDNN is told so; for int8 it has nothing but a loop, ten thousand times as slow.
+    """
+
+    def __init__(self, weight: Tensor, scale: Tensor) -> None:
+        self._shift = 0 if torch.cpu._is_amx_tile_supported() else SIGN_BIT
+        self._scale = scale.contiguous()
+        self._zeros = torch.zeros(len(scale), dtype=torch.int32)
+        self._weight = torch.ops.onednn.qlinear_prepack(weight.T.contiguous(), None)
+
+    def product(self, rows: Tensor, step: float) -> Tensor:
+        """As `Int8Matrix.product`."""
+        return self._multiply(torch.ops.onednn.qlinear_pointwise.default, rows, step)
+
+    def add_product(self, values: Tensor, rows: Tensor, step: float) -> Tensor:
+        """As `Int8Matrix.add_product`; the sum is made where the product is."""
+        multiply = torch.ops.onednn.qlinear_pointwise.binary
+        return self._multiply(multiply, rows, step, values)
+
+    def _multiply(self, multiply: Any, rows: Tensor, step: float, *values: Tensor) -> Tensor:
+        if self._shift:
+            rows = rows.view(torch.uint8).bitwise_xor(SIGN_BIT)  # r + 128
+        real = (None, 1.0, 0, torch.float32)  # no bias; not quantised again
+        sum_with_values = (1.0, 0, "sum", 1.0) if values else ()
+        result: Tensor = multiply(
+            rows, step, self._shift, self._weight, self._scale, self._zeros,
+            *values, *real, *sum_with_values, "none", [], "",
+        )  # fmt: skip
+        return result
+
+
+Precision = Literal["float32", "bfloat16", "int8"]
+LeftSide = Literal["states", "two digits", "rows"]
+INT8_STEPS = 127.0
+SECOND_DIGIT_STEPS = 254.0  # of the first digit's rounding error, which is at most half a step
+TILE_ROWS = 64
+
+
+class Operand(NamedTuple):
+    """The left side of a product, rounded as its factor wants it."""
+
+    rows: int  # of the product; `values` may have more, which are of no meaning
+    values: Tensor  # (rows, in) float32, bfloat16 or int8; (2 rows, in) where it has two digits
+    row_scale: Tensor | None = None  # (rows,) by which the product is to be multiplied
+
+
+def with_whole_tiles(rows: Tensor) -> Tensor:
+    """(rows, in) and rows of zeros up to a multiple of `TILE_ROWS`.
+
+    For every number of rows oneDNN makes a kernel and keeps it: a millisecond and a megabyte each.
+    """
+    missing = -len(rows) % TILE_ROWS
+    return torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
+
+
+class Factor:
+    """A matrix W, made ready to be the right factor of products x W.
+
+    Args:
+        weight: (in, out) float32.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight.contiguous()
+
+    def __call__(self, values: Tensor) -> Product:
+        """(rows, in) float32 -> (rows, out)."""
+        return self.product(self.operand(values))
+
+    def operand(self, values: Tensor) -> Operand:
+        """The left side, rounded."""
+        return Operand(len(values), values)
+
+    def product(self, operand: Operand) -> Product:
+        """The product with a left side that this factor, or one like it, has rounded."""
+        return Product(operand.values @ self.weight)
+
+
+class Bfloat16Factor(Factor):
+    """Both sides have 8 significant bits; sums are float32, rounded to 8 bits on CPUs."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__(weight)
+        self.weight = self.weight.bfloat16()
+
+    def operand(self, values: Tensor) -> Operand:
+        """(rows, in) in bfloat16."""
+        if values.is_cuda:
+            return Operand(len(values), values.bfloat16())
+        return Operand(len(values), with_whole_tiles(values).bfloat16())
+
+    def product(self, operand: Operand) -> Product:
+        """(rows, out) in bfloat16; on GPUs in float32."""
+        if operand.values.is_cuda:
+            return Product(torch.mm(operand.values, self.weight, out_dtype=torch.float32))
+        return Product((operand.values @ self.weight)[: operand.rows])
+
+
+class Int8Factor(Factor):
+    """Weights have 127 steps to each side of 0, a column up to its largest.
+
+    Args:
+        weight: (in, out) float32.
+        epilogues: For rounding the left side.
+        left: What that is: "states" lie from -1 to 1 and have one digit or "two digits"; "rows"
+            are scaled, each to its largest value.
+    """
+
+    def __init__(self, weight: Tensor, epilogues: Epilogues, left: LeftSide) -> None:
+        largest = weight.abs().amax(0).clamp(min=1e-30)  # (out,)
+        digits = epilogues.two_digits(weight / largest, INT8_STEPS, SECOND_DIGIT_STEPS)
+        self._digits = digits.chunk(2)
+        self._scale = largest / INT8_STEPS
+        self._first = int8_matrix(self._digits[0], self._scale)
+        self._epilogues = epilogues
+        self._left = left
+
+    def operand(self, values: Tensor) -> Operand:
+        """(rows, in) or (2 rows, in) in int8."""
+        rows, values = len(values), with_whole_tiles(values)
+        if self._left == "two digits":
+            digits = self._epilogues.two_digits(values, INT8_STEPS, SECOND_DIGIT_STEPS)
+            return Operand(rows, digits)
+        if self._left == "states":
+            return Operand(rows, self._epilogues.quantize(values, INT8_STEPS))
+        largest = values.abs().amax(1).clamp(min=1e-30)  # (rows,)
+        digits = self._epilogues.quantize(values / largest[:, None], INT8_STEPS)
+        return Operand(rows, digits, largest[:rows])
+
+    def product(self, operand: Operand) -> Product:
+        """(rows, out) in float32."""
+        values = self._product(operand)[: operand.rows]
+        return Product(values, operand.row_scale)
+
+    def _product(self, operand: Operand) -> Tensor:
+        if self._left != "two digits":
+            return self._first.product(operand.values, 1 / INT8_STEPS)
+        first, second = operand.values.chunk(2)
+        values = self._first.product(first, 1 / INT8_STEPS)
+        return self._first.add_product(values, second, 1 / INT8_STEPS / SECOND_DIGIT_STEPS)
+
+
+class TwoDigitFactor(Int8Factor):
+    """Both sides have two int8 digits: three products, whose error is near float32's."""
+
+    def __init__(self, weight: Tensor, epilogues: Epilogues) -> None:
+        super().__init__(weight, epilogues, "two digits")
+        self._second = int8_matrix(self._digits[1], self._scale / SECOND_DIGIT_STEPS)
+
+    def _product(self, operand: Operand) -> Tensor:
+        # Second digits times second digits are left out.
+        first, _ = operand.values.chunk(2)
+        return self._second.add_product(super()._product(operand), first, 1 / INT8_STEPS)
+
+
+class Rounding:
+    """Which factor a matrix becomes, by what it is multiplied with and how often.
+
+    Raises:
+        UsageError: Not a precision, or not one of this device.
+    """
+
+    def __init__(self, precision: Precision, device: torch.device, epilogues: Epilogues) -> None:
+        if precision not in get_args(Precision):
+            choices = ", ".join(get_args(Precision))
+            raise UsageError(f"unknown precision {precision!r}; choose from {choices}")
+        if precision == "int8" and device.type != "cpu":
+            raise UsageError(f"int8 is for CPUs; on {device.type} use bfloat16")
+        self.precision: Precision = precision
+        self._epilogues = epilogues
+        self._on_cpu = device.type == "cpu"
+
+    def of_states(self, weight: Tensor, digits: Literal[1, 2]) -> Factor:
+        """The factor of a matrix that hidden states are multiplied with, node by node."""
+        return self._factor(weight, "states" if digits == 1 else "two digits")
+
+    def of_summaries(self, weight: Tensor) -> Factor:
+        """The factor of a matrix that is multiplied once for each source.
+
+        Its errors would be in every symbol of every target, so there shall be hardly any.
+        """
+        if self.precision == "int8":
+            return TwoDigitFactor(weight, self._epilogues)
+        if self.precision == "bfloat16" and not self._on_cpu:
+            return Bfloat16Factor(weight)
+        return Factor(weight)
+
+    def of_features(self, weight: Tensor) -> Factor:
+        """The factor of the output matrix, for the softmax's normaliser."""
+        return self._factor(weight, "rows")
+
+    def _factor(self, weight: Tensor, left: LeftSide) -> Factor:
+        if self.precision == "int8":
+            return Int8Factor(weight, self._epilogues, left)
+        return Bfloat16Factor(weight) if self.precision == "bfloat16" else Factor(weight)

@@ -1,0 +1,273 @@
+"""Phrase pairs in, one natural-log probability each out.
+
+In float32 equal to reference.py within 1e-4 nats a pair. Pairs are scored part by part
+(`PART_PAIRS`), each by itself: within a part everything that pairs share is computed once
+(engine.py). On a CPU several parts are scored at once, in as many threads as torch would use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from phrase_scorer.errors import UsageError
+from phrase_scorer.models import Direction, EncoderDecoder, PhraseModel
+from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.runtime import workers
+from phrase_scorer.runtime.device import choose_device
+from phrase_scorer.scoring.engine import Engine, PairwiseEngine, StepwiseEngine
+from phrase_scorer.scoring.precision import Precision
+from phrase_scorer.scoring.recurrent_engine import RecurrentEngine
+from phrase_scorer.scoring.score_cache import ScoreCache
+from phrase_scorer.scoring.softmax import Normalization
+from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs, Rows
+from phrase_scorer.text.vocabulary import Vocabulary
+
+BLOCK_PAIRS = 16384  # pairs taken from an iterator at once
+PART_PAIRS = 8192  # pairs of which memory holds the states; among these work is shared
+LEAST_PAIRS = 512  # not worth a thread of their own
+
+Phrase = str | bytes | Sequence[str]
+Scores = npt.NDArray[np.float32]
+
+
+class PhraseScorer:
+    """A trained model, ready to score.
+
+    Args:
+        model: Parameters set, in evaluation mode.
+        source_vocabulary: Of the model's input (for an inverse model: words of the target side).
+        target_vocabulary: Of the model's output.
+        device: Where to compute.
+        precision: Of the large products (precision.py).
+        normalizer: "none" leaves out the softmax's normaliser: for models trained so that it is
+            nearly 1 (`train --self-normalize`).
+        fingerprint: Of the model directory, for signatures.
+        cache: Scores that are known; new ones are for its owner to add (`score` does).
+
+    Raises:
+        UsageError: A precision or normalizer that there is not.
+    """
+
+    def __init__(
+        self,
+        model: PhraseModel,
+        source_vocabulary: Vocabulary,
+        target_vocabulary: Vocabulary,
+        *,
+        device: torch.device | str = "cpu",
+        precision: Precision = "float32",
+        normalizer: Normalization = "exact",
+        fingerprint: str = "",
+        cache: ScoreCache | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        self.source_vocabulary = source_vocabulary
+        self.target_vocabulary = target_vocabulary
+        self.precision = precision
+        self.normalizer = normalizer
+        self.fingerprint = fingerprint
+        self.cache = cache
+        self._engine = engine_for(self.model, precision, normalizer)
+        self._loaded: tuple[Any, ...] | None = None  # the arguments of `load`
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        device: str = "auto",
+        precision: Precision = "float32",
+        normalizer: Normalization = "exact",
+        cache: str | Path | None = None,
+    ) -> PhraseScorer:
+        """The scorer of a model directory; `cache` is a file of known scores.
+
+        Raises:
+            ModelError: The directory is incomplete, broken, or of a newer format.
+            DataError: The cache is none, or cannot be opened.
+            UsageError: The device is not there, or cannot compute so; a language model.
+        """
+        directory = ModelDirectory(Path(path))
+        model = directory.load_model()
+        if not model.reads_source:
+            raise UsageError(
+                f"{path}: a language model scores text, not phrase pairs; see perplexity, "
+                "export-arpa, nbest --cslm"
+            )
+        source, target = directory.vocabularies()
+        scorer = cls(
+            model,
+            source,
+            target,
+            device=choose_device(device, workers.number),
+            precision=precision,
+            normalizer=normalizer,
+            fingerprint=directory.fingerprint(),
+        )
+        if cache is not None:
+            scorer.cache = ScoreCache(cache, f"{scorer.fingerprint} {scorer.arithmetic}")
+        scorer._loaded = (path, device, precision, normalizer, cache)
+        return scorer
+
+    def __reduce__(self) -> tuple[Callable[..., PhraseScorer], tuple[Any, ...]]:
+        """For another process: it loads the same directory again, with counts of its own."""
+        if self._loaded is None:
+            raise TypeError("a PhraseScorer that was not loaded from a directory is not pickled")
+        return PhraseScorer.load, self._loaded
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether scores are float32 and normalised."""
+        return self.precision == "float32" and self.normalizer == "exact"
+
+    def exact(self) -> PhraseScorer:
+        """The same model in float32, normalised."""
+        if self.is_exact:
+            return self
+        return PhraseScorer(
+            self.model,
+            self.source_vocabulary,
+            self.target_vocabulary,
+            device=self.device,
+            fingerprint=self.fingerprint,
+        )
+
+    @property
+    def arithmetic(self) -> str:
+        """How scores are computed, as signatures say it: "int8" or "float32, not normalised"."""
+        said = self.precision + ("" if self.normalizer == "exact" else ", not normalised")
+        return said if self.is_probability else f"{said}, pseudo-log-likelihood"
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether probabilities sum to one over all targets; a masked model's do not."""
+        return self.model.is_stepwise
+
+    @property
+    def direction(self) -> Direction:
+        """Of a score: ln p(target | source) if "forward", ln p(source | target) if "inverse"."""
+        return self.model.config.direction
+
+    def score(self, pairs: Iterable[tuple[Phrase, Phrase]]) -> Scores:
+        """Scores (source, target) pairs; a phrase is a string with blanks, or a list of words.
+
+        Returns:
+            (pairs,) float32 natural-log probabilities, each summed over the target's words and the
+            end-of-phrase symbol; in the order of the pairs. No length normalisation.
+        """
+        remaining, parts = iter(pairs), []
+        while block := list(islice(remaining, BLOCK_PAIRS)):
+            sources = [_words(source) for source, _ in block]
+            targets = [_words(target) for _, target in block]
+            parts.append(self.score_block(PairBlock(sources, targets)))
+            self.add_to_cache()
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def score_block(self, block: PairBlock) -> Scores:
+        """(pairs,) float32 natural-log probabilities of a block of tokenised pairs."""
+        pairs = self.ids(block)
+        if self.cache is None:
+            return self.score_ids(pairs)
+        return self.cache.complete(block, lambda rows: self.score_ids(pairs.take(rows)))
+
+    def add_to_cache(self) -> None:
+        """Adds what was computed since the last time to the cache, if there is one.
+
+        Raises:
+            DataError: It cannot be written.
+        """
+        if self.cache is not None:
+            self.cache.add(self.cache.take_new())
+
+    def ids(self, block: PairBlock) -> PhrasePairs:
+        """The ids of a block; for an inverse model, the sides change places."""
+        sides = (block.sources, block.targets)
+        if self.direction == "inverse":
+            sides = (block.targets, block.sources)
+        return PhrasePairs(
+            self.source_vocabulary.ids(sides[0]), self.target_vocabulary.ids(sides[1])
+        )
+
+    def score_ids(self, pairs: PhrasePairs) -> Scores:
+        """(pairs,) float32 natural-log probabilities."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        parts = [pairs.take(rows) for rows in _parts(pairs, threads)]
+        if threads == 1 or len(parts) < 2:
+            found = list(map(self._engine.score, parts))
+        else:
+            with _single_threaded_torch(), ThreadPoolExecutor(threads) as pool:
+                found = list(pool.map(self._engine.score, parts))
+        scores = [np.zeros(0, np.float32), *(part.numpy() for part in found)]
+        return np.concatenate(scores)
+
+
+def engine_for(model: PhraseModel, precision: Precision, normalizer: Normalization) -> Engine:
+    """The fastest engine that knows the model.
+
+    Raises:
+        UsageError: A precision or normalizer that there is not.
+    """
+    if isinstance(model, EncoderDecoder):
+        return RecurrentEngine(model, precision, normalizer)
+    if model.is_stepwise:
+        return StepwiseEngine(model, precision, normalizer)
+    return PairwiseEngine(model, precision, normalizer)
+
+
+def _parts(pairs: PhrasePairs, threads: int) -> Iterator[Rows]:
+    """Rows of parts of equal size, cut where the source changes if such a place is near."""
+    if not len(pairs):
+        return
+    count = -(-len(pairs) // PART_PAIRS)
+    if threads > 1:
+        # As many for each thread, and not too few pairs in any.
+        count = min(-(-count // threads) * threads, max(count, len(pairs) // LEAST_PAIRS))
+    size = -(-len(pairs) // max(1, count))
+    hashes = pairs.source.hashes()
+    changes = np.flatnonzero(hashes[1:] != hashes[:-1]) + 1
+    start = 0
+    while start < len(pairs):
+        stop = min(start + size, len(pairs))
+        following = changes[np.searchsorted(changes, stop) :]
+        if len(following) and following[0] - stop < size // 8:
+            stop = int(following[0])
+        elif len(pairs) - stop < size // 8:
+            stop = len(pairs)
+        yield np.arange(start, stop)
+        start = stop
+
+
+@contextmanager
+def _single_threaded_torch() -> Iterator[None]:
+    """Lets torch compute each product in the thread that asks for it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _words(phrase: Phrase) -> list[bytes]:
+    if isinstance(phrase, str):
+        return phrase.encode("utf-8", "surrogateescape").split()
+    if isinstance(phrase, bytes):
+        return phrase.split()
+    return [word.encode("utf-8", "surrogateescape") for word in phrase]
+
+
+def blocks_of(blocks: Iterable[PairBlock]) -> Iterator[PairBlock]:
+    """The same pairs in blocks of at most `BLOCK_PAIRS`."""
+    for block in blocks:
+        for start in range(0, len(block.sources), BLOCK_PAIRS):
+            chosen = slice(start, start + BLOCK_PAIRS)
+            yield PairBlock(block.sources[chosen], block.targets[chosen])

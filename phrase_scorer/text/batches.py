@@ -1,0 +1,183 @@
+"""Ids become padded tensors here, and nowhere else: end symbols, lengths, masks, length buckets.
+
+In: `PhrasePairs` and row numbers. Out: `Batch`, what every model reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from phrase_scorer.text.phrase_pairs import PhraseIds, PhrasePairs, Rows
+from phrase_scorer.text.vocabulary import END
+
+SENTINEL_TIME = 1  # every phrase has its end symbol, so no batch is without a time step
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Source phrases as a model reads them, time first.
+
+    Attributes:
+        words: (time, phrases) int64 ids, the end symbol included, then padding (also `END`).
+        unfinished: (time, phrases) bool, True up to and with the end symbol.
+        shortest: Steps up to which no phrase has ended: no mask is needed before.
+    """
+
+    words: Tensor
+    unfinished: Tensor
+    shortest: int
+
+    @property
+    def last(self) -> Tensor:
+        """(phrases,) int64 time of each phrase's end symbol."""
+        return self.unfinished.sum(0) - 1
+
+    def flipped(self, values: Tensor, *, keep_end: bool) -> Tensor:
+        """Each phrase's values in reverse order; padding stays behind them.
+
+        Args:
+            values: (time, phrases, ...), one for each word.
+            keep_end: Whether the end symbol stays the last.
+        """
+        times = torch.arange(len(values), device=values.device)[:, None]
+        mirrored = self.last - int(keep_end) - times  # (time, phrases)
+        places = torch.where(mirrored >= 0, mirrored, times)
+        while places.dim() < values.dim():
+            places = places.unsqueeze(-1)
+        return values.gather(0, places.expand_as(values))
+
+    def backwards(self) -> Sources:
+        """The same phrases with their words in reverse order, before the end symbol."""
+        words = self.flipped(self.words, keep_end=True)
+        return Sources(words, self.unfinished, self.shortest)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Target phrases as a model reads and predicts them, time first.
+
+    The symbols to predict are packed: `symbols` are the places in a flattened (time, phrases)
+    array that hold a word or an end symbol, so no product is spent on padding.
+
+    Attributes:
+        words: (time, phrases) int64 ids, the end symbol included, then padding (also `END`).
+        symbols: (symbols,) int64 places in the flattened (time, phrases) array, ascending.
+        phrases: (symbols,) int64 phrase to which each belongs.
+        symbol_words: (symbols,) int64 id of each.
+    """
+
+    words: Tensor
+    symbols: Tensor
+    phrases: Tensor
+    symbol_words: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Phrase pairs as a model reads them.
+
+    Attributes:
+        weights: (pairs,) float32 weight of each pair in the objective, or None: all alike.
+    """
+
+    source: Sources
+    target: Targets
+    weights: Tensor | None = None
+
+
+def source_batch(phrases: PhraseIds, rows: Rows, device: torch.device | str = "cpu") -> Sources:
+    """The source phrases of these rows, padded."""
+    words, lengths = _time_first(phrases, rows)
+    unfinished = np.arange(len(words))[:, None] < lengths
+    return Sources(
+        _tensor(words, device), _tensor(unfinished, device), int(lengths.min(initial=len(words)))
+    )
+
+
+def target_batch(phrases: PhraseIds, rows: Rows, device: torch.device | str = "cpu") -> Targets:
+    """The target phrases of these rows, padded, and where their symbols are."""
+    words, lengths = _time_first(phrases, rows)
+    symbols = np.flatnonzero((np.arange(len(words))[:, None] < lengths).ravel())
+    return Targets(
+        _tensor(words, device),
+        _tensor(symbols, device),
+        _tensor(symbols % len(rows), device),
+        _tensor(words.ravel()[symbols], device),
+    )
+
+
+def pair_batch(pairs: PhrasePairs, rows: Rows, device: torch.device | str = "cpu") -> Batch:
+    """The pairs of these rows."""
+    weights = None if pairs.weights is None else _tensor(pairs.weights[rows], device)
+    return Batch(
+        source_batch(pairs.source, rows, device), target_batch(pairs.target, rows, device), weights
+    )
+
+
+def _time_first(
+    phrases: PhraseIds, rows: Rows
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """((longest + 1, rows) ids padded with END, (rows,) lengths with the end symbol)."""
+    words = np.ascontiguousarray(phrases.padded(rows, END).T, np.int64)
+    return words, phrases.offsets[rows + 1] - phrases.offsets[rows] + 1
+
+
+def _tensor(array: npt.NDArray[np.generic], device: torch.device | str) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+
+
+def by_length(lengths: npt.NDArray[np.int64], size: int) -> Iterator[Rows]:
+    """Rows in batches of at most `size`, sorted by length: the least padding there can be."""
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+class TrainingOrder:
+    """Which pairs stand in which batch: a function of (seed, epoch, number), so that a resumed
+    training needs to remember nothing but its update.
+
+    An epoch is a random permutation, cut into pools of `pool` batches; within a pool pairs are
+    sorted by length (target, then source) and cut into batches, which come in random order. (The
+    released code of Cho et al. sorts pools of 10 batches: GroundHog, experiments/nmt.)
+    """
+
+    def __init__(self, pairs: PhrasePairs, size: int, pool: int, seed: int) -> None:
+        self.size = size
+        self.pool = pool
+        self.seed = seed
+        lengths = np.minimum(pairs.target.lengths, 2**15 - 1)
+        self._keys = (lengths << 16 | np.minimum(pairs.source.lengths, 2**15)).astype(np.int32)
+        self.batches = max(1, -(-len(pairs) // size))  # in an epoch
+        self._epoch = -1
+        self._permutation = np.zeros(0, np.int64)
+        self._pool = (-1, -1)
+        self._cut: list[Rows] = []
+
+    def rows(self, number: int) -> Rows:
+        """The rows of batch `number` (from 0, running on over the epochs)."""
+        epoch, number = divmod(number, self.batches)
+        pool, place = divmod(number, self.pool)
+        if (epoch, pool) != self._pool:
+            self._cut = self._cut_pool(epoch, pool)
+            self._pool = (epoch, pool)
+        return self._cut[place]
+
+    def _cut_pool(self, epoch: int, pool: int) -> list[Rows]:
+        if epoch != self._epoch:
+            draw = np.random.default_rng([self.seed, epoch])
+            self._permutation = draw.permutation(len(self._keys))
+            self._epoch = epoch
+        span = self.size * self.pool
+        rows = self._permutation[pool * span : (pool + 1) * span]
+        batches = [
+            rows[chosen] for chosen in by_length(self._keys[rows].astype(np.int64), self.size)
+        ]
+        np.random.default_rng([self.seed, epoch, pool]).shuffle(batches)
+        return batches

@@ -1,0 +1,198 @@
+"""The configuration of an experiment: what is read from TOML, and each refusal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from moses_integration.experiment.config import Experiment, file_name
+from phrase_scorer.errors import DataError
+
+GOOD = """
+moses_ini = "model/moses.ini"
+threads = 2
+[tuning]
+source = "val.en"
+reference = "/abs/val.fr"
+runs = 2
+options = ["--nbest", "50"]
+[[test]]
+name = "test 2016"
+source = "../t.en"
+reference = "t.fr"
+[[network]]
+name = "forward"
+pairs = "table.gz"
+options = ["--weight-by-count"]
+[[network]]
+name = "inverse"
+model = "there"
+[[system]]
+name = "Baseline"
+[[system]]
+name = "RNN + WP"
+models = ["forward"]
+inverse_models = ["inverse"]
+unknown_words = true
+weights = [0.1, 0.0, 0.2]
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def written(text: str) -> Path:
+        path = tmp_path / "e.toml"
+        path.write_text(text)
+        return path
+
+    return written
+
+
+def test_everything_is_read(write, tmp_path):
+    experiment = Experiment.read(write(GOOD))
+    assert experiment.moses_ini == str(tmp_path / "model" / "moses.ini")
+    assert experiment.tuning.source == str(tmp_path / "val.en")
+    assert experiment.tuning.reference == "/abs/val.fr"
+    assert (experiment.tuning.runs, experiment.tuning.options) == (2, ("--nbest", "50"))
+    assert experiment.tests[0].source == str(tmp_path.parent / "t.en")
+    assert experiment.networks[0].pairs == str(tmp_path / "table.gz")
+    assert (experiment.networks[0].model, experiment.networks[1].pairs) == ("", "")
+    baseline, system = experiment.systems
+    assert (baseline.networks, baseline.unknown_words) == ((), False)
+    assert system.networks == ("forward", "inverse")
+    assert system.weights == (0.1, 0.0, 0.2)
+    assert (experiment.threads, experiment.lowercase) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('moses_ini = "model/moses.ini"', "", "moses_ini is missing"),
+        ("threads = 2", "thread = 2", 'unknown key in the file (known: language_model, lowercase, '
+         'moses_ini, network, reranking, system, test, threads, tuning): "thread"'),
+        ("runs = 2", "runz = 2", 'unknown key in [tuning] (known: options, reference, runs, source)'
+         ': "runz"'),
+        ('name = "Baseline"', 'name = "Baseline"\nlanguage_models = ["x"]',
+         'Baseline names no [[language_model]]: "x"'),
+        ("[[system]]\nname = \"Baseline\"",
+         '[[language_model]]\nname = "x"\narpa = "a"\n[[system]]\nname = "Baseline"',
+         'give text or model, one of both: "x"'),
+        ('source = "val.en"\n', "", "missing in [tuning]: 'source'"),
+        ('name = "test 2016"\n', "", "missing in [[test]]: 'name'"),
+        ("[tuning]", "[[tuning]]", "[tuning] must be a table"),
+        ("[[test]]", "[test]", "[[test]] must be an array of tables"),
+        ('name = "inverse"', 'name = "Forward"', 'two names lead to one file: "forward"'),
+        ('name = "RNN + WP"', 'name = "+"', 'a name needs a letter or a digit: "+"'),
+        ('inverse_models = ["inverse"]', 'inverse_models = ["x"]',
+         'RNN + WP names no [[network]]: "x"'),
+        ('model = "there"', "", 'give pairs or model, one of both: "inverse"'),
+        ('model = "there"', 'model = "a"\npairs = "b"', 'give pairs or model, one of both: '
+         '"inverse"'),
+    ],
+)  # fmt: skip
+def test_refusals(old, new, message, write):
+    assert old in GOOD
+    path = write(GOOD.replace(old, new, 1))
+    with pytest.raises(DataError) as caught:
+        Experiment.read(path)
+    assert str(caught.value) == f"{path}: {message}"
+
+
+RERANKED = """
+[reranking]
+size = 50
+options = ["--optimizer", "mira"]
+[[language_model]]
+name = "cslm"
+text = "t.fr"
+arpa = "lm.arpa"
+nbest_of = "Baseline"
+share = 0.5
+[[system]]
+name = "CSLM"
+language_models = ["cslm"]
+[[system]]
+name = "reranked"
+nbest_of = "CSLM"
+models = ["forward"]
+language_models = ["cslm"]
+"""
+
+
+def test_n_best_lists(write):
+    experiment = Experiment.read(write(GOOD + RERANKED))
+    assert (experiment.reranking.size, experiment.reranking.options) == (
+        50,
+        ("--optimizer", "mira"),
+    )
+    assert (experiment.language_models[0].nbest_of, experiment.language_models[0].share) == (
+        "Baseline", 0.5,
+    )  # fmt: skip
+    assert experiment.systems[-1].nbest_of == "CSLM"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('nbest_of = "Baseline"', 'nbest_of = "reranked"',
+         'nbest_of cslm must be a decoded [[system]] that stands before: "reranked"'),
+        ('nbest_of = "CSLM"', 'nbest_of = "reranked"',
+         'nbest_of reranked must be a decoded [[system]] that stands before: "reranked"'),
+        ('models = ["forward"]', 'models = ["forward"]\nunknown_words_of = "Baseline"',
+         'reranked names no model: "Baseline"'),
+        ('models = ["forward"]', 'unknown_words_of = "cslm"',
+         'unknown words are a column beside those of models: "reranked"'),
+        ('name = "cslm"', 'name = "forward"',
+         'a [[network]] and a [[language_model]] have one name: "forward"'),
+        ('models = ["forward"]', 'models = ["forward"]\nunknown_words_of = "cslm"\n'
+         'unknown_words = true', 'give unknown_words or unknown_words_of, one of both: "reranked"'),
+        ('share = 0.5', 'share = 0', 'share in [[language_model]] must be above 0 and at most 1: '
+         '"0"'),
+        ('share = 0.5', 'share = "half"', 'share in [[language_model]] must be a number: "half"'),
+        ('share = 0.5', 'prune = -1', 'prune in [[language_model]] must be at least 0: "-1"'),
+        ('size = 50', 'size = 0', 'size in [reranking] must be at least 1: "0"'),
+        ('size = 50', 'size = true', 'size in [reranking] must be a whole number: "True"'),
+        ('nbest_of = "CSLM"', 'nbest_of = ["CSLM"]', 'nbest_of in [[system]] must be a text: '
+         '"[\'CSLM\']"'),
+        ('models = ["forward"]', 'models = "forward"', 'models in [[system]] must be a list of '
+         'texts: "forward"'),
+        ('[[system]]\nname = "CSLM"\nlanguage_models = ["cslm"]\n', '[[system]]\nname = "CSLM"\n'
+         '[[language_model]]\nname = "other"\nmodel = "m"\narpa = "a"\nnbest_of = "x"\n',
+         'nbest_of other is no decoded [[system]]: "x"'),
+        ('nbest_of = "CSLM"\n', 'nbest_of = "CSLM"\nensemble = true\n',
+         'nbest_of goes without ensemble and weights: "reranked"'),
+        ('models = ["forward"]\nlanguage_models = ["cslm"]\n', "",
+         'nbest_of needs models: "reranked"'),
+        ("[reranking]", "[reranking]\nsort = 1",
+         'unknown key in [reranking] (known: options, size): "sort"'),
+    ],
+)  # fmt: skip
+def test_refusals_about_n_best_lists(old, new, message, write):
+    assert old in RERANKED
+    path = write(GOOD + RERANKED.replace(old, new, 1))
+    with pytest.raises(DataError) as caught:
+        Experiment.read(path)
+    assert str(caught.value) == f"{path}: {message}"
+
+
+def test_no_test_is_called_like_the_tuning_set(write):
+    path = write(GOOD.replace("test 2016", "Tuning-Set"))
+    with pytest.raises(DataError) as caught:
+        Experiment.read(path)
+    assert str(caught.value) == f'{path}: a [[test]] needs another name: "Tuning-Set"'
+
+
+def test_no_toml(write, tmp_path):
+    with pytest.raises(DataError, match=r"e\.toml: not TOML: "):
+        Experiment.read(write("a = "))
+    with pytest.raises(DataError, match="no: cannot read: No such file or directory"):
+        Experiment.read(tmp_path / "no")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("RNN + WP", "rnn-wp"), ("test2016", "test2016"), ("../x", "x"), ("a.b/c", "a.b-c")],
+)
+def test_names_of_files(name, expected):
+    assert file_name(name) == expected

@@ -1,0 +1,485 @@
+"""Entries: every layout Moses reads comes through byte for byte; what it refuses is refused here.
+
+What Moses does stands in moses/TranslationModel/RuleTable/LoaderStandard.cpp and Phrase.cpp.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moses_integration.formats import phrase_table
+from moses_integration.formats.phrase_table import PhraseTable, TableBlock, cut_at_sources, diagnose
+from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.streams import Lines, line_blocks
+
+HIERARCHICAL = (
+    "hierarchical phrase tables are not supported: the phrase ends in a non-terminal symbol"
+)
+
+
+def parse(*lines: bytes, **options: object) -> TableBlock:
+    return PhraseTable("t", **options).parse(Lines(1, list(lines)))
+
+
+def refusal(*lines: bytes, **options: object) -> str:
+    with pytest.raises(DataError) as caught:
+        parse(*lines, **options)
+    return str(caught.value)
+
+
+# -- layouts -------------------------------------------------------------------------------------
+
+# line, source words, target words, the line with the score 9 added
+LAYOUTS = [
+    (b"a b ||| c ||| 0.5 0.2", [b"a", b"b"], [b"c"], b"a b ||| c ||| 0.5 0.2 9"),
+    (b"a ||| c ||| 0.5 0.2 ||| 0-0", [b"a"], [b"c"], b"a ||| c ||| 0.5 0.2 9 ||| 0-0"),
+    (b"a ||| c ||| 0.5 0.2 ||| ||| 2 2 1", [b"a"], [b"c"], b"a ||| c ||| 0.5 0.2 9 ||| ||| 2 2 1"),
+    (
+        b"a ||| c ||| 0.5 0.2 ||| 0-0 ||| 2 2 1 ||| x 0.5",
+        [b"a"],
+        [b"c"],
+        b"a ||| c ||| 0.5 0.2 9 ||| 0-0 ||| 2 2 1 ||| x 0.5",
+    ),
+    (
+        b"a ||| c ||| 0.5 0.2 ||| 0-0 ||| 2 2 1 ||| ||| {{Counts 1}}",
+        [b"a"],
+        [b"c"],
+        b"a ||| c ||| 0.5 0.2 9 ||| 0-0 ||| 2 2 1 ||| ||| {{Counts 1}}",
+    ),
+    (
+        b"a ||| c ||| 0.5 0.2 ||| ||| ||| ||| 8 ||| 9 ||| ",
+        [b"a"],
+        [b"c"],
+        b"a ||| c ||| 0.5 0.2 9 ||| ||| ||| ||| 8 ||| 9 ||| ",
+    ),
+    # factors: the surface factor is scored, all are kept
+    (
+        b"la|D maison|N|s ||| house|N ||| 0.5 0.2",
+        [b"la", b"maison"],
+        [b"house"],
+        b"la|D maison|N|s ||| house|N ||| 0.5 0.2 9",
+    ),
+    (b"a | b ||| | ||| 0.5 0.2", [b"a", b"", b"b"], [b""], b"a | b ||| | ||| 0.5 0.2 9"),
+    # blanks
+    (b"a|||c|||0.5 0.2", [b"a"], [b"c"], b"a|||c|||0.5 0.2 9"),
+    (b"a|||c|||0.5 0.2|||0-0|||", [b"a"], [b"c"], b"a|||c|||0.5 0.2 9|||0-0|||"),
+    (
+        b"a\tb\t|||\tc\t|||\t0.5\t0.2\t|||",
+        [b"a", b"b"],
+        [b"c"],
+        b"a\tb\t|||\tc\t|||\t0.5\t0.2 9\t|||",
+    ),
+    (b"  a  b   ||| c  ||| 0.5  0.2  ", [b"a", b"b"], [b"c"], b"  a  b   ||| c  ||| 0.5  0.2 9  "),
+    # four bars: the leftmost three are the separator, as in Moses
+    (b"a ||||c ||| 0.5 0.2", [b"a"], [b""], b"a ||||c ||| 0.5 0.2 9"),
+    (b"a |||| ||| 0.5 0.2", [b"a"], [b""], b"a |||| ||| 0.5 0.2 9"),
+    (b"a ||| c ||| 0.5 0.2 |||| 0-0", [b"a"], [b"c"], b"a ||| c ||| 0.5 0.2 9 |||| 0-0"),
+    # an empty target deletes the source words
+    (b"a |||  ||| 0.5 0.2", [b"a"], [], b"a |||  ||| 0.5 0.2 9"),
+    (b"a ||||||0.5 0.2", [b"a"], [], b"a ||||||0.5 0.2 9"),
+    # CRLF
+    (b"a ||| c ||| 0.5 0.2\r", [b"a"], [b"c"], b"a ||| c ||| 0.5 0.2 9\r"),
+    (
+        b"a ||| c ||| 0.5 0.2 ||| ||| ||| ||| \r",
+        [b"a"],
+        [b"c"],
+        b"a ||| c ||| 0.5 0.2 9 ||| ||| ||| ||| \r",
+    ),
+    # encodings
+    (b"caf\xe9 ||| \xff\xfe\x80 ||| 0.5 0.2", [b"caf\xe9"], [b"\xff\xfe\x80"], None),
+    *(
+        (b"x" + odd + b"y z ||| " + odd + b" ||| 0.5 0.2", [b"x" + odd + b"y", b"z"], [odd], None)
+        for odd in (
+            *(c.encode() for c in "\u2028\u2029\x85\xa0\u2003\ufeff"),
+            *(b"\x00", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e", b"\x1f", b"\x85", b"\xa0"),
+            b"\r",
+        )
+    ),
+    # brackets that are no left-hand side
+    (b"[x] b ||| c] ||| 0.5 0.2", [b"[x]", b"b"], [b"c]"], None),
+    (b"a[x] ||| [ ||| 0.5 0.2", [b"a[x]"], [b"["], None),
+    (b"[x]a ||| ] ||| 0.5 0.2", [b"[x]a"], [b"]"], None),
+    (b"&#91;x&#93; ||| # ||| 0.5 0.2", [b"&#91;x&#93;"], [b"#"], None),
+]
+
+
+@pytest.mark.parametrize(("line", "source", "target", "scored"), LAYOUTS)
+def test_layout(line, source, target, scored):
+    block = parse(line)
+    assert (block.pairs.sources, block.pairs.targets, block.bad) == ([source], [target], [])
+    assert block.with_scores([[b"9"]]) == (scored or line + b" 9") + b"\n"
+
+
+def test_layouts_mixed_in_one_table(tmp_path):
+    path = tmp_path / "table"
+    path.write_bytes(b"\n".join(line for line, *_ in LAYOUTS))  # no final newline
+    (block,) = PhraseTable(path).blocks()
+    assert block.pairs.sources == [source for _, source, _, _ in LAYOUTS]
+    assert block.pairs.targets == [target for _, _, target, _ in LAYOUTS]
+    expected = [scored or line + b" 9" for line, _, _, scored in LAYOUTS]
+    assert block.with_scores([[b"9"] * len(LAYOUTS)]) == b"\n".join(expected)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("final", [True, False])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_line_ends_stay(end, final, pack, tmp_path):
+    lines = [b"a ||| b ||| 0.5", b"c ||| d ||| 1 ||| 0-0 ||| ||| |||"]
+    text = end.join(lines) + (end if final else b"")
+    path = tmp_path / "table"
+    path.write_bytes(pack(text))
+    (block,) = PhraseTable(path).blocks()
+    scored = end.join([b"a ||| b ||| 0.5 9", b"c ||| d ||| 1 9 ||| 0-0 ||| ||| |||"])
+    assert block.with_scores([[b"9", b"9"]]) == scored + (end if final else b"")
+
+
+def test_several_columns_keep_their_order():
+    block = parse(b"a ||| b ||| 0.5 ||| 0-0", b"c ||| d ||| 1")
+    text = block.with_scores([[b".1", b".2"], [b".3", b".4"]])
+    assert text == b"a ||| b ||| 0.5 .1 .3 ||| 0-0\nc ||| d ||| 1 .2 .4\n"
+
+
+def test_a_text_for_each_line_is_required():
+    with pytest.raises(ValueError):
+        parse(b"a ||| b ||| 0.5").with_scores([[b"1", b"2"]])
+
+
+# -- scores --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "score",
+    b"0.5 .5 5. +0.5 +.5 1E-3 1e-3 1e+3 1.e5 0 0.0 -0 007 2.718 1e-400 1e-40 3.4e38".split(),
+)
+def test_score_that_moses_reads(score):
+    assert diagnose(b"a ||| b ||| " + score, 1) is None
+    block = parse(b"a ||| b ||| " + score)
+    assert block.with_scores([[b"9"]]) == b"a ||| b ||| " + score + b" 9\n"
+
+
+@pytest.mark.parametrize(
+    ("score", "what"),
+    [
+        *(
+            (s, "a score must be finite")
+            for s in b"nan NaN -nan inf Inf +inf -inf Infinity".split()
+        ),
+        *(
+            (s, "a score is not a number")
+            for s in b"1e 0x1p-1 0,5 0.5abc . + - e5 .e5 --1 1_000 1e5.0 0.5- x= 1e+ infin".split()
+        ),
+        *((s, "a score must be finite (Moses reads float32)") for s in b"1e400 3.5e38".split()),
+        *(
+            (s, "negative score (Moses takes the logarithm of each)")
+            for s in b"-0.5 -1e-9 -7".split()
+        ),
+        ("½".encode(), "a score is not a number"),
+        ("٠.٥".encode(), "a score is not a number"),
+        (b"0.5\r0.5", "a score is not a number"),
+        (b"0.5\x0b0.5", "a score is not a number"),
+    ],
+)
+def test_score_that_is_refused(score, what):
+    shown = score.decode().replace("\r", "\\r").replace("\x0b", "\\x0b")
+    good = b"a ||| b ||| 0.5 0.5"
+    expected = f't:2: {what}: "{shown}"'
+    assert refusal(good, b"c ||| d ||| 0.5 " + score) == expected
+    assert refusal(good, b"c ||| d ||| " + score + b" 0.5 ||| 0-0") == expected
+
+
+@pytest.mark.parametrize("scores", [b"0.5\r0.5", b"0.5\t0.5\r0.5"])
+def test_carriage_return_between_scores_is_no_blank(scores):
+    """Python's split takes it for one, Moses does not."""
+    good = b"a ||| b ||| " + b" 1" * len(scores.split())
+    shown = '"0.5\\r0.5"'
+    expected = f"t:2: a score is not a number: {shown}"
+    assert refusal(good, b"a ||| c ||| " + scores) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (b"0.5", '1 scores, expected 2: "0.5"'),
+        (b" 0.5 0.5\t0.5 \r", '3 scores, expected 2: "0.5 0.5\\t0.5"'),
+        (b"", '0 scores, expected 2: ""'),
+        (b"  ||| 0-0", '0 scores, expected 2: ""'),
+    ],
+)
+def test_another_number_of_scores(text, what):
+    assert refusal(b"a ||| b ||| 1 1", b"a ||| c |||" + text) == f"t:2: {what}"
+
+
+def test_number_of_scores_is_that_of_the_first_line():
+    table = PhraseTable("t")
+    table.parse(Lines(1, [b"a ||| b ||| 1 1 1"]))
+    assert table.scores == 3
+    with pytest.raises(DataError) as caught:
+        table.parse(Lines(2, [b"a ||| b ||| 1 1"]))
+    assert str(caught.value) == 't:2: 2 scores, expected 3: "1 1"'
+
+
+def test_number_of_scores_may_be_given():
+    assert refusal(b"a ||| b ||| 1 1", scores=4) == 't:1: 2 scores, expected 4: "1 1"'
+
+
+def test_first_line_without_scores():
+    assert refusal(b"a ||| b ||| ") == 't:1: 0 scores, expected 1: ""'
+
+
+@pytest.mark.parametrize(
+    ("bad", "score"), [(b"x y z", b"0.5 0.5"), (b"-1", b"0.5 0.5"), (b"", b"0.5 0.5")]
+)
+def test_kept_bad_line_does_not_set_the_number_of_scores(bad, score):
+    block = parse(b"a ||| b ||| " + bad, b"a ||| c ||| " + score, on_bad_line="keep")
+    assert block.bad == [0]
+
+
+# -- other refusals ------------------------------------------------------------------------------
+
+FEW = "expected at least 3 (source ||| target ||| scores)"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"", 'blank line: ""'),
+        (b" \t", 'blank line: " \\t"'),
+        (b"\r", 'blank line: "\\r"'),
+        (b"only text", f'1 field, {FEW}: "only text"'),
+        (b"a ||| b", f'2 fields, {FEW}: "a ||| b"'),
+        (b"a || b || 0.5", f'1 field, {FEW}: "a || b || 0.5"'),
+        (b"a ||| b || 0.5", f'2 fields, {FEW}: "a ||| b || 0.5"'),
+        (b" ||| b ||| 0.5", 'empty source phrase: " ||| b ||| 0.5"'),
+        (b"||| b ||| 0.5", 'empty source phrase: "||| b ||| 0.5"'),
+        (b"\t||||||0.5", 'empty source phrase: "\\t||||||0.5"'),
+        (b"a ||| c |||| 0.5", 'a score is not a number: "|"'),
+        (b"a |||| c ||| 0.5 ||| 0-0", None),  # the target is the empty word and c
+        (b"a [X] ||| b [X] ||| 0.5", f'{HIERARCHICAL}: "a [X] ||| b [X] ||| 0.5"'),
+        (b"a ||| b [X]||| 0.5", f'{HIERARCHICAL}: "a ||| b [X]||| 0.5"'),
+        (b"[] ||| b ||| 0.5", f'{HIERARCHICAL}: "[] ||| b ||| 0.5"'),
+        (b"a\t[foo]\t||| b ||| 0.5", f'{HIERARCHICAL}: "a\\t[foo]\\t||| b ||| 0.5"'),
+    ],
+)
+def test_refused_line(line, expected):
+    good = b"a ||| b ||| 0.5"
+    if expected is None:
+        assert parse(good, line).pairs.targets[1] == [b"", b"c"]
+    else:
+        assert refusal(good, line, good) == f"t:2: {expected}"
+
+
+def test_message_counts_lines_over_blocks_and_shows_no_long_text(tmp_path):
+    path = tmp_path / "table"
+    path.write_bytes(b"a ||| b ||| 0.5\n" * 20 + b"x" * 500 + b"\n")
+    with pytest.raises(DataError) as caught:
+        list(PhraseTable(path, block_entries=3).blocks())
+    assert str(caught.value) == f'{path}:21: 1 field, {FEW}: "{"x" * 119}…"'
+
+
+def test_empty_table(tmp_path):
+    path = tmp_path / "table"
+    for content in (b"", gzip.compress(b"")):
+        path.write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            list(PhraseTable(path).blocks())
+        assert str(caught.value) == f"{path}: the phrase table is empty"
+
+
+def test_kept_bad_lines_get_a_score_only_where_there_are_scores():
+    lines = [
+        b"a ||| b ||| 1 1",
+        b"",
+        b"text",
+        b"a ||| b |||  ||| 0-0",
+        b" ||| b ||| 1 1",
+        b"c|||d|||nan",
+    ]
+    block = parse(*lines, b"e ||| f ||| 1 1", on_bad_line="keep")
+    assert block.bad == [1, 2, 3, 4, 5]
+    assert block.pairs.sources == [[b"a"], [b"e"]]
+    assert block.with_scores([[b"9"] * 7]).split(b"\n") == [
+        b"a ||| b ||| 1 1 9",
+        b"",
+        b"text",
+        b"a ||| b |||  ||| 0-0",
+        b" ||| b ||| 1 1 9",
+        b"c|||d|||nan 9",
+        b"e ||| f ||| 1 1 9",
+        b"",
+    ]
+
+
+def test_hierarchical_table_is_refused_even_where_bad_lines_are_kept():
+    line = b"a [X] ||| b [X] ||| 1"
+    message = f't:1: {HIERARCHICAL}: "{line.decode()}"'
+    assert refusal(line, on_bad_line="keep") == message
+
+
+# -- counts --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rest", "count"),
+    [
+        (b"", 1.0),
+        (b" ||| 0-0", 1.0),
+        (b" ||| 0-0 ||| ", 1.0),
+        (b" ||| 0-0 ||| 7 5 3", 3.0),
+        (b" ||| 0-0 ||| 7 5 2.5\r", 2.5),
+        (b"|||||| 7 5 3|||", 3.0),
+        (b" ||| 0-0 ||| 7 5 3 ||| ||| {{Counts 9}}", 3.0),
+        (b" ||| 0-0 ||| 7 5 x", 1.0),
+        (b" ||| 0-0 ||| 4", 4.0),
+    ],
+)
+def test_joint_count(rest, count):
+    assert parse(b"a ||| b ||| 0.5" + rest, with_counts=True).pairs.counts == [count]
+    assert parse(b"a ||| b ||| 0.5" + rest).pairs.counts is None
+
+
+# -- blocks --------------------------------------------------------------------------------------
+
+SOURCES = b"aabbbcdddddeffg"
+ENTRIES = [b"%c ||| %d ||| 0.5" % (source, place) for place, source in enumerate(SOURCES)]
+
+
+def expected_cuts(sources: list[bytes], entries: int) -> list[int]:
+    """Ends of blocks of at least `entries`, at changes of the source; the definition, spelt out."""
+    ends, start = [], 0
+    for place in range(1, len(sources)):
+        if place - start >= entries and sources[place] != sources[place - 1]:
+            ends.append(place)
+            start = place
+    return [*ends, len(sources)]
+
+
+@pytest.mark.parametrize("entries", range(1, len(ENTRIES) + 2))
+def test_cuts_depend_on_the_content_alone(entries, tmp_path):
+    path = tmp_path / "table"
+    text = b"\n".join(ENTRIES)
+    path.write_bytes(text)
+    ends = expected_cuts([line[:1] for line in ENTRIES], entries)
+    for block_bytes in range(1, len(text) + 2):
+        blocks = list(cut_at_sources(line_blocks(path, block_bytes), entries))
+        assert [line for block in blocks for line in block.lines] == ENTRIES
+        assert [block.first - 1 for block in blocks] == [0, *ends[:-1]]
+        assert [block.ended for block in blocks] == [True] * (len(ends) - 1) + [False]
+
+
+def test_final_newline_is_remembered(tmp_path):
+    path = tmp_path / "table"
+    path.write_bytes(b"".join(line + b"\n" for line in ENTRIES))
+    assert all(block.ended for block in cut_at_sources(line_blocks(path, 7), 2))
+
+
+@pytest.mark.parametrize("read_at_once", [1, 2, 3, 7, 100])
+def test_source_with_very_many_targets_is_cut(read_at_once, monkeypatch):
+    monkeypatch.setattr(phrase_table, "LONGEST_BLOCK", 5)
+    lines = [b"a ||| %d ||| 1" % n for n in range(23)] + [b"b ||| x ||| 1", b"c ||| x ||| 1"]
+    starts = range(0, len(lines), read_at_once)
+    read = [Lines(start + 1, lines[start : start + read_at_once]) for start in starts]
+    blocks = list(cut_at_sources(read, 3))
+    assert [line for block in blocks for line in block.lines] == lines
+    # after four cuts of five, three of a are left: they reach the least size where b begins
+    assert [len(block.lines) for block in blocks] == [5, 5, 5, 5, 3, 2]
+    assert [block.first for block in blocks] == [1, 6, 11, 16, 21, 24]
+
+
+def test_blocks_of_a_table_keep_a_source_together(tmp_path):
+    path = tmp_path / "table"
+    path.write_bytes(b"\n".join(ENTRIES))
+    blocks = list(PhraseTable(path, block_entries=2).blocks())
+    assert len(blocks) > 3
+    for before, after in pairwise(blocks):
+        assert before.pairs.sources[-1] != after.pairs.sources[0]
+
+
+# -- properties ----------------------------------------------------------------------------------
+
+BLANK = st.sampled_from([b"", b" ", b"  ", b"\t", b" \t "])
+LETTERS = st.integers(0, 255).filter(lambda c: c not in b" \t\n|[")
+PLAIN_WORD = st.lists(LETTERS, min_size=1, max_size=4).map(bytes)
+WORD = PLAIN_WORD | st.builds(lambda a, b: a + b"|" + b, PLAIN_WORD, PLAIN_WORD)
+SCORE = st.sampled_from([b".5", b"5.", b"+0.5", b"1E-3", b"0", b"1", b"0.125", b"1e-40"]) | (
+    st.floats(0, 1).map(lambda x: b"%.6g" % x)
+)
+REST = st.lists(st.binary(max_size=6).map(lambda x: b"|||" + x.replace(b"\n", b"")), max_size=5)
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> bytes:
+    """A line that Moses reads, with two scores."""
+    source = b" ".join(draw(st.lists(WORD, min_size=1, max_size=3)))
+    target = b"\t".join(draw(st.lists(WORD, max_size=3)))
+    scores = draw(SCORE) + draw(st.sampled_from([b" ", b"  ", b"\t"])) + draw(SCORE)
+    around = [draw(BLANK) for _ in range(6)]
+    line = b"%b%b%b|||%b%b%b|||%b" % (*_between(around, [source, target]), around[4] + scores)
+    rest = b"".join(draw(REST))
+    return line + around[5] + (rest or draw(st.sampled_from([b"", b"\r"])))
+
+
+def _between(around: list[bytes], phrases: list[bytes]) -> list[bytes]:
+    source, target = phrases
+    return [around[0], source, around[1], around[2], target, around[3]]
+
+
+@given(st.lists(entries(), min_size=1, max_size=5))
+def test_fast_path_equals_slow_path_on_good_lines(lines):
+    table = PhraseTable("t", scores=2)
+    fast = table._parse_good(Lines(1, lines))
+    assert fast is not None
+    assert fast == table._parse_each(Lines(1, lines))
+
+
+@given(
+    st.lists(
+        st.text("a|[] \t\r\x0b.01-e+n", max_size=12).map(str.encode)
+        | st.builds(
+            lambda a, b, c: f"{a}|||{b}|||{c}".encode(),
+            *[st.text("a[] \t\r|", max_size=4), st.text("a[] \r|", max_size=4)],
+            st.text("01.-e \r\x0b|", max_size=8),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    st.integers(1, 2),
+)
+def test_fast_path_takes_nothing_that_the_slow_path_refuses(lines, scores):
+    table = PhraseTable("t", scores=scores)
+    fast = table._parse_good(Lines(1, lines))
+    good = [diagnose(line, scores) is None for line in lines]
+    if fast is not None:
+        assert all(good)
+        assert fast == table._parse_each(Lines(1, lines))
+    if not all(good):
+        with pytest.raises(DataError) as caught:
+            table.parse(Lines(1, lines))
+        assert caught.value.line == good.index(False) + 1
+
+
+STRIPPED = re.compile(rb"\A(.*?\|\|\|.*?\|\|\|.*?) @(?=[ \t\r]*(?:\|\|\||\Z))", re.DOTALL)
+
+
+@given(st.lists(entries(), min_size=1, max_size=5), st.booleans())
+def test_added_and_stripped_is_the_same(lines, ended):
+    block = PhraseTable("t", scores=2).parse(Lines(1, lines, ended))
+    text = block.with_scores([[b"@"] * len(lines)])
+    assert text.endswith(b"\n") == ended
+    after = (text[:-1] if ended else text).split(b"\n")
+    assert [STRIPPED.sub(rb"\1", line) for line in after] == lines
+    for line in after:
+        assert line.split(b"|||")[2].split()[2] == b"@"
+
+
+def test_reading_starts_over_with_every_call(tmp_path: Path):
+    path = tmp_path / "table"
+    path.write_bytes(b"\n".join(ENTRIES))
+    table = PhraseTable(path)
+    assert [b.lines.lines for b in table.blocks()] == [b.lines.lines for b in table.blocks()]

@@ -1,0 +1,204 @@
+"""Weights for n-best lists: totals against the decoder's, learning with the real programs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from toys import DATA
+from toys import GOLDEN as ALL_GOLDEN
+
+from moses_integration.cli import main
+from moses_integration.formats.ini_edits import weights_of
+from moses_integration.formats.moses_ini import MosesIni
+from moses_integration.formats.nbest import read_nbest
+from moses_integration.reranking.features import NBestFeature, add_features
+from moses_integration.reranking.weights import (
+    learn_weights,
+    nbest_bleu,
+    read_weights,
+    rerank,
+    total,
+    write_weights,
+)
+from phrase_scorer.errors import DataError, UsageError
+
+GOLDEN = ALL_GOLDEN / "nbest"
+UNKNOWN_WORD = -100.0  # a word, of UnknownWordPenalty0, which no n-best list shows
+
+
+@pytest.fixture(scope="session")
+def decoder_weights():
+    return weights_of(MosesIni.read(DATA / "moses.ini"))
+
+
+@pytest.mark.parametrize("name", ["plain", "all-fields", "moses2"])
+def test_totals_are_the_decoders(name, decoder_weights):
+    weights = {name.encode(): values for name, values in decoder_weights.items()}
+    for group in read_nbest(GOLDEN / name):
+        for hypothesis in group:
+            penalty = UNKNOWN_WORD * hypothesis.words.count(b"zzz")
+            found = total(hypothesis.features, weights, hypothesis) + penalty
+            assert found == pytest.approx(hypothesis.total, rel=1e-4, abs=1e-4)
+
+
+def test_the_decoders_own_weights_change_no_order(decoder_weights, tmp_path):
+    rerank(GOLDEN / "plain", decoder_weights, tmp_path / "best")
+    best = [b" ".join(group[0].words) for group in read_nbest(GOLDEN / "plain")]
+    assert (tmp_path / "best").read_bytes() == b"".join(b"%b\n" % line for line in best)
+
+
+LIST = (
+    b"0 ||| a ||| LM0= -1 TM0= -2 -3 ||| -9\n"
+    b"0 ||| b ||| LM0= -2 TM0= -2 -2 TM_x= 4 ||| -9 ||| 0=0\n"
+    b"0 ||| c ||| LM0= -1 TM0= -2 -3 ||| -9\n"
+    b"2 ||| d e ||| LM0= 0 TM0= 0 0 ||| -9\n"
+)
+WEIGHTS = {"LM0": (1.0,), "TM0": (0.5, 0.25)}
+
+
+def test_order_totals_ties_and_missing_sentences(tmp_path):
+    (tmp_path / "list").write_bytes(LIST)
+    assert rerank(tmp_path / "list", WEIGHTS, tmp_path / "best") == 3
+    assert (tmp_path / "best").read_bytes() == b"a\n\nd e\n"  # a and c tie; 1 is missing
+    assert rerank(tmp_path / "list", {**WEIGHTS, "TM_x": (1.0,)}, tmp_path / "best") == 3
+    assert (tmp_path / "best").read_bytes() == b"b\n\nd e\n"
+    rerank(tmp_path / "list", WEIGHTS, tmp_path / "all", whole_list=True)
+    assert (tmp_path / "all").read_bytes() == (
+        b"0 ||| a ||| LM0= -1 TM0= -2 -3 ||| -2.75\n"
+        b"0 ||| c ||| LM0= -1 TM0= -2 -3 ||| -2.75\n"
+        b"0 ||| b ||| LM0= -2 TM0= -2 -2 TM_x= 4 ||| -3.5 ||| 0=0\n"
+        b"2 ||| d e ||| LM0= 0 TM0= 0 0 ||| 0\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"LM0": (1.0,)}, "the feature TM0 has no weight"),
+        ({**WEIGHTS, "TM0": (1.0,)}, "the feature TM0 has 1 weights for its 2 values"),
+    ],
+)
+def test_weights_that_do_not_fit(weights, message, tmp_path):
+    (tmp_path / "list").write_bytes(LIST)
+    with pytest.raises(DataError) as caught:
+        rerank(tmp_path / "list", weights, tmp_path / "best")
+    assert str(caught.value) == f"{tmp_path}/list:1: {message}"
+    assert not (tmp_path / "best").exists()
+
+
+def test_weights_are_read_as_written(tmp_path, decoder_weights):
+    weights = {"LM0": (0.25,), "TM0": (-0.5, 1e-7), "TM_é": (3.0,)}
+    write_weights(tmp_path / "w", weights)
+    assert read_weights(tmp_path / "w") == weights
+    assert read_weights(DATA / "moses.ini") == decoder_weights
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"LM0= 1\nTM0 1\n", ':2: not a line of weights, Name= 0.2 0.2: "TM0 1"'),
+        (b"LM0= x\n", ':1: not a line of weights, Name= 0.2 0.2: "LM0= x"'),
+        (b"LM0=\n", ':1: not a line of weights, Name= 0.2 0.2: "LM0="'),
+        (b"# nothing\n", ": no weights in it"),
+    ],
+)
+def test_broken_weights(text, message, tmp_path):
+    (tmp_path / "w").write_bytes(text)
+    with pytest.raises(DataError) as caught:
+        read_weights(tmp_path / "w")
+    assert str(caught.value) == f"{tmp_path}/w{message}"
+
+
+def test_output_onto_input(tmp_path):
+    (tmp_path / "list").write_bytes(LIST)
+    with pytest.raises(DataError, match="the output would overwrite the input"):
+        rerank(tmp_path / "list", WEIGHTS, tmp_path / "list")
+
+
+@pytest.fixture(scope="session")
+def enlarged(moses_model, tmp_path_factory):
+    """An n-best list of data/'s model with a feature that knows the answer."""
+    folder = tmp_path_factory.mktemp("nbest")
+    ini, source = moses_model / "old" / "moses.ini", moses_model / "tune.en"
+    arguments = ["--input", str(source), "--output", str(folder / "o"), "--quiet"]
+    options = ["--nbest", str(folder / "nbest"), "30", "--distinct"]
+    assert main(["decode", "--moses-ini", str(ini), *arguments, *options]) == 0
+    references = [set(s.split()) for s in (moses_model / "tune.fr").read_bytes().split(b"\n")]
+
+    def overlap(items):
+        return np.array([len(references[h.sentence] & set(h.words)) for _, h in items], float)
+
+    features = [NBestFeature("Oracle0", overlap)]
+    add_features(folder / "nbest", source, folder / "more", features, show_progress=False)
+    return folder / "more"
+
+
+@pytest.mark.moses
+@pytest.mark.parametrize("optimizer", ["mira", "mert"])
+def test_weights_are_learned_from_the_enlarged_list(
+    optimizer, enlarged, moses, moses_model, tmp_path
+):
+    start = weights_of(MosesIni.read(moses_model / "old" / "moses.ini"))
+    reference = moses_model / "tune.fr"
+    weights = learn_weights(moses, enlarged, reference, tmp_path, start, optimizer=optimizer)
+    assert sum(abs(v) for values in weights.values() for v in values) == pytest.approx(1.0)
+    assert len(weights["TranslationModel0"]) == 4
+    assert weights["Oracle0"][0] > 0.02
+    before, after = nbest_bleu(enlarged, reference, None), nbest_bleu(enlarged, reference, weights)
+    assert after > before + 1
+    header = (tmp_path / "features.dat").read_text().splitlines()[0]
+    assert header.split()[-1] == "Oracle0_0"  # the extractor read it as one more dense feature
+    assert (tmp_path / "rescore-nbest.log").read_text().startswith("# Moses ")
+
+
+@pytest.mark.moses
+def test_the_commands(enlarged, moses_model, tmp_path, capsys):
+    work = tmp_path / "work"
+    ini, reference = moses_model / "old" / "moses.ini", moses_model / "tune.fr"
+    arguments = ["tune", "--rescore-nbest", str(enlarged), "--moses-ini", str(ini)]
+    options = ["--reference", str(reference), "--working-dir", str(work), "--optimizer", "mira"]
+    assert main([*arguments, *options]) == 0
+    assert "BLEU of the best hypotheses: " in capsys.readouterr().out
+    best = tmp_path / "best"
+    command = ["nbest", str(enlarged), "--rerank", str(work / "weights"), "--output", str(best)]
+    assert main(command) == 0
+    assert len(best.read_bytes().splitlines()) == len(reference.read_bytes().splitlines())
+    assert main([*arguments, *options]) == 2
+    said = f"error: --working-dir {work} is not empty; choose a new folder\n"
+    assert capsys.readouterr().err.endswith(said)
+
+
+@pytest.mark.moses
+def test_lists_that_do_not_fit_the_reference(moses, tmp_path):
+    reference = tmp_path / "r"
+    reference.write_bytes(b"a\nb\n")
+    (tmp_path / "list").write_bytes(b"0 ||| a ||| LM0= -1 ||| -1\n2 ||| a ||| LM0= -1 ||| -1\n")
+    for text, message in (
+        (LIST, "4: sentence 1 is missing"),
+        (LIST.split(b"\n")[0], " 1 sentences, but {r} has 2 lines"),
+        (b"", " the n-best list is empty"),
+    ):
+        (tmp_path / "list").write_bytes(text)
+        with pytest.raises(DataError) as caught:
+            learn_weights(moses, tmp_path / "list", reference, tmp_path, {})
+        assert str(caught.value) == f"{tmp_path}/list:{message.format(r=reference)}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--whole-list"], "--whole-list needs --rerank WEIGHTS"),
+        (["--rerank", "w", "--model", "m"], "--rerank adds no features; do that first"),
+        ([], "give --source FILE, the text that was decoded"),
+        (["--source", "s"], "give --model, --inverse-model, --lm or --cslm; or --rerank WEIGHTS"),
+        (["--source", "s", "--model", "m", "--name", "A", "--name", "B"],
+         "2 times --name, but 1 new features"),
+        (["--source", "s", "--lm", "l", "--unknown-words"],
+         "--unknown-words needs a model, whose shortlist it is"),
+        (["--source", "s", "--lm", "l", "--unknown-words", "--unknown-words-of", "d"],
+         "--unknown-words or --unknown-words-of DIR, not both"),
+    ],
+)  # fmt: skip
+def test_usage_errors(arguments, message, capsys):
+    assert main(["nbest", "list", *arguments]) == UsageError.exit_code
+    assert capsys.readouterr().err == f"error: {message}\n"

@@ -1,0 +1,141 @@
+"""What rescoring would take: counts are exact on the sample, the rest is extrapolated."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import random
+import re
+import sys
+from functools import partial
+
+import pytest
+
+from moses_integration.formats.phrase_table import PhraseTable
+from moses_integration.rescoring import stream as rescore
+from moses_integration.rescoring.estimate import Estimate, Side, duration, estimate, unknown_words
+from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.scoring.scorer import PhraseScorer
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (5.4, "5 s"),
+        (59, "59 s"),
+        (60, "1 min 0 s"),
+        (184, "3 min 4 s"),
+        (3599, "59 min 59 s"),
+        (3600, "1 h 0 min"),
+        (90_061, "25 h 1 min"),
+    ],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_lines_as_read():
+    sides = {"source": Side(200, 3), "target": Side(0, 0)}
+    whole = Estimate(1000, 1000, 250, sides, 500.0, 3 << 30)
+    assert list(whole.lines()) == [
+        "entries            1,000 (sample: 1,000)",
+        "distinct sources   250 in the sample, 4.00 targets each",
+        "unknown words      source: 1.50% of 200",
+        "unknown words      target: 0.00% of 0",
+        "speed              500 entries/s",
+        "time               about 2 s",
+        "memory             about 3,072 MB, whatever the table's length",
+    ]
+    part = list(Estimate(1000, 10**7, 250, sides, 500.0, 0, "about ").lines())
+    assert part[0] == "entries            about 10,000,000 (sample: 1,000)"
+    assert part[5] == "time               about 5 h 33 min"
+
+
+WORDS = b"""la maison ||| the house ||| 1
+la maison ||| the ||| 1
+le Haus ||| Haus Katze ||| 1
+le Haus ||| Haus ||| 1
+"""
+
+
+def test_whole_table(tmp_path, scorer):
+    path = tmp_path / "t"
+    path.write_bytes(WORDS)
+    found = estimate(PhraseTable(path), [scorer])
+    assert (found.sampled, found.entries, found.sources, found.extent) == (4, 4, 2, "")
+    assert found.sides == {
+        "source": Side(8, 2, [b"Haus"]),
+        "target": Side(6, 3, [b"Haus", b"Katze"]),
+    }
+    assert found.sides["source"].share == 0.25
+    assert found.pairs_per_second > 0
+    assert found.seconds == 4 / found.pairs_per_second
+    assert found.memory > 1 << 20
+
+
+def test_inverse_model_looks_its_words_up_on_the_other_side(tmp_path, inverse_path):
+    """This model reads the table's target side; its source vocabulary is French all the same."""
+    path = tmp_path / "t"
+    path.write_bytes(b"the Haus ||| la maison Katze ||| 1\n")
+    inverse = PhraseScorer.load(inverse_path, "cpu")
+    sides = unknown_words(list(PhraseTable(path).blocks()), inverse)
+    assert sides == {"source": Side(2, 1, [b"Haus"]), "target": Side(3, 1, [b"Katze"])}
+
+
+@pytest.mark.parametrize(
+    ("pack", "least"),
+    [(bytes, 36_000), (gzip.compress, 20_001)],  # gz is read half a megabyte ahead
+)
+def test_size_from_a_sample(pack, least, tmp_path, scorer, monkeypatch):
+    """By what part of the file was read; in small steps here, for the table is small."""
+    monkeypatch.setattr(rescore, "line_blocks", partial(line_blocks, block_bytes=4096))
+    entries, chance = 40_000, random.Random(1)
+    lines = [b"la %d ||| the ||| %.9f %.9f" % (n, *_two(chance)) for n in range(entries)]
+    path = tmp_path / "t"
+    path.write_bytes(pack(b"\n".join(lines)))
+    found = estimate(PhraseTable(path, block_entries=500), [scorer], 20_000)
+    assert found.sampled == 20_000
+    assert found.extent == "about "
+    assert least <= found.entries <= 44_000
+
+
+def _two(chance: random.Random) -> tuple[float, float]:
+    return chance.random(), chance.random()
+
+
+def test_size_of_standard_input_is_unknown(scorer, monkeypatch):
+    text = b"".join(b"la %d ||| the ||| 1\n" % n for n in range(100))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+    found = estimate(PhraseTable("-", block_entries=10), [scorer], 20)
+    assert (found.sampled, found.entries) == (20, 20)
+    lines = list(found.lines())
+    assert lines[0] == "entries            at least 20 (sample: 20)"
+    assert re.fullmatch(r"time               at least \d+ s", lines[5])
+
+
+def test_bad_line_in_the_sample(tmp_path, scorer):
+    path = tmp_path / "t"
+    path.write_bytes(WORDS + b"\n")
+    with pytest.raises(DataError) as caught:
+        estimate(PhraseTable(path), [scorer])
+    assert str(caught.value) == f'{path}:5: blank line: ""'
+    found = estimate(PhraseTable(path, on_bad_line="keep"), [scorer])
+    assert (found.sampled, found.entries) == (5, 5)
+
+
+def test_table_without_a_good_line(tmp_path, scorer):
+    path = tmp_path / "t"
+    path.write_bytes(b"\n\n")
+    found = estimate(PhraseTable(path, on_bad_line="keep"), [scorer])
+    assert (found.sampled, found.sources) == (2, 0)
+    assert list(found.lines())[4] == "speed              0 entries/s"
+
+
+def test_empty_table(tmp_path, scorer):
+    path = tmp_path / "t"
+    path.write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        estimate(PhraseTable(path), [scorer])
+    assert str(caught.value) == f"{path}: the phrase table is empty"

@@ -1,0 +1,292 @@
+"""Files: every boundary of a block gives the same lines; output is whole or not there at all."""
+
+from __future__ import annotations
+
+import bz2
+import gc
+import gzip
+import io
+import lzma
+import random
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.streams import (
+    OutputFile,
+    is_same_file,
+    line_blocks,
+    paused_garbage_collection,
+    prefetch,
+    write_atomically,
+)
+
+TEXT = "la maison\r\n\n\x00b\u2028c\x85d\x0b\x0c\x1c\nlast é".encode() + b"\xff"
+LINES = TEXT.split(b"\n")
+TWO_MEMBERS = gzip.compress(TEXT[:9]) + gzip.compress(b"") + gzip.compress(TEXT[9:])
+
+
+def lines_of(path, block_bytes=1 << 20):
+    """All lines, after a check that the blocks' numbers run on."""
+    lines = []
+    for block in line_blocks(path, block_bytes):
+        assert block.first == len(lines) + 1
+        assert block.lines
+        lines += block.lines
+    return lines
+
+
+@pytest.mark.parametrize("block_bytes", [*range(1, 12), 1000])
+@pytest.mark.parametrize(
+    "content",
+    [TEXT, gzip.compress(TEXT), TWO_MEMBERS, bz2.compress(TEXT), lzma.compress(TEXT)],
+    ids=["plain", "gz", "gz members", "bz2", "xz"],
+)
+@pytest.mark.parametrize("newline", [b"", b"\n"])
+def test_lines(content, block_bytes, newline, tmp_path):
+    path = tmp_path / "text"  # the name says nothing: magic bytes do
+    if newline:
+        opened = {b"la": TEXT, b"BZ": bz2.compress(TEXT + newline)}
+        packed = {b"\x1f\x8b": TWO_MEMBERS + gzip.compress(newline), b"\xfd7": None, **opened}
+        content = packed[content[:2]] or lzma.compress(TEXT + newline)
+        content = content + newline if content == TEXT else content
+    path.write_bytes(content)
+    assert lines_of(path, block_bytes) == LINES
+    *_, last = line_blocks(path, block_bytes)
+    assert last.ended == bool(newline)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", []),
+        (b"\n", [b""]),
+        (b"\n\n", [b"", b""]),
+        (b"x", [b"x"]),
+        (gzip.compress(b"", mtime=0), []),
+    ],
+)
+@pytest.mark.parametrize("block_bytes", [1, 2, 100])
+def test_small_files(content, expected, block_bytes, tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    assert lines_of(path, block_bytes) == expected
+
+
+def test_blocks_are_about_as_large_as_asked(tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(b"123456789\n" * 100)
+    blocks = list(line_blocks(path, 50))
+    assert len(blocks) == 20
+    assert all(len(block.lines) == 5 for block in blocks)
+
+
+def test_callbacks_see_text_and_position(tmp_path):
+    path = tmp_path / "text.gz"
+    path.write_bytes(gzip.compress(TEXT))
+    chunks, positions = [], []
+    list(line_blocks(path, 4, on_chunk=chunks.append, position=positions.append))
+    assert b"".join(chunks) == TEXT
+    assert positions == sorted(positions)
+    assert positions[-1] == path.stat().st_size
+
+
+def test_standard_input(monkeypatch):
+    for content in (TEXT, gzip.compress(TEXT)):
+        stream = SimpleNamespace(buffer=io.BufferedReader(io.BytesIO(content)))
+        monkeypatch.setattr(sys, "stdin", stream)
+        assert lines_of("-", 3) == LINES
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_data_cut_short(compress, tmp_path):
+    path = tmp_path / "table.gz"
+    noise = random.Random(1).randbytes(5000).hex().encode()  # one line that compresses badly
+    whole, cut = compress(b"a\nb\nc\n"), compress(noise)
+    path.write_bytes(whole + cut[: len(cut) // 2])
+    seen: list[bytes] = []
+    with pytest.raises(DataError) as caught:
+        for block in line_blocks(path, 2):
+            seen += block.lines
+    # The line named is the first that was not delivered; what stood in a buffer is lost, too.
+    assert seen == [b"a", b"b", b"c"][: len(seen)]
+    start = f"{path}:{len(seen) + 1}: compressed data is broken or cut short ("
+    assert str(caught.value).startswith(start)
+    assert str(caught.value).endswith(")")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_data_broken(compress, tmp_path):
+    path = tmp_path / "table.gz"
+    content = bytearray(compress(random.Random(1).randbytes(5000).hex().encode()))
+    middle = len(content) // 2
+    content[middle : middle + 20] = b"\xa5" * 20
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        list(line_blocks(path))
+    assert str(caught.value).startswith(str(path))
+
+
+def test_unreadable_files(tmp_path):
+    for path, why in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a dir")):
+        with pytest.raises(DataError) as caught:
+            list(line_blocks(path))
+        assert str(caught.value).startswith(f"{path}: cannot read: {why}")
+
+
+# -- output ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["out.txt", "out.gz"])
+@pytest.mark.parametrize("blocks", [[], [b""], [b"one\n", b"two\n", b"three"]])
+def test_output(name, blocks, tmp_path):
+    contents = []
+    for folder in ("a", "b"):
+        path = tmp_path / folder / name
+        path.parent.mkdir()
+        with OutputFile(path) as out:
+            for block in blocks:
+                out.write(block)
+            assert [file.name for file in path.parent.iterdir()] == [f"{name}.partial"]
+        assert [file.name for file in path.parent.iterdir()] == [name]
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1]
+    text = gzip.decompress(contents[0]) if name.endswith("gz") else contents[0]
+    assert text == b"".join(blocks)
+    if name.endswith("gz"):  # an empty one is valid too; bytes 4 to 8 would tell the time
+        assert contents[0][:2] == b"\x1f\x8b"
+        assert contents[0][4:8] == bytes(4)
+
+
+def test_an_output_that_failed_leaves_nothing(tmp_path):
+    path = tmp_path / "out.gz"
+    path.write_bytes(b"what was there")
+    with pytest.raises(KeyError), OutputFile(path) as out:
+        out.write(b"half")
+        raise KeyError
+    assert [file.name for file in tmp_path.iterdir()] == ["out.gz"]
+    assert path.read_bytes() == b"what was there"
+
+
+@pytest.mark.parametrize("size", [10, 1 << 20])  # within the buffer, and beyond it
+def test_disk_full(size, tmp_path):
+    """/dev/full behind the temporary name: every write that reaches it fails."""
+    path = tmp_path / "out.txt"
+    (tmp_path / "out.txt.partial").symlink_to("/dev/full")
+    with pytest.raises(DataError) as caught, OutputFile(path) as out:
+        out.write(b"x" * size)
+    assert str(caught.value) == f"{path}: cannot write: No space left on device"
+    assert list(tmp_path.iterdir()) == []
+    gc.collect()  # a stream left open would warn here
+
+
+def test_an_output_that_cannot_be_opened(tmp_path):
+    path = tmp_path / "none" / "out"
+    with pytest.raises(DataError) as caught, OutputFile(path):
+        pass
+    assert str(caught.value) == f"{path}: cannot write: No such file or directory"
+
+
+def test_standard_output(capfdbinary):
+    with OutputFile("-") as out:
+        out.write(b"a\xff\n")
+    assert capfdbinary.readouterr().out == b"a\xff\n"
+
+
+def test_write_atomically(tmp_path):
+    path = tmp_path / "f"
+    for content in (b"one", b"two"):
+        write_atomically(path, content)
+        assert path.read_bytes() == content
+    (tmp_path / "f.partial").symlink_to("/dev/full")
+    with pytest.raises(DataError) as caught:
+        write_atomically(path, b"three")
+    assert str(caught.value) == f"{path}: cannot write: No space left on device"
+    assert path.read_bytes() == b"two"
+    assert [file.name for file in tmp_path.iterdir()] == ["f"]
+
+
+def test_is_same_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").touch()
+    (tmp_path / "b").touch()
+    (tmp_path / "link").symlink_to("a")
+    assert is_same_file("a", tmp_path / "a")
+    assert is_same_file("link", "a")
+    assert not is_same_file("a", "b")
+    assert is_same_file("./new", tmp_path / "new")
+    assert not is_same_file("a", "new")
+
+
+# -- threads and memory ------------------------------------------------------------------------
+
+
+def test_paused_garbage_collection():
+    assert gc.isenabled()
+    with pytest.raises(KeyError), paused_garbage_collection():
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with paused_garbage_collection():
+            pass
+        assert not gc.isenabled()  # it was off before
+    finally:
+        gc.enable()
+
+
+def running():
+    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 50])
+def test_prefetch_keeps_the_order(depth):
+    assert list(prefetch(iter(range(40)), depth)) == list(range(40))
+    assert list(prefetch([])) == []
+    assert list(prefetch([None, None])) == [None, None]
+    assert not running()
+
+
+def test_prefetch_raises_in_its_place():
+    def items():
+        yield 1
+        yield 2
+        raise DataError("broken", path="p", line=3)
+
+    seen = []
+    with pytest.raises(DataError) as caught:
+        for item in prefetch(items()):
+            seen.append(item)  # noqa: PERF402 - what was seen before the error counts
+    assert seen == [1, 2]
+    assert str(caught.value) == "p:3: broken"
+    assert not running()
+
+
+def test_prefetch_stops_with_its_consumer():
+    made, closed = [], []
+
+    def items():
+        try:
+            for number in range(10_000):
+                made.append(number)
+                yield number
+        finally:
+            closed.append(True)
+
+    consumer = prefetch(items(), depth=2)
+    assert next(consumer) == 0
+    assert len(running()) == 1
+    deadline = time.monotonic() + 10
+    while len(made) < 4 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.05)
+    assert len(made) == 4  # one taken, two waiting, one in hand
+    consumer.close()
+    assert not running()
+    assert closed == [True]

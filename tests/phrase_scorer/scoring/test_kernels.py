@@ -1,0 +1,205 @@
+"""The compiled functions against those of torch; how they are compiled, and done without."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from phrase_scorer.scoring.kernels import (
+    Epilogues,
+    ExactLogits,
+    GpuEpilogues,
+    Places,
+    Product,
+    native_epilogues,
+)
+
+HIDDEN, ROWS, PARENTS, WORDS, SOURCES = 37, 61, 23, 11, 7
+SLOW = Epilogues()
+
+
+@pytest.fixture
+def fast():
+    native = native_epilogues()
+    if native is None:
+        pytest.skip("no C++ compiler here")
+    return native
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=str)
+def made(request):
+    """Random arguments of every function; products in two types."""
+    draw = torch.Generator().manual_seed(3)
+
+    def real(*shape: int, scale: float = 1.0) -> torch.Tensor:
+        return torch.randn(*shape, generator=draw) * scale
+
+    def product(rows: int, columns: int) -> Product:
+        values = real(rows, columns, scale=2.0)
+        return Product(values.to(request.param))
+
+    def places(limit: int) -> torch.Tensor:
+        return torch.randint(limit, (ROWS,), generator=draw)
+
+    return SimpleNamespace(
+        product=product,
+        real=real,
+        states=torch.tanh(real(PARENTS, HIDDEN)),
+        words=real(WORDS, 3 * HIDDEN),
+        contexts=real(SOURCES, 3 * HIDDEN),
+        places=Places(places(PARENTS), places(WORDS), places(SOURCES)),
+    )
+
+
+def close(one: torch.Tensor, other: torch.Tensor, tolerance: float = 2e-6) -> None:
+    torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("takes_new", [False, True])
+def test_reset_after(fast, made, takes_new):
+    arguments = (
+        made.product(PARENTS, 3 * HIDDEN),
+        made.states,
+        made.words,
+        made.contexts,
+        made.places,
+    )
+    close(
+        fast.reset_after(*arguments, takes_new=takes_new),
+        SLOW.reset_after(*arguments, takes_new=takes_new),
+    )
+
+
+@pytest.mark.parametrize("with_context", [False, True])
+@pytest.mark.parametrize("takes_new", [False, True])
+def test_reset_before(fast, made, with_context, takes_new):
+    contexts = made.contexts if with_context else None
+    gates = made.product(PARENTS, 2 * HIDDEN)
+    common = (made.states, made.words, contexts, made.places)
+    for one, other in zip(
+        fast.reset_before_gates(gates, *common),
+        SLOW.reset_before_gates(gates, *common),
+        strict=True,
+    ):
+        close(one, other)
+    updates = torch.sigmoid(made.real(ROWS, HIDDEN))
+    own = made.product(ROWS, HIDDEN)
+    close(
+        fast.reset_before_state(own, updates, *common, takes_new=takes_new),
+        SLOW.reset_before_state(own, updates, *common, takes_new=takes_new),
+    )
+
+
+def test_maxout(fast, made):
+    arguments = (
+        made.product(ROWS, 2 * HIDDEN),
+        made.real(WORDS, 2 * HIDDEN),
+        made.real(SOURCES, 2 * HIDDEN),
+        made.places.word,
+        made.places.source,
+    )
+    close(fast.maxout(*arguments), SLOW.maxout(*arguments))
+
+
+@pytest.mark.parametrize("exactly", [False, True])
+def test_sum_of_exponentials(fast, made, exactly):
+    words, rank = 700, 30  # the last stretch of words is not a whole one
+    logits, bias = made.product(ROWS, words), made.real(words)
+    if logits.values.dtype == torch.bfloat16:
+        logits = logits._replace(row_scale=torch.rand(ROWS) + 0.5)
+    exact = ExactLogits(made.real(ROWS, rank), made.real(words, rank)) if exactly else None
+    sums, expected = torch.full((ROWS,), 0.5), torch.full((ROWS,), 0.5)
+    fast.add_sum_exp(sums, logits, bias, None)
+    SLOW.add_sum_exp(expected, logits, bias, None)
+    close(sums, expected)
+    close(
+        expected.log(),
+        torch.cat([logits.real() + bias, torch.full((ROWS, 1), 0.5).log()], 1).logsumexp(1),
+    )
+    if exact:
+        # Which terms are large is decided stretch by stretch there, at once here.
+        rounded = Product(exact.features @ exact.by_word.T + 0.05)
+        truth = (exact.features @ exact.by_word.T + bias).exp().sum(1)
+        for epilogues in (fast, SLOW):
+            sums = torch.zeros(ROWS)
+            epilogues.add_sum_exp(sums, rounded, bias, exact)
+            error = (sums / truth).log()
+            assert (error.abs() < 0.051).all()
+            assert error.mean() < 0.03  # 0.05 without; what remains are the small terms
+
+
+def test_on_a_gpu_the_largest_term_is_exact(made):
+    features, by_word, bias = made.real(ROWS, 30), made.real(700, 30), made.real(700)
+    logits = features @ by_word.T
+    exact = ExactLogits(features, by_word)
+    sums = torch.zeros(ROWS)
+    GpuEpilogues().add_sum_exp(sums, Product(logits), bias, None)
+    close(sums.log(), (logits + bias).logsumexp(1))
+    sums = torch.zeros(ROWS)
+    GpuEpilogues().add_sum_exp(sums, Product(logits + 0.05), bias, exact)
+    error = sums.log() - (logits + bias).logsumexp(1)
+    share = (logits + bias).softmax(1).amax(1)
+    close(error, torch.log1p((1 - share) * (torch.tensor(0.05).exp() - 1)), 1e-4)
+
+
+def test_far_away_logits_do_no_harm_to_their_neighbours(fast):
+    logits = Product(torch.tensor([[-1e4, 0.0, -200.0], [-1e4, -1e4, -1e4]]))
+    sums = torch.zeros(2)
+    fast.add_sum_exp(sums, logits, torch.zeros(3), None)
+    assert sums.tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
+    large = torch.zeros(1)
+    fast.add_sum_exp(large, Product(torch.tensor([[500.0]])), torch.zeros(1), None)
+    assert large[0] > 1e30  # which the normaliser takes for "compute it again"
+
+
+def test_rounding(fast):
+    values = torch.tanh(torch.randn(13, 29, generator=torch.Generator().manual_seed(1)) * 3)
+    values[0, :3] = torch.tensor([1.0, -1.0, 0.0])
+    assert torch.equal(fast.quantize(values, 127.0), SLOW.quantize(values, 127.0))
+    digits = fast.two_digits(values, 127.0, 254.0)
+    assert torch.equal(digits, SLOW.two_digits(values, 127.0, 254.0))
+    first, second = digits.float().chunk(2)
+    torch.testing.assert_close((first + second / 254) / 127, values, rtol=0, atol=1 / 127 / 500)
+
+
+@pytest.mark.parametrize(
+    "environment", [{"PHRASE_SCORER_NATIVE": "0"}, {"CXX": "no-such-compiler"}]
+)
+def test_done_without(environment):
+    assert compiled_in(environment) == "None"
+
+
+def test_a_compiler_that_fails_is_done_without(tmp_path):
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\nexit 1\n")
+    compiler.chmod(0o755)
+    assert compiled_in({"CXX": str(compiler), "XDG_CACHE_HOME": str(tmp_path)}) == "None"
+
+
+def test_compiled_once_and_kept(fast, tmp_path):
+    assert compiled_in({"XDG_CACHE_HOME": str(tmp_path)}) == "NativeEpilogues"
+    (kept,) = (tmp_path / "phrase-scorer").iterdir()
+    first = kept.stat().st_mtime_ns
+    assert compiled_in({"XDG_CACHE_HOME": str(tmp_path)}) == "NativeEpilogues"
+    assert [path.stat().st_mtime_ns for path in (tmp_path / "phrase-scorer").iterdir()] == [first]
+
+
+def compiled_in(environment: dict[str, str]) -> str:
+    """What `native_epilogues` gives in a process with this environment."""
+    code = (
+        "from phrase_scorer.scoring.kernels import native_epilogues as made\n"
+        "print(type(made()).__name__.removesuffix('Type'))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return found.stdout.strip()

@@ -1,0 +1,119 @@
+"""The scorer against reference.py, pair by pair; its promises on order, sharing and input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from phrase_scorer import PhraseScorer
+from phrase_scorer.scoring import engine, reference, scorer
+from phrase_scorer.text.phrase_pairs import PairBlock
+from phrase_scorer.text.vocabulary import END, Vocabulary
+
+WORDS = [b"w%d" % i for i in range(20)]
+
+
+@pytest.fixture(params=["paper", "groundhog"])
+def made(request, tiny_model):
+    model = tiny_model(request.param, source_words=22, target_words=22, hidden=8, deviation=0.4)
+    return PhraseScorer(model, Vocabulary(WORDS), Vocabulary(WORDS))
+
+
+def random_pairs(count: int, seed: int = 5) -> list[tuple[list[str], list[str]]]:
+    """Pairs with repeated sources, unknown words, single words, empty targets, long phrases."""
+    draw = np.random.default_rng(seed)
+    known = [f"w{i}" for i in range(20)]
+
+    def phrase(shortest: int) -> list[str]:
+        length = int(
+            draw.choice([shortest, 1, 2, 3, 5, 7, 30], p=[0.1, 0.2, 0.2, 0.2, 0.15, 0.1, 0.05])
+        )
+        return [known[i] if i < 20 else f"unknown{i}" for i in draw.integers(0, 24, length)]
+
+    sources = [phrase(1) for _ in range(count // 4)]
+    return [(sources[i], phrase(0)) for i in draw.integers(0, len(sources), count)]
+
+
+def expected(made: PhraseScorer, pairs, parameters_of) -> list[float]:
+    parameters = parameters_of(made.model)
+    result = []
+    for source, target in pairs:
+        ids = [
+            [vocabulary.id(word.encode()) for word in words] + [END]
+            for vocabulary, words in (
+                (made.source_vocabulary, source),
+                (made.target_vocabulary, target),
+            )
+        ]
+        result.append(reference.log_prob(parameters, *ids, made.model.config.variant))
+    return result
+
+
+def test_equals_the_reference(made, parameters_of):
+    pairs = random_pairs(300)
+    scores = made.score(pairs)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, expected(made, pairs, parameters_of), rtol=0, atol=1e-4)
+
+
+def test_equals_the_reference_over_several_blocks_and_parts(made, parameters_of, monkeypatch):
+    monkeypatch.setattr(scorer, "BLOCK_PAIRS", 37)
+    monkeypatch.setattr(scorer, "PART_PAIRS", 19)
+    monkeypatch.setattr(engine, "ROWS_ON_CPU", 5)
+    pairs = random_pairs(150, seed=6)
+    np.testing.assert_allclose(
+        made.score(pairs), expected(made, pairs, parameters_of), rtol=0, atol=1e-4
+    )
+
+
+def test_a_score_does_not_depend_on_its_neighbours(made):
+    pairs = random_pairs(60, seed=7)
+    together = made.score(pairs)
+    alone = np.concatenate([made.score([pair]) for pair in pairs])
+    np.testing.assert_allclose(together, alone, rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(made.score(pairs[::-1])[::-1], together, rtol=1e-6, atol=1e-5)
+
+
+def test_an_inverse_model_reads_the_target_side(tiny_model):
+    sizes = {"source_words": 22, "target_words": 12, "hidden": 8}
+    forward = tiny_model(**sizes)
+    inverse = tiny_model(**sizes, direction="inverse")
+    vocabularies = Vocabulary(WORDS), Vocabulary(WORDS[:10])
+    pairs = random_pairs(40, seed=9)
+    swapped = [(target, source) for source, target in pairs]
+    np.testing.assert_array_equal(
+        PhraseScorer(inverse, *vocabularies).score(swapped),
+        PhraseScorer(forward, *vocabularies).score(pairs),
+    )
+
+
+def test_strings_bytes_and_lists(made):
+    scores = made.score([("w1 w2", "w3"), (b"w1  w2", b"w3"), (["w1", "w2"], ["w3"])])
+    assert scores[0] == scores[1] == scores[2] < 0
+
+
+def test_nothing_to_score(made):
+    assert made.score([]).shape == (0,)
+    assert made.score_block(PairBlock([], [])).dtype == np.float32
+
+
+def test_probabilities_over_all_short_targets_are_at_most_one(made):
+    words = [f"w{i}" for i in range(20)]
+    targets = [[]] + [[a] for a in words] + [[a, b] for a in words for b in words]
+    total = np.exp(made.score([("w0 w1", target) for target in targets]).astype(float)).sum()
+    assert 0 < total < 1
+
+
+def test_no_gradient_is_kept(made):
+    made.score([("w1", "w2")])
+    assert torch.is_grad_enabled()
+
+
+def test_import_needs_no_torch():
+    code = "import sys, phrase_scorer, phrase_scorer.cli; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "False\n"

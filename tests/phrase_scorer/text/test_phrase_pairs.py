@@ -1,0 +1,315 @@
+"""Phrase pairs as flat arrays: the same answers as lists of ids would give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phrase_scorer.errors import DataError
+from phrase_scorer.text import phrase_pairs as module
+from phrase_scorer.text.phrase_pairs import (
+    ArrayBuilder,
+    PairBlock,
+    PairCollector,
+    PhraseIds,
+    PhrasePairs,
+    mixed,
+    pairs_of_lines,
+    read_tab_separated,
+)
+
+PHRASES = [[5, 6, 7], [], [8], [], [9, 9], [7, 6, 5], [0], [0, 0]]
+id_lists = st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=6)
+
+
+@pytest.fixture(params=[1, 3, 1 << 20], ids="{} rows at once".format)
+def _rows_at_once(request, monkeypatch):
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", request.param)
+
+
+def as_lists(phrases):
+    return [phrases.phrase(row).tolist() for row in range(len(phrases))]
+
+
+def as_pairs(pairs):
+    sides = (tuple(map(tuple, as_lists(side))) for side in (pairs.source, pairs.target))
+    return list(zip(*sides, strict=True))
+
+
+def from_lists(phrases):
+    offsets = np.cumsum([0, *map(len, phrases)]).astype(np.int64)
+    return PhraseIds(np.array([i for phrase in phrases for i in phrase], np.int32), offsets)
+
+
+# -- PhraseIds ---------------------------------------------------------------------------------
+
+
+def test_collect():
+    ids = {b"a": 4, b"b": 2}
+    phrases = PhraseIds.collect([[b"a", b"b"], [], [b"b"]], ids.__getitem__)
+    assert as_lists(phrases) == [[4, 2], [], [2]]
+    assert phrases.lengths.tolist() == [2, 0, 1]
+    assert phrases.ids.dtype == np.int32
+    assert len(PhraseIds.collect([], ids.__getitem__)) == 0
+    with pytest.raises(KeyError):
+        PhraseIds.collect([[b"c"]], ids.__getitem__)
+
+
+@pytest.mark.usefixtures("_rows_at_once")
+@pytest.mark.parametrize("rows", [[], [0], [1, 3], [7, 0, 0, 1, 5], list(range(8))])
+def test_take(rows, phrase_ids):
+    taken = phrase_ids(PHRASES).take(np.array(rows, np.int64))
+    assert as_lists(taken) == [PHRASES[row] for row in rows]
+    assert taken.ids.dtype == np.int32
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2], [1], [1, 3], [], [4, 0, 4]])
+def test_padded(rows, phrase_ids):
+    padded = phrase_ids(PHRASES).padded(np.array(rows, np.int64), -7)
+    width = max((len(PHRASES[row]) for row in rows), default=0) + 1
+    assert padded.shape == (len(rows), width)
+    assert padded.dtype == np.int32
+    assert padded.tolist() == [PHRASES[row] + [-7] * (width - len(PHRASES[row])) for row in rows]
+
+
+def test_padded_without_any_word(phrase_ids):
+    assert phrase_ids([[], []]).padded(np.array([1, 0]), 3).tolist() == [[3], [3]]
+
+
+@pytest.mark.usefixtures("_rows_at_once")
+def test_hashes(phrase_ids):
+    hashes = phrase_ids(PHRASES).hashes()
+    assert hashes.dtype == np.uint64
+    assert len(hashes) == len(PHRASES)
+    assert len(set(hashes.tolist())) == 7  # all but the two empty phrases differ
+    assert hashes[1] == hashes[3]
+    backwards = phrase_ids(PHRASES[::-1]).hashes()
+    assert backwards[::-1].tolist() == hashes.tolist()
+    assert phrase_ids([]).hashes().shape == (0,)
+
+
+@settings(max_examples=60, deadline=None)
+@given(id_lists, id_lists)
+def test_hashes_are_equal_where_ids_are(left, right):
+    hashes = from_lists(left + right).hashes().tolist()
+    phrases = left + right
+    for i, one in enumerate(phrases):
+        for j, other in enumerate(phrases):
+            assert (hashes[i] == hashes[j]) == (one == other)
+
+
+def test_mixed_is_splitmix64():
+    """Its first outputs from state 0 are known: https://prng.di.unimi.it/splitmix64.c"""
+    gamma = np.uint64(0x9E3779B97F4A7C15)
+    states = np.cumsum(np.full(3, gamma))
+    assert [hex(value) for value in mixed(states)] == [
+        "0xe220a8397b1dcdaf",
+        "0x6e789e6aa1b965f4",
+        "0x6c45d188009454f",
+    ]
+
+
+# -- PhrasePairs -------------------------------------------------------------------------------
+
+
+def test_pairs_take_and_swapped(phrase_pairs):
+    pairs = phrase_pairs([([1], [2, 3]), ([4, 5], []), ([6], [7])], [1, 2, 3])
+    taken = pairs.take(np.array([2, 0]))
+    assert as_pairs(taken) == [((6,), (7,)), ((1,), (2, 3))]
+    assert taken.weights.tolist() == [3, 1]
+    swapped = pairs.swapped()
+    assert as_pairs(swapped)[:2] == [((2, 3), (1,)), ((), (4, 5))]
+    assert swapped.weights.tolist() == [1, 2, 3]
+
+
+def test_hashes_of_pairs_know_the_sides(phrase_pairs):
+    pairs = phrase_pairs([([1], [2]), ([2], [1]), ([1, 2], []), ([], [1, 2]), ([1], [2])])
+    hashes = pairs.hashes().tolist()
+    assert len(set(hashes)) == 4
+    assert hashes[0] == hashes[4]
+
+
+def test_unique_keeps_first_places_and_adds_weights(phrase_pairs):
+    listed = [([3], [1]), ([2], [2]), ([3], [1]), ([2], []), ([2], [2]), ([3], [1])]
+    kept = phrase_pairs(listed, [1, 10, 2, 100, 20, 4]).unique()
+    assert as_pairs(kept) == [((3,), (1,)), ((2,), (2,)), ((2,), ())]
+    assert kept.weights.tolist() == [7, 30, 100]
+    assert kept.weights.dtype == np.float32
+    assert as_pairs(phrase_pairs(listed).unique()) == as_pairs(kept)
+    assert phrase_pairs(listed).unique().weights is None
+
+
+def test_unique_of_unique_pairs_and_of_none(phrase_pairs):
+    pairs = phrase_pairs([([3], [1]), ([1], [3])], [5, 6])
+    assert as_pairs(pairs.unique()) == as_pairs(pairs)
+    assert pairs.unique().weights.tolist() == [5, 6]
+    assert len(phrase_pairs([]).unique()) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.lists(st.integers(0, 2), max_size=2), st.lists(st.just(1)))))
+def test_unique_is_that_of_a_dictionary(listed):
+    pairs = PhrasePairs(
+        from_lists([source for source, _ in listed]), from_lists([target for _, target in listed])
+    )
+    expected = dict.fromkeys((tuple(source), tuple(target)) for source, target in listed)
+    assert as_pairs(pairs.unique()) == list(expected)
+
+
+@pytest.fixture(scope="module")
+def split_pairs(phrase_pairs):
+    """300 sources with 1 to 3 targets each."""
+    return phrase_pairs(
+        [([2 + i % 7, 2 + i, 3], [n]) for i in range(300) for n in range(1, 2 + i % 3)]
+    )
+
+
+def test_split_has_no_source_in_common(split_pairs):
+    training, validation = split_pairs.split_by_source(100, seed=1)
+    sides = [set(as_pairs(part)) for part in (training, validation)]
+    assert sides[0] | sides[1] == set(as_pairs(split_pairs))
+    assert len(training) + len(validation) == len(split_pairs)
+    assert not {source for source, _ in sides[0]} & {source for source, _ in sides[1]}
+    assert 60 < len(validation) < 140
+
+
+def test_split_depends_on_the_words_and_the_seed_alone(split_pairs):
+    _, validation = split_pairs.split_by_source(100, seed=1)
+    shuffled = split_pairs.take(np.random.default_rng(3).permutation(len(split_pairs)))
+    _, again = shuffled.split_by_source(100, seed=1)
+    assert set(as_pairs(again)) == set(as_pairs(validation))
+    _, other = split_pairs.split_by_source(100, seed=2)
+    assert set(as_pairs(other)) != set(as_pairs(validation))
+
+
+@pytest.mark.parametrize(
+    ("sources", "held_out", "expected"),
+    [
+        (5, 0, 0),
+        (5, -1, 0),
+        (1, 1, 0),  # one pair: nothing to hold out
+        (5, 1, None),  # few pairs: at least one source is held out, never all
+        (2, 1, None),
+        (5, 10_000, None),
+        (0, 5, 0),
+    ],
+)
+def test_split_of_few(sources, held_out, expected, phrase_pairs):
+    pairs = phrase_pairs([([2 + i], [1]) for i in range(sources)])
+    for seed in range(8):
+        training, validation = pairs.split_by_source(held_out, seed)
+        assert len(training) + len(validation) == sources
+        if expected is None:
+            assert 0 < len(validation) < sources
+        else:
+            assert len(validation) == expected
+
+
+def test_split_of_one_source_with_many_targets(phrase_pairs):
+    training, validation = phrase_pairs([([2], [i]) for i in range(9)]).split_by_source(3, 1)
+    assert (len(training), len(validation)) == (9, 0)
+
+
+# -- collecting --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [0, 5, 40, 10_000])
+def test_an_array_in_a_file_equals_one_in_memory(limit):
+    parts = [np.arange(n, dtype=np.int64) for n in (3, 0, 7, 1)]
+    builder = ArrayBuilder(np.int32, limit)
+    for part in parts:
+        builder.append(part)
+    array = builder.finish()
+    assert isinstance(array, np.memmap) == (limit < 44)  # 11 elements of 4 bytes
+    assert array.dtype == np.int32
+    assert array.tolist() == np.concatenate(parts).tolist()
+    assert builder.size == 11
+    array[0] = 77  # ids are replaced in place
+    assert array[0] == 77
+
+
+def test_an_empty_array():
+    assert ArrayBuilder(np.float32).finish().tolist() == []
+
+
+BLOCKS = [
+    PairBlock([[b"la", b"maison"], [b"la"]], [[b"the", b"house"], []], [2.0, 3.0]),
+    PairBlock([], [], []),
+    PairBlock([[b"maison", b"\xff"], [b"la"]], [[b"house"], [b"the", b"the"]], [1.0, 0.5]),
+]
+
+
+@pytest.mark.parametrize("limit", [4, 10_000])
+def test_collector(limit):
+    collector = PairCollector(limit)
+    for block in BLOCKS:
+        collector.add(block)
+    pairs = collector.finish()
+    assert sorted(collector.source_words) == [*[b"la", b"maison", b"\xff"][:2], b"\xff"]
+    assert sorted(collector.source_words.values()) == [0, 1, 2]
+    names = [{i: word for word, i in words.items()} for words in
+             (collector.source_words, collector.target_words)]  # fmt: skip
+    words = [
+        [[names[side][i] for i in phrase] for phrase in as_lists(phrases)]
+        for side, phrases in enumerate((pairs.source, pairs.target))
+    ]
+    assert words[0] == [phrase for block in BLOCKS for phrase in block.sources]
+    assert words[1] == [phrase for block in BLOCKS for phrase in block.targets]
+    assert pairs.weights.tolist() == [2.0, 3.0, 1.0, 0.5]
+    assert isinstance(pairs.source.ids.base, np.memmap) == (limit == 4)
+
+
+def test_collector_without_counts_and_without_pairs():
+    collector = PairCollector()
+    collector.add(PairBlock([[b"a"]], [[b"b"]]))
+    assert collector.finish().weights is None
+    assert len(PairCollector().finish()) == 0
+
+
+def test_collector_swap():
+    collector = PairCollector()
+    collector.add(BLOCKS[0])
+    collector.swap()
+    assert set(collector.source_words) == {b"the", b"house"}
+    assert set(collector.target_words) == {b"la", b"maison"}
+
+
+# -- tab-separated lines -----------------------------------------------------------------------
+
+
+def test_read_tab_separated(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes(b" la  maison \tthe house\nla\t\n\xff \ta\tignored\tmore\nx\ty")
+    blocks = list(read_tab_separated(path))
+    sources = [source for block in blocks for source in block.sources]
+    targets = [target for block in blocks for target in block.targets]
+    assert sources == [[b"la", b"maison"], [b"la"], [b"\xff"], [b"x"]]
+    assert targets == [[b"the", b"house"], [], [b"a"], [b"y"]]
+    assert all(block.counts is None for block in blocks)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"no tab", '3: expected source, a tab, target: "no tab"'),
+        (b"", '3: expected source, a tab, target: ""'),
+        (b" \tx", '3: empty source: " \\tx"'),
+        (b"\t", '3: empty source: "\\t"'),
+    ],
+)
+def test_wrong_lines(line, message, tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes(b"a\tb\nc\td\n" + line + b"\ne\tf\n")
+    with pytest.raises(DataError) as caught:
+        list(read_tab_separated(path))
+    assert str(caught.value) == f"{path}:{message}"
+
+
+def test_another_separator():
+    block = pairs_of_lines([b"a b ## c", b"## d"][:1], b"##", path="p", first_line=1)
+    assert (block.sources, block.targets) == ([[b"a", b"b"]], [[b"c"]])
+    with pytest.raises(DataError) as caught:
+        pairs_of_lines([b"a ## c", b"a b"], b"##", path="p", first_line=9)
+    assert str(caught.value) == 'p:10: expected source, "##", target: "a b"'

@@ -1,0 +1,357 @@
+"""Training: a toy translation is learned; stopped and resumed is the same as never stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from phrase_scorer import PhraseScorer
+from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
+from phrase_scorer.models import ModelConfig
+from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.text.batches import pair_batch
+from phrase_scorer.text.phrase_pairs import PhrasePairs
+from phrase_scorer.text.vocabulary import Vocabulary
+from phrase_scorer.training import trainer as training
+from phrase_scorer.training.settings import TrainingSettings
+from phrase_scorer.training.trainer import Trainer, train
+
+WORDS = [b"w%d" % i for i in range(10)]
+VOCABULARIES = (Vocabulary(WORDS), Vocabulary(WORDS))
+CONFIG = ModelConfig(12, 12, hidden=24, embedding=12, maxout=12, output_rank=0)
+SETTINGS = TrainingSettings(
+    batch_pairs=16,
+    optimizer="adamw",
+    learning_rate=1e-2,
+    initial_deviation=0.1,
+    clip_norm=5.0,
+    max_updates=12,
+    pool_batches=3,
+    validation_pairs=20,
+    validate_every=4,
+    patience=0,
+)
+
+
+@pytest.fixture(scope="module")
+def toy(phrase_pairs) -> PhrasePairs:
+    """A word-for-word translation: word i becomes word 13 - i, in the same order."""
+    draw = np.random.default_rng(3)
+    sources = {tuple(draw.integers(2, 12, draw.integers(1, 4)).tolist()) for _ in range(150)}
+    return phrase_pairs([(list(s), [13 - i for i in s]) for s in sorted(sources)])
+
+
+def run(pairs, path, settings=SETTINGS, config=CONFIG, **options):
+    return train(pairs, VOCABULARIES, config, settings, path, show_progress=False, **options)
+
+
+def weights(path) -> dict[str, torch.Tensor]:
+    """The latest (not the best) weights of a training."""
+    tensors, _ = ModelDirectory(path).load_state()
+    return {k: v for k, v in tensors.items() if k.startswith(("model/", "optimizer/"))}
+
+
+def same(one, other) -> bool:
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("variant", ["paper", "groundhog"])
+def test_learns_a_toy_translation(toy, tmp_path, variant):
+    settings = dataclasses.replace(SETTINGS, max_updates=800, validation_pairs=0, schedule="linear")
+    run(toy, tmp_path, settings, dataclasses.replace(CONFIG, variant=variant))
+    scorer = PhraseScorer.load(tmp_path, "cpu")
+    scores = scorer.score_ids(toy)
+    symbols = (toy.target.lengths + 1).sum()
+    assert -scores.sum() / symbols < 0.05  # ln 12 = 2.48 at the start
+    wrong = PhrasePairs(toy.source, toy.source)
+    assert (scorer.score_ids(wrong) < scores - 1).mean() > 0.9
+
+
+def test_self_normalised_training_makes_the_normaliser_unnecessary(toy, tmp_path):
+    errors = {}
+    for penalty in (0.0, 0.5):
+        settings = dataclasses.replace(
+            SETTINGS, max_updates=800, schedule="linear", validation_pairs=0, self_normalize=penalty
+        )
+        run(toy, tmp_path / str(penalty), settings)
+        scorer = PhraseScorer.load(tmp_path / str(penalty), "cpu", normalizer="none")
+        errors[penalty] = np.abs(scorer.score_ids(toy) - scorer.exact().score_ids(toy)).mean()
+    assert errors[0.5] < errors[0.0] / 5, errors
+
+
+def test_the_penalty_is_at_least_zero():
+    with pytest.raises(UsageError) as error:
+        dataclasses.replace(SETTINGS, self_normalize=-0.1)
+    assert str(error.value) == "self_normalize must be at least 0, not -0.1"
+
+
+def test_a_state_from_before_a_setting_can_be_gone_on_with(toy, tmp_path):
+    run(toy, tmp_path)
+    directory = ModelDirectory(tmp_path)
+    tensors, known = directory.load_state()
+    del known["settings"]["self_normalize"]
+    directory.save_state(tensors, known)
+    more = dataclasses.replace(SETTINGS, max_updates=13)
+    assert run(toy, tmp_path, more, resume=True).progress.update == 13
+
+
+def test_the_first_loss_is_the_logarithm_of_the_vocabulary(toy, tmp_path):
+    settings = dataclasses.replace(SETTINGS, initial_deviation=0.01)
+    trainer = Trainer(toy, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+    assert trainer.validate() == pytest.approx(math.log(12), abs=1e-3)
+
+
+def test_equal_seeds_give_equal_weights(toy, tmp_path):
+    run(toy, tmp_path / "a")
+    run(toy, tmp_path / "b")
+    run(toy, tmp_path / "c", dataclasses.replace(SETTINGS, seed=2))
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+    fingerprints = {ModelDirectory(tmp_path / name).fingerprint() for name in "ab"}
+    assert len(fingerprints) == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adadelta"])
+def test_resumed_is_never_stopped(toy, tmp_path, optimizer):
+    whole = dataclasses.replace(SETTINGS, optimizer=optimizer, max_updates=13)
+    run(toy, tmp_path / "whole", whole)
+    run(toy, tmp_path / "parts", dataclasses.replace(whole, max_updates=5))
+    result = run(toy, tmp_path / "parts", whole, resume=True)
+    assert result.progress.update == 13
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert (
+        ModelDirectory(tmp_path / "whole").fingerprint()
+        == ModelDirectory(tmp_path / "parts").fingerprint()
+    )
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_saves_the_state(toy, tmp_path, monkeypatch, name):
+    settings = dataclasses.replace(SETTINGS, schedule="linear", warmup=3)
+    run(toy, tmp_path / "whole", settings)
+    update = Trainer.update
+
+    def interrupted(self, batch):
+        if self.progress.update == 6:
+            os.kill(os.getpid(), getattr(signal, name))
+        return update(self, batch)
+
+    handler = signal.getsignal(getattr(signal, name))
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", interrupted)
+        stopped = run(toy, tmp_path / "parts", settings)
+    assert signal.getsignal(getattr(signal, name)) is handler
+    assert (stopped.stopped, stopped.progress.update) == (name, 7)
+    run(toy, tmp_path / "parts", settings, resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_stops_after_minutes(toy, tmp_path):
+    result = run(toy, tmp_path, max_minutes=0)
+    assert (result.stopped, result.progress.update) == ("minutes", 0)
+
+
+def test_early_stopping_keeps_the_best(toy, tmp_path, monkeypatch):
+    losses = iter([3.0, 3.5, 2.0, 2.5, 2.4, 2.3])
+    monkeypatch.setattr(Trainer, "validate", lambda self: next(losses))
+    settings = dataclasses.replace(SETTINGS, max_updates=1000, validate_every=2, patience=3)
+    result = run(toy, tmp_path, settings)
+    assert result.stopped == "patience"
+    assert (result.progress.update, result.progress.best_update) == (12, 6)
+    best = ModelDirectory(tmp_path).load_model().state_dict()
+    tensors, _ = ModelDirectory(tmp_path).load_state()
+    assert all(torch.equal(best[name], tensors[f"best/{name}"]) for name in best)
+    assert not all(torch.equal(best[name], tensors[f"model/{name}"]) for name in best)
+
+
+def test_validation_is_on_other_sources(toy, tmp_path):
+    trainer = Trainer(toy, CONFIG, SETTINGS, ModelDirectory(tmp_path), torch.device("cpu"))
+    held_out = set(trainer.validation.source.hashes().tolist())
+    assert held_out
+    assert held_out.isdisjoint(trainer.pairs.source.hashes().tolist())
+
+
+def test_validation_is_the_plain_mean(toy, tmp_path):
+    trainer = Trainer(toy, CONFIG, SETTINGS, ModelDirectory(tmp_path), torch.device("cpu"))
+    rows = np.arange(len(trainer.validation))
+    plain = trainer.model.log_probs(pair_batch(trainer.validation, rows)).sum()
+    symbols = (trainer.validation.target.lengths + 1).sum()
+    assert trainer.validate() == pytest.approx(-float(plain.detach()) / symbols, rel=1e-5)
+
+
+def test_weights_by_count_are_relative(toy, tmp_path):
+    counts = np.arange(1, len(toy) + 1, dtype=np.float32)
+    for name, factor in (("a", 1), ("b", 4)):
+        run(PhrasePairs(toy.source, toy.target, counts * factor), tmp_path / name)
+    run(toy, tmp_path / "c")
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+def test_updates_are_groundhogs(toy, tmp_path):
+    """paper.md 2.3: a summed objective, cut to norm 1, Adadelta(0.95, 1e-6) from zero sums."""
+    settings = dataclasses.replace(
+        SETTINGS, optimizer="adadelta", learning_rate=1.0, reduction="sum", clip_norm=1.0
+    )
+    trainer = Trainer(toy, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+    parameters = [value.detach() for value in trainer.model.parameters()]  # share their memory
+    squares = [np.zeros(value.shape) for value in parameters]
+    deltas = [np.zeros(value.shape) for value in parameters]
+    for batch in list(trainer._batches())[:5]:
+        plain = -trainer.model.log_probs(batch).sum()
+        gradients = torch.autograd.grad(plain, list(trainer.model.parameters()))
+        gradients = [value.double().numpy() for value in gradients]
+        norm = math.sqrt(sum(float((value**2).sum()) for value in gradients))
+        assert norm > 2  # clipping is at work
+        before = [value.double().numpy() for value in parameters]
+        loss, found_norm = trainer.update(batch)
+        assert float(found_norm) == pytest.approx(norm, rel=1e-4)
+        assert float(loss) == pytest.approx(
+            float(plain.detach()) / len(batch.target.symbols), rel=1e-5
+        )
+        for i, gradient in enumerate(gradients):
+            cut = gradient / norm
+            squares[i] = 0.95 * squares[i] + 0.05 * cut**2
+            step = np.sqrt(deltas[i] + 1e-6) / np.sqrt(squares[i] + 1e-6) * cut
+            deltas[i] = 0.95 * deltas[i] + 0.05 * step**2
+            moved = before[i] - parameters[i].double().numpy()
+            np.testing.assert_allclose(moved, step, rtol=2e-3, atol=2e-7)
+
+
+def test_weights_of_pairs_scale_their_gradients(toy, tmp_path):
+    """A batch of one pair with weight 3 (mean 2) has 1.5 times the gradient of the pair alone."""
+    two = toy.take(np.array([0, 1]))
+    settings = dataclasses.replace(SETTINGS, batch_pairs=1, validation_pairs=0, clip_norm=0.0)
+    norms = []
+    for pairs in (two, PhrasePairs(two.source, two.target, np.array([1.0, 3.0], np.float32))):
+        trainer = Trainer(pairs, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+        norms.append(float(trainer.update(pair_batch(pairs, np.array([1])))[1]))
+    assert norms[1] == pytest.approx(1.5 * norms[0], rel=1e-5)
+
+
+def test_an_update_that_is_not_finite_is_skipped(toy, tmp_path):
+    trainer = Trainer(toy, CONFIG, SETTINGS, ModelDirectory(tmp_path), torch.device("cpu"))
+    batches = list(trainer._batches())
+    trainer.update(batches[0])
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    broken = torch.full((len(batches[1].target.words[0]),), math.nan)
+    trainer.update(dataclasses.replace(batches[1], weights=broken))
+    assert trainer.progress.update == 2
+    assert same(before, trainer.model.state_dict())
+    trainer.update(batches[2])
+    assert not same(before, trainer.model.state_dict())
+    assert all(value.isfinite().all() for value in trainer.model.state_dict().values())
+
+
+def test_sum_and_mean_differ_by_the_batch(toy, tmp_path):
+    norms = {}
+    for reduction in ("mean", "sum"):
+        settings = dataclasses.replace(SETTINGS, reduction=reduction)
+        trainer = Trainer(toy, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+        batch = next(trainer._batches())
+        norms[reduction] = float(trainer.update(batch)[1])
+    assert norms["sum"] == pytest.approx(16 * norms["mean"], rel=1e-4)
+
+
+def test_bfloat16_is_near(toy, tmp_path):
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        settings = dataclasses.replace(SETTINGS, precision=precision)
+        trainer = Trainer(toy, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+        losses.append([float(trainer.update(batch)[0]) for batch in trainer._batches()][-1])
+    assert losses[0] == pytest.approx(losses[1], abs=0.05)
+    assert losses[0] != losses[1]
+
+
+def test_other_data_or_settings_cannot_be_resumed(toy, tmp_path):
+    run(toy, tmp_path)
+    half = toy.take(np.arange(50))
+    with pytest.raises(DataError) as caught:
+        run(half, tmp_path, resume=True)
+    assert str(caught.value) == f"{tmp_path}: cannot resume: it was trained on other phrase pairs"
+    with pytest.raises(DataError) as caught:
+        run(toy, tmp_path, dataclasses.replace(SETTINGS, seed=9), resume=True)
+    assert str(caught.value).startswith(f"{tmp_path}: cannot resume: ")
+    with pytest.raises(DataError) as caught:
+        run(toy, tmp_path, dataclasses.replace(SETTINGS, learning_rate=0.5), resume=True)
+    assert str(caught.value) == f"{tmp_path}: cannot resume: learning_rate was 0.01, now 0.5"
+
+
+def test_what_may_change_at_a_resume(toy, tmp_path):
+    """Patience, and the end of a constant schedule; a falling one depends on its end."""
+    constant = dataclasses.replace(SETTINGS, max_updates=2)
+    run(toy, tmp_path / "constant", constant)
+    longer = dataclasses.replace(constant, max_updates=3, patience=9)
+    assert run(toy, tmp_path / "constant", longer, resume=True).progress.update == 3
+    linear = dataclasses.replace(constant, schedule="linear")
+    run(toy, tmp_path / "linear", linear)
+    with pytest.raises(DataError) as caught:
+        run(toy, tmp_path / "linear", dataclasses.replace(linear, max_updates=3), resume=True)
+    message = "cannot resume: max_updates was 2, now 3"
+    assert str(caught.value) == f"{tmp_path / 'linear'}: {message}"
+    with pytest.raises(DataError) as caught:
+        run(toy, tmp_path / "linear", linear, dataclasses.replace(CONFIG, maxout=5), resume=True)
+    message = "cannot resume: maxout was 12, now 5"
+    assert str(caught.value) == f"{tmp_path / 'linear'}: {message}"
+
+
+def test_nothing_to_resume(toy, tmp_path):
+    with pytest.raises(ModelError) as caught:
+        run(toy, tmp_path, resume=True)
+    message = "nothing to resume: there is no training_state.safetensors"
+    assert str(caught.value) == f"{tmp_path}: {message}"
+
+
+def test_no_pairs(toy, tmp_path):
+    with pytest.raises(DataError) as caught:
+        run(toy.take(np.zeros(0, np.int64)), tmp_path)
+    assert str(caught.value) == "no phrase pairs to train on"
+
+
+def test_divergence_is_an_error(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "DIVERGED", 3)
+    settings = dataclasses.replace(SETTINGS, learning_rate=float("inf"))
+    with pytest.raises(PhraseScorerError) as caught:
+        run(toy, tmp_path, settings)
+    assert str(caught.value) == (
+        "training diverged: no finite gradient in 3 updates up to update 3; lower --learning-rate"
+    )
+
+
+def test_schedules():
+    settings = TrainingSettings(learning_rate=2.0, warmup=3, max_updates=11)
+    constant = [settings.learning_rate_at(i) for i in (0, 1, 2, 3, 10)]
+    assert constant == [0.5, 1.0, 1.5, 2.0, 2.0]
+    linear = dataclasses.replace(settings, schedule="linear")
+    assert [linear.learning_rate_at(i) for i in (0, 3, 7, 11)] == [0.5, 2.0, 1.0, 0.0]
+    root = dataclasses.replace(settings, schedule="inverse-sqrt")
+    assert [root.learning_rate_at(i) for i in (0, 3, 15)] == [0.5, 2.0, 1.0]
+    timed = TrainingSettings(learning_rate=2.0, schedule="timed", minutes=2.0, warmup=3)
+    assert [timed.learning_rate_at(i, s) for i, s in ((0, 0), (9, 30), (9, 120))] == [0.5, 1.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("batch_pairs", 0, "batch_pairs must be at least 1, not 0"),
+        ("optimizer", "sgd", "unknown optimizer 'sgd'; choose from adamw, adadelta"),
+        (
+            "schedule",
+            "x",
+            "unknown schedule 'x'; choose from constant, linear, inverse-sqrt, timed",
+        ),
+        ("reduction", "x", "unknown reduction 'x'; choose from mean, sum"),
+        ("precision", "x", "unknown precision 'x'; choose from float32, bfloat16"),
+    ],
+)
+def test_impossible_settings(field, value, message):
+    with pytest.raises(UsageError) as caught:
+        TrainingSettings(**{field: value})
+    assert str(caught.value) == message
