@@ -107,6 +107,16 @@ def wings_imported(path: Path, package: str) -> set[str]:
     return found - SMALL
 
 
+@pytest.mark.parametrize(
+    ("package", "wings"), [("phrase_scorer", CORE_WINGS), ("moses_integration", MOSES_WINGS)]
+)
+def test_imports_go_one_way(package, wings):
+    for path in (ROOT / package).rglob("*.py"):
+        wing = wing_of(path)
+        if wing not in SMALL:
+            assert wings_imported(path, package) <= wings[wing] | {wing}, name_of(path)
+
+
 def test_the_readme_names_every_wing():
     readme = (ROOT / "README.md").read_text()
     for wing in {wing_of(path) for path in CORE + MOSES} - SMALL:

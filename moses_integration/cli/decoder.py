@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from moses_integration.cli.options import Command, make_new_folder, moses_of, moses_options
+from moses_integration.cli.options import Command, moses_of, moses_options
 from moses_integration.formats.moses_ini import TEXT_TABLE, MosesIni, require_scores
 from phrase_scorer.cli.options import quiet_option
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.streams import STANDARD, line_blocks, write_atomically
+from phrase_scorer.runtime.output import STANDARD, make_new_folder, write_file
+from phrase_scorer.runtime.streams import line_blocks
 
 if TYPE_CHECKING:
     from moses_integration.decoder.decoding import NBest
@@ -278,7 +279,7 @@ def binarize(table: Path, kind: Any, output: Path, **options: Any) -> None:  # f
     if plan:
         _check(moses, plan, kind, log)
         if options["moses_ini_out"]:
-            write_atomically(options["moses_ini_out"], plan.binary.to_bytes())
+            write_file(options["moses_ini_out"], plan.binary.to_bytes())
             say(f"{options['moses_ini_out']} names it")
 
 

@@ -15,7 +15,7 @@ from phrase_scorer.cli.options import device_options, model_option, quiet_option
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.language_model.arpa import arpa_order
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.streams import STANDARD, is_same_file, write_atomically
+from phrase_scorer.runtime.output import STANDARD, is_same_file, write_file
 
 if TYPE_CHECKING:
     from phrase_scorer.language_model.arpa import Arpa
@@ -111,7 +111,7 @@ def export_arpa(model_path: Path, arpa: str, output: str, **options: Any) -> Non
     write_arpa(exported, output)
     say(f"{output}: {sum(map(len, exported.orders)):,} of {total:,} n-grams")
     if ini:
-        write_atomically(options["moses_ini_out"], ini.to_bytes())
+        write_file(options["moses_ini_out"], ini.to_bytes())
         say(f"{options['moses_ini_out']}: one more KENLM; tune it")
 
 

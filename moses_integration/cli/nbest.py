@@ -11,7 +11,7 @@ from moses_integration.cli.rescore import models_option, unknown_words_of_option
 from phrase_scorer.cli.options import device_options, quiet_option
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.streams import STANDARD
+from phrase_scorer.runtime.output import STANDARD
 
 if TYPE_CHECKING:
     from moses_integration.reranking.features import NBestFeature

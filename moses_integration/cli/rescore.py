@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from moses_integration.cli.options import make_new_folder
 from moses_integration.cli.rescored_ini import IniEdit
 from moses_integration.formats.ini_edits import existing, place_of
 from moses_integration.formats.moses_ini import MosesIni, require_scores
@@ -17,7 +16,7 @@ from phrase_scorer.cli.options import quiet_option, scoring_options, several_dev
 from phrase_scorer.cli.score import tell_accuracy, tell_pseudo, warn_of_unknown
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.streams import STANDARD
+from phrase_scorer.runtime.output import STANDARD, make_new_folder
 from phrase_scorer.runtime.workers import SMALL_INPUT, available_cores, prepare
 from phrase_scorer.text.phrase_pairs import PairBlock
 

@@ -11,7 +11,7 @@ from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, re
 from moses_integration.system.check import stale_warnings
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.streams import STANDARD, is_same_file, write_atomically
+from phrase_scorer.runtime.output import STANDARD, is_same_file, write_file
 
 
 class IniEdit:
@@ -66,7 +66,7 @@ class IniEdit:
         if not self.out:
             say(f"--moses-ini-out not given: {self.ini.path} was only checked")
             return
-        write_atomically(self.out, self.edited(output).to_bytes())
+        write_file(self.out, self.edited(output).to_bytes())
         scores = self.feature.num_features + len(self.weights)
         say(f"{self.out}: {self.feature.name} with {scores} scores; tune it")
 

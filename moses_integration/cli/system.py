@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from moses_integration.cli.options import make_new_folder
 from moses_integration.formats.ini_edits import with_language_model
 from moses_integration.formats.moses_ini import MosesIni
 from moses_integration.system.check import stale_warnings
@@ -16,7 +15,7 @@ from phrase_scorer.cli.options import quiet_option
 from phrase_scorer.errors import UsageError
 from phrase_scorer.language_model.arpa import arpa_order
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.streams import OutputFile
+from phrase_scorer.runtime.output import Output, make_new_folder
 
 START_WEIGHT = 0.1
 
@@ -71,7 +70,7 @@ def ini(
         after = with_language_model(after, str(Path(path).resolve()), arpa_order(path), weight)
         say(f"{moses_ini}: one more KENLM, {path}")
     if output or after is not before:
-        with OutputFile(output or os.path.realpath(moses_ini)) as out:
+        with Output(output or os.path.realpath(moses_ini)) as out:
             out.write(after.to_bytes())
 
 

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import repeat, zip_longest
 from pathlib import Path
 from shutil import rmtree
 from typing import Literal
@@ -25,7 +25,8 @@ from moses_integration.formats.nbest import Hypothesis, read_nbest
 from moses_integration.formats.phrase_table import BLANKS, FIELDS, SEPARATOR, PhraseTable
 from phrase_scorer.errors import DataError, PhraseScorerError, UsageError, quoted
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.streams import MAGIC, line_blocks, reason
+from phrase_scorer.runtime.output import reason
+from phrase_scorer.runtime.streams import MAGIC, line_blocks
 
 Format = Literal["probing", "compact", "ondisk"]
 
@@ -378,9 +379,7 @@ def _difference(one: Hypothesis, other: Hypothesis, tolerance: float) -> str | N
         if mine is None or others is None:
             if b"_" not in name:
                 return f"{name.decode()} is in one n-best list only"
-        elif len(mine) != len(others) or not all(
-            map(_close, mine, others, [tolerance] * len(mine))
-        ):
+        elif len(mine) != len(others) or not all(map(_close, mine, others, repeat(tolerance))):
             shown = (" ".join(f"{value:g}" for value in values) for values in (mine, others))
             return f"{name.decode()}= {', not '.join(shown)}"
     if not _close(one.total, other.total, tolerance):

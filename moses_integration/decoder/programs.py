@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from phrase_scorer.errors import PhraseScorerError, UsageError, quoted
-from phrase_scorer.runtime.streams import reason
+from phrase_scorer.runtime.output import reason
 
 LAST_LINES = 3  # of a failed program's log that the error message shows
 PATIENCE = 5.0  # seconds between asking a program to end and ending it

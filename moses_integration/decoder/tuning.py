@@ -33,7 +33,8 @@ from moses_integration.formats.moses_ini import MosesIni
 from moses_integration.system.check import check_model
 from moses_integration.system.filtering import filter_model
 from phrase_scorer.errors import DataError, UsageError, quoted
-from phrase_scorer.runtime.streams import MAGIC, line_blocks, write_atomically
+from phrase_scorer.runtime.output import write_file
+from phrase_scorer.runtime.streams import MAGIC, line_blocks
 
 Optimizer = Literal["mert", "mira"]
 Say = Callable[[str], None]
@@ -173,7 +174,7 @@ class Tuner:
             tuning = Tuning(weights_of(self.ini), [self._run(number) for number in numbers])
             _write_json(self.folder / "tuning.json", tuning.as_dict())
             best = self.folder / f"run{tuning.best.number}" / "moses.ini"
-            write_atomically(self.folder / "moses.ini", best.read_bytes())
+            write_file(self.folder / "moses.ini", best.read_bytes())
         return tuning
 
     def _prepare(self) -> None:
@@ -226,7 +227,7 @@ class Tuner:
         dev_bleu = self._dev_bleu(folder, weights, sparse)
         run = TuningRun(number, seed, iterations, nbest_bleu, dev_bleu, seconds, weights)
         final = _with_tuned(with_absolute_paths(self.ini), weights, sparse)
-        write_atomically(folder / "moses.ini", final.to_bytes())
+        write_file(folder / "moses.ini", final.to_bytes())
         _write_json(result, asdict(run))
         self.say(
             f"run {number}: BLEU {run.dev_bleu:.2f} on the tuning set after {run.iterations} "
@@ -280,13 +281,13 @@ class Tuner:
         """sacreBLEU, in percent, of the tuning set decoded with these weights."""
         ini = MosesIni.read(self.folder / "filtered" / "moses.ini")
         path = folder / "filtered.moses.ini"
-        write_atomically(path, _with_tuned(ini, weights, sparse).to_bytes())
+        write_file(path, _with_tuned(ini, weights, sparse).to_bytes())
         output = decode_lines(
             self.moses, path, self.source,
             decoder=self.settings.decoder, threads=self.settings.threads,
             flags=split_flags(self.settings.decoder_flags), log=folder / "decoder.log",
         )  # fmt: skip
-        write_atomically(folder / "tuning-set.output", b"".join(b"%b\n" % line for line in output))
+        write_file(folder / "tuning-set.output", b"".join(b"%b\n" % line for line in output))
         return bleu(output, self.reference)
 
 
@@ -368,4 +369,4 @@ def _tuples(weights: dict[str, list[float]]) -> Weights:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+    write_file(path, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")

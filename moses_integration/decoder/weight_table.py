@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from moses_integration.formats.ini_edits import Weights, existing, place_of
 from moses_integration.formats.moses_ini import TEXT_TABLE, MosesIni
-from moses_integration.rescoring.columns import read_signature
+from moses_integration.formats.signature import read_signature
 
 Component = tuple[str, int]  # feature name and place among its scores, from 0
 

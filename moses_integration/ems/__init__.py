@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 from phrase_scorer.errors import UsageError, quoted
-from phrase_scorer.runtime.streams import write_atomically
+from phrase_scorer.runtime.output import write_file
 
 SCRIPTS = ("rescore-hook.sh", "train-model-wrapper.sh")
 CONFIG_LINES = "config.phrase-scorer"
@@ -50,7 +50,7 @@ def write_ems_files(folder: Path, program: Path) -> list[Path]:
         content = ours.joinpath(name).read_bytes()
         content = content.replace(_PROGRAM, f"program={shlex.quote(str(program))}\n".encode())
         written.append(folder / name)
-        write_atomically(written[-1], content.replace(_FOLDER, str(folder).encode()))
+        write_file(written[-1], content.replace(_FOLDER, str(folder).encode()))
         if name in SCRIPTS:
             written[-1].chmod(0o755)
     return written

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from moses_integration.evaluation.evaluation import Comparison, Evaluation, MetricScore, System
 from moses_integration.evaluation.significance import LOWER_IS_BETTER, METRICS, Text
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime.streams import write_atomically
+from phrase_scorer.runtime.output import write_file
 from phrase_scorer.version import __version__
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def plot_differences(evaluation: Evaluation, path: str | Path) -> None:
         # Without the date, equal evaluations give equal files.
         metadata = {"Date": None} if kind == "svg" else None
         figure.savefig(picture, format=kind, dpi=150, metadata=metadata)
-    write_atomically(path, picture.getvalue())
+    write_file(path, picture.getvalue())
 
 
 def _draw(axes: Axes, comparison: Comparison, title: str, metric: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.streams import reason
+from phrase_scorer.runtime.output import reason
 
 Section = TypeVar("Section")
 

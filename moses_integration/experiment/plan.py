@@ -19,7 +19,7 @@ from moses_integration.experiment.config import (
     file_name,
 )
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.streams import reason
+from phrase_scorer.runtime.output import reason
 
 ELSEWHERE = ("--threads", "--moses-bin", "--moses-scripts")  # options that change no result
 

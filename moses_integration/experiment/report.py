@@ -17,7 +17,7 @@ from moses_integration.evaluation.evaluation import (
 )
 from moses_integration.experiment.plan import Plan, Step
 from moses_integration.experiment.runner import note_of
-from phrase_scorer.runtime.streams import write_atomically
+from phrase_scorer.runtime.output import write_file
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,8 @@ def plot(results: Results, path: Path) -> None:
 def write_report(results: Results, folder: Path) -> list[Path]:
     """Writes table1.md, table1.json and table1.svg; their paths."""
     paths = [folder / f"table1.{suffix}" for suffix in ("md", "json", "svg")]
-    write_atomically(paths[0], markdown(results).encode())
+    write_file(paths[0], markdown(results).encode())
     content = json.dumps(as_dict(results), indent=2, ensure_ascii=False)
-    write_atomically(paths[1], content.encode() + b"\n")
+    write_file(paths[1], content.encode() + b"\n")
     plot(results, paths[2])
     return paths

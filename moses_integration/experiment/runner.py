@@ -20,7 +20,7 @@ from pathlib import Path
 from moses_integration.decoder.programs import ProgramError
 from moses_integration.experiment.config import file_name
 from moses_integration.experiment.plan import Step, keys_of
-from phrase_scorer.runtime.streams import write_atomically
+from phrase_scorer.runtime.output import write_file
 
 Say = Callable[[str], None]
 
@@ -154,7 +154,7 @@ class Runner:
     def _write(self, job: Job, seconds: float | None) -> None:
         content = {"key": job.key, "command": ["phrase-scorer", *job.step.arguments]}
         text = json.dumps({**content, "seconds": seconds}, indent=2)
-        write_atomically(note_of(self.folder, job.step), text.encode())
+        write_file(note_of(self.folder, job.step), text.encode())
 
 
 def _names(steps: Sequence[Step]) -> set[str]:

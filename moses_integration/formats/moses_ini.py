@@ -20,6 +20,8 @@ from phrase_scorer.errors import DataError, UsageError, quoted
 
 TEXT_TABLE = "PhraseDictionaryMemory"  # the one class that reads a phrase-based table as text
 
+MERT_NAME = re.compile(r"[A-Za-z][0-9A-Za-z]*")  # mert-moses.pl takes any other for sparse
+
 BINARISERS = {
     "PhraseDictionaryCompact": "processPhraseTableMin -in NEW.gz -out NEW -nscores {} -threads 1",
     "PhraseDictionaryOnDisk": "CreateOnDiskPt 1 1 {} 100 2 NEW.gz NEW",

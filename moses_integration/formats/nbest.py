@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from moses_integration.formats.moses_ini import MERT_NAME
 from moses_integration.formats.phrase_table import SEPARATOR
-from moses_integration.system.check import MERT_NAME
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.streams import line_blocks
 

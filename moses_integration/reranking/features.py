@@ -18,7 +18,8 @@ from moses_integration.formats.nbest import LOG_10, Hypothesis, check_feature_na
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.language_model.arpa import load_kenlm
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.streams import OutputFile, is_same_file, line_blocks
+from phrase_scorer.runtime.output import Output, is_same_file
+from phrase_scorer.runtime.streams import line_blocks
 from phrase_scorer.text.phrase_pairs import PairBlock
 
 BLOCK_HYPOTHESES = 20_000  # about how many are scored together
@@ -158,7 +159,7 @@ def add_features(
     sources = [line.split() for block in line_blocks(source) for line in block.lines]
     lines = 0
     with (
-        OutputFile(output) as out,
+        Output(output) as out,
         progress_bar("scoring", show=show_progress, total=len(sources), unit=" sentences") as bar,
     ):
         for block in _blocks(nbest, sources, names):

@@ -17,7 +17,8 @@ from moses_integration.decoder.tuning import Optimizer, bleu
 from moses_integration.formats.ini_edits import Weights
 from moses_integration.formats.nbest import Features, Hypothesis, read_nbest
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.streams import OutputFile, is_same_file, line_blocks, write_atomically
+from phrase_scorer.runtime.output import Output, is_same_file, write_file
+from phrase_scorer.runtime.streams import line_blocks
 
 MIRA_ROUNDS = 300  # of kbmira, as in scripts/nbest-rescore/train.py
 RESTARTS = 20  # of mert, as in mert-moses.pl
@@ -184,7 +185,7 @@ def rerank(
     if is_same_file(nbest, output):
         raise DataError("the output would overwrite the input", path=output)
     sentences = 0
-    with OutputFile(output) as out:
+    with Output(output) as out:
         for ranked in _ranked(nbest, weights):
             number = ranked[0][1].sentence
             if whole_list:
@@ -212,7 +213,7 @@ def _ranked(nbest: str | Path, weights: Weights) -> Iterator[list[tuple[float, H
 def write_weights(path: str | Path, weights: Weights) -> None:
     """Writes weights as lines `Name= w w`, which a moses.ini or nbest-rescore reads, too."""
     lines = [f"{name}= {' '.join(f'{v:.8g}' for v in values)}" for name, values in weights.items()]
-    write_atomically(path, os.fsencode("\n".join(lines) + "\n"))
+    write_file(path, os.fsencode("\n".join(lines) + "\n"))
 
 
 def read_weights(path: str | Path) -> Weights:

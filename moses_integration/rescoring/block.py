@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from zlib_ng import gzip_ng
 
 from moses_integration.formats.phrase_table import PhraseTable, TableBlock
 from moses_integration.rescoring.columns import NEUTRAL_SCORE, FeatureColumn, Values, score_texts
-from phrase_scorer.runtime.streams import COMPRESSION_LEVEL, Lines
+from phrase_scorer.runtime.output import compressed_block
+from phrase_scorer.runtime.streams import Lines
 from phrase_scorer.scoring.score_cache import NewScores, ScoreCache
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.vocabulary import Counts, Vocabulary
@@ -114,7 +114,7 @@ class Rescorer:
         block, values, counts, new_scores = scored
         output = block.with_scores(self._texts(block, values))
         if self.compressed:
-            output = cast(bytes, gzip_ng.compress(output, COMPRESSION_LEVEL, mtime=0))
+            output = compressed_block(output)
         floored = sum(int(np.count_nonzero(column < self.floor)) for column in values)
         known = len(new_scores) * len(block.pairs.sources) - sum(map(len, new_scores))
         statistics = Statistics(len(block.lines.lines), len(block.bad), floored, known)

@@ -7,27 +7,22 @@ beside a rescored table: enough to make it again, and to refuse the same column 
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
+from moses_integration.formats.signature import SignedColumn
+from phrase_scorer.errors import ModelError, PhraseScorerError, UsageError
 from phrase_scorer.models import Direction
 from phrase_scorer.models.directory import ModelDirectory
-from phrase_scorer.runtime.streams import reason, write_atomically
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
-from phrase_scorer.version import __version__
 
-SIGNATURE_FORMAT = 1
 DEFAULT_FLOOR = -50.0
 LOWEST_FLOOR = -87.0  # exp(-87) is still a normal float32, which is what Moses reads into
 NEUTRAL_SCORE = b"1"  # ln 1 = 0: a line that cannot be scored neither gains nor loses
@@ -182,75 +177,9 @@ def check_floor(floor: float) -> None:
         raise UsageError(f"--floor must be from {LOWEST_FLOOR:g} to below 0, not {floor:g}")
 
 
-@dataclass(frozen=True)
-class SignedColumn:
-    """What the signature says of a column."""
-
-    place: int  # among the scores of a line, from 0
-    name: str
-    model: str
-    floor: float
-    unit: str = "probability (Moses takes its natural logarithm)"
-    precision: str = "float32"
-
-
 def sign_columns(columns: Sequence[FeatureColumn], first: int, floor: float) -> list[SignedColumn]:
     """The columns as a signature names them, the first at place `first`."""
     return [
         SignedColumn(place, column.name, column.model, floor, precision=column.precision)
         for place, column in enumerate(columns, first)
     ]
-
-
-def signature_path(table: str | Path) -> Path:
-    """Where the signature of a table stands."""
-    return Path(f"{os.fspath(table)}.signature.json")
-
-
-def write_signature(
-    table: str | Path, columns: Sequence[SignedColumn], details: dict[str, Any]
-) -> None:
-    """Writes the signature of a table; equal runs write equal bytes."""
-    content = {
-        "format": SIGNATURE_FORMAT,
-        "phrase_scorer": __version__,
-        "columns": [asdict(column) for column in columns],
-        **details,
-    }
-    text = json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")
-    write_atomically(signature_path(table), text + b"\n")
-
-
-def read_signature(table: str | Path) -> list[SignedColumn]:
-    """The columns that a table is known to have from us; none where no signature is beside it.
-
-    Raises:
-        DataError: The signature is broken or of a newer format.
-    """
-    path = signature_path(table)
-    try:
-        content = json.loads(path.read_bytes())
-        if content["format"] > SIGNATURE_FORMAT:
-            raise DataError(f"format {content['format']} is newer than this program", path=path)
-        return [SignedColumn(**column) for column in content["columns"]]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise DataError(f"cannot read: {reason(error)}", path=path) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"not a signature ({error})", path=path) from error
-
-
-def refuse_twice(table: str | Path, known: Sequence[SignedColumn], new: FeatureColumn) -> None:
-    """Checks that a table has not got this column already.
-
-    Raises:
-        DataError: It has.
-    """
-    for column in known:
-        if (column.name, column.model) == (new.name, new.model):
-            raise DataError(
-                f"score {column.place + 1} of each line is already {new.name} of this model "
-                f"({new.model}); --allow-duplicate adds it again",
-                path=table,
-            )

@@ -22,6 +22,12 @@ import torch
 from tqdm import tqdm
 
 from moses_integration.formats.phrase_table import PhraseTable, TableBlock, cut_at_sources
+from moses_integration.formats.signature import (
+    SignedColumn,
+    read_signature,
+    refuse_twice,
+    write_signature,
+)
 from moses_integration.rescoring.block import (
     Rescored,
     Rescorer,
@@ -33,26 +39,15 @@ from moses_integration.rescoring.block import (
 from moses_integration.rescoring.columns import (
     DEFAULT_FLOOR,
     FeatureColumn,
-    SignedColumn,
     check_floor,
-    read_signature,
-    refuse_twice,
     sign_columns,
-    write_signature,
 )
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime import workers
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.journal import FinishedBlock, JournaledFile
-from phrase_scorer.runtime.streams import (
-    STANDARD,
-    Lines,
-    OutputFile,
-    is_same_file,
-    line_blocks,
-    paused_garbage_collection,
-    prefetch,
-)
+from phrase_scorer.runtime.output import STANDARD, Output, is_same_file
+from phrase_scorer.runtime.streams import Lines, line_blocks, paused_garbage_collection, prefetch
 from phrase_scorer.text.vocabulary import Counts
 from phrase_scorer.version import __version__
 
@@ -154,7 +149,7 @@ def _checked(
     known = read_signature(table.path)
     if not allow_duplicate:
         for column in columns:
-            refuse_twice(table.path, known, column)
+            refuse_twice(table.path, known, column.name, column.model)
     return known
 
 
@@ -206,7 +201,7 @@ class _Run:
 
     def to_standard_output(self, tasks: Iterable[Task]) -> Statistics:
         """Writes the blocks to standard output."""
-        with self._bar() as bar, OutputFile(STANDARD) as out:
+        with self._bar() as bar, Output(STANDARD) as out:
             for _, rescored in self._rescored(tasks):
                 out.write(rescored.output)
                 self._count(rescored.statistics, rescored.vocabularies)

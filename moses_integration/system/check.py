@@ -9,13 +9,13 @@ files that still describe a table as it was before its new columns: it finds cac
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from moses_integration.formats.ini_edits import existing, feature_files, place_of, weights_of
 from moses_integration.formats.moses_ini import (
     BINARISERS,
+    MERT_NAME,
     TEXT_TABLE,
     MosesIni,
     PhraseTableFeature,
@@ -25,8 +25,6 @@ from moses_integration.formats.moses_ini import (
 from moses_integration.formats.phrase_table import BLANKS, FIELDS, SEPARATOR
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.streams import line_blocks
-
-MERT_NAME = re.compile(r"[A-Za-z][0-9A-Za-z]*")  # mert-moses.pl takes any other for sparse
 
 
 def check_model(ini: MosesIni, *, for_tuning: bool = False) -> None:

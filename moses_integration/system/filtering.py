@@ -21,10 +21,11 @@ from moses_integration.formats.ini_edits import (
 )
 from moses_integration.formats.moses_ini import TEXT_TABLE, MosesIni
 from moses_integration.formats.phrase_table import SEPARATOR
-from moses_integration.rescoring.columns import read_signature, write_signature
+from moses_integration.formats.signature import read_signature, write_signature
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.streams import OutputFile, line_blocks, write_atomically
+from phrase_scorer.runtime.output import Output, write_file
+from phrase_scorer.runtime.streams import line_blocks
 
 LONGEST_PHRASE = 10  # words; $MAX_LENGTH of filter-model-given-input.pl
 REORDERING = "LexicalReordering"
@@ -88,7 +89,7 @@ def filter_table(
     kept = entries = 0
     size = Path(table).stat().st_size
     with (
-        OutputFile(output) as out,
+        Output(output) as out,
         progress_bar(
             f"filtering {Path(table).name}", show=show_progress, total=size, unit="B"
         ) as bar,
@@ -142,7 +143,7 @@ def filter_model(
         if signed := read_signature(table):
             details = {"filtered_from": table.name, "entries": filtered[-1].kept}
             write_signature(output, signed, details)
-    write_atomically(folder / "moses.ini", edited.to_bytes())
+    write_file(folder / "moses.ini", edited.to_bytes())
     return filtered
 
 

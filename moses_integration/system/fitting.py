@@ -22,7 +22,8 @@ from moses_integration.formats.moses_ini import (
 )
 from moses_integration.formats.phrase_table import PhraseTable
 from phrase_scorer.errors import DataError, UsageError, quoted
-from phrase_scorer.runtime.streams import Lines, line_blocks, reason
+from phrase_scorer.runtime.output import reason
+from phrase_scorer.runtime.streams import Lines, line_blocks
 
 NOTED_SCORES = {  # where a binarised table notes its number of scores: file in its folder, pattern
     "PhraseDictionaryOnDisk": ("Misc.dat", r"^NumScores (\d+)$"),  # OnDiskWrapper.cpp, SaveMisc
@@ -181,7 +182,7 @@ def _noted_scores(folder: Path, name: str, pattern: str) -> int:
 
 def _signed_scores(place: Path) -> int | None:
     """After the last column that we added, for we add at the end."""
-    from moses_integration.rescoring.columns import read_signature
+    from moses_integration.formats.signature import read_signature
 
     stem = os.fspath(place).removesuffix(_COMPACT_SUFFIX)
     for path in (stem, f"{stem}.gz"):

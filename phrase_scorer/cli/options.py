@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, get_type_hints
 
 import click
 
@@ -12,10 +14,40 @@ from phrase_scorer.errors import UsageError
 from phrase_scorer.text.phrase_pairs import PairBlock, read_tab_separated
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
+Request = TypeVar("Request")
+Result = TypeVar("Result")
 
 SEED = click.IntRange(0, 2**31 - 1)
 SHORTLIST = 15_000  # paper, section 4.1: 15,000 most frequent words of each language
+
+
+def request_of(kind: type[Request], options: Mapping[str, Any]) -> Request:
+    """The request that a command's options make: the one way from options to what is asked.
+
+    A field of a dataclass takes the option of its name; a field that is itself a dataclass is made
+    of the same options (`Arithmetic`, `IniTarget`). A field without an option keeps its default.
+    """
+    hints = get_type_hints(kind)
+    made = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        if is_dataclass(hints[field.name]):
+            made[field.name] = request_of(hints[field.name], options)
+        elif field.name in options:
+            made[field.name] = options[field.name]
+    return kind(**made)
+
+
+def takes(kind: type[Request]) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """A decorator: the command is given one request, all refusals made, instead of its options."""
+
+    def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
+        @functools.wraps(command)
+        def with_options(*arguments: Any, **options: Any) -> Result:
+            return command(*arguments, request_of(kind, options))
+
+        return with_options
+
+    return decorate
 
 
 class PairReader(Protocol):

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from phrase_scorer.errors import ModelError, UsageError
 from phrase_scorer.models import ModelConfig, PhraseModel, build
-from phrase_scorer.runtime.streams import reason, write_atomically
+from phrase_scorer.runtime.output import reason, write_file
 from phrase_scorer.text.vocabulary import Vocabulary
 from phrase_scorer.version import __version__
 
@@ -87,7 +87,7 @@ class ModelDirectory:
             "model": config.as_dict(),
             **details,
         }
-        write_atomically(self.config_file, json.dumps(content, indent=2).encode() + b"\n")
+        write_file(self.config_file, json.dumps(content, indent=2).encode() + b"\n")
 
     def read_config(self) -> dict[str, Any]:
         """config.json, its format checked.
@@ -146,7 +146,7 @@ class ModelDirectory:
 
     def save_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Replaces model.safetensors."""
-        write_atomically(self.weights_file, save(dict(weights)))
+        write_file(self.weights_file, save(dict(weights)))
 
     def load_model(self) -> PhraseModel:
         """The model with its best weights, in evaluation mode.
@@ -175,7 +175,7 @@ class ModelDirectory:
     def save_state(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
         """Replaces training_state.safetensors."""
         metadata = {"progress": json.dumps(progress)}
-        write_atomically(self.state_file, save(dict(tensors), metadata=metadata))
+        write_file(self.state_file, save(dict(tensors), metadata=metadata))
 
     def require_state(self) -> None:
         """Checks that there is a training to resume.

@@ -18,7 +18,7 @@ import click
 from tqdm import tqdm
 
 from phrase_scorer.errors import PhraseScorerError
-from phrase_scorer.runtime.streams import reason
+from phrase_scorer.runtime.output import reason
 
 SIGNAL_EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
@@ -86,7 +86,9 @@ def _give_up_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-# Progress bars on standard error: live on a terminal, a line now and then in a log file.
+# Bars are drawn by one process. tqdm's own lock is shared with forked ones: of these, one that was
+# killed while it held the lock would stop all others for ever.
+tqdm.set_lock(threading.RLock())
 
 LOG_SECONDS = 30.0  # between lines where standard error is no terminal
 

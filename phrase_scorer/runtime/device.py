@@ -1,10 +1,60 @@
-"""Which device computes, and with how many threads."""
+"""Where to compute and in which numbers; torch is imported only when that is put to use."""
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, get_args
 
 from phrase_scorer.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["float32", "bfloat16", "int8"]
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Where to compute, in which numbers, and on how many cores.
+
+    Raises:
+        UsageError: An unknown precision, or fewer than one thread.
+    """
+
+    device: str = "auto"  # "auto": a GPU where torch sees one; "cuda:0,cuda:1": one per process
+    precision: Precision = "float32"  # of the large products; all else is float32
+    threads: int | None = None  # CPU cores; None: torch's own choice, all of them
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            choices = ", ".join(get_args(Precision))
+            raise UsageError(f"unknown precision {self.precision!r}; choose from {choices}")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"--threads must be at least 1, not {self.threads}")
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether products are float32."""
+        return self.precision == "float32"
+
+    def exact(self) -> Arithmetic:
+        """The same in float32."""
+        return replace(self, precision="float32")
+
+    def use_threads(self) -> None:
+        """Tells torch how many cores to use in this process."""
+        if self.threads is not None:
+            import torch
+
+            torch.set_num_threads(self.threads)
+
+    def torch_device(self, process: int = 0) -> torch.device:
+        """The device, for one of several processes that share them in turn.
+
+        Raises:
+            UsageError: Not a device, or not there.
+        """
+        return choose_device(self.device, process)
 
 
 def choose_device(names: str, process: int = 0) -> torch.device:
@@ -17,6 +67,8 @@ def choose_device(names: str, process: int = 0) -> torch.device:
     Raises:
         UsageError: Not a device, or not there.
     """
+    import torch
+
     every = names.split(",")
     name = every[process % len(every)]
     if name == "auto":
@@ -36,8 +88,4 @@ def set_threads(threads: int | None) -> None:
     Raises:
         UsageError: Less than one.
     """
-    if threads is None:
-        return
-    if threads < 1:
-        raise UsageError(f"--threads must be at least 1, not {threads}")
-    torch.set_num_threads(threads)
+    Arithmetic(threads=threads).use_threads()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.streams import reason
+from phrase_scorer.runtime.output import reason
 
 READ_BYTES = 1 << 20  # at once, while what is there is verified
 

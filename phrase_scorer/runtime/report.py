@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phrase_scorer.errors import UsageError
-from phrase_scorer.runtime.streams import write_atomically
+from phrase_scorer.runtime.output import write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     figure.tight_layout()
     content = io.BytesIO()
     figure.savefig(content, dpi=150, format=kind)
-    write_atomically(Path(path), content.getvalue())
+    write_file(Path(path), content.getvalue())
 
 
 def require_kind(path: str | Path) -> str:

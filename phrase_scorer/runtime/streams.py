@@ -1,7 +1,7 @@
-"""Bytes in and out of files: compressed input by its magic bytes, output that appears only whole.
+"""Lines out of files, compressed or not by their magic bytes; iterators that run ahead in a thread.
 
-`-` is standard input or output. Lines end at b"\\n" alone, as in Moses: never at a carriage return,
-U+0085 or U+2028. Knows nothing of phrases.
+`-` is standard input. Lines end at b"\\n" alone, as in Moses: never at a carriage return, U+0085 or
+U+2028. Knows nothing of phrases.
 """
 
 from __future__ import annotations
@@ -17,18 +17,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from lzma import LZMAError
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
 from xopen import xopen
-from zlib_ng import gzip_ng, zlib_ng
+from zlib_ng import zlib_ng
 
 from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.output import STANDARD, reason
 
 Item = TypeVar("Item")
 
 BLOCK_BYTES = 1 << 20  # text read at once; a block then ends at a line end
-COMPRESSION_LEVEL = 4  # of zlib-ng: twice as fast as 6, 4 % larger on a phrase table
-STANDARD = "-"
 MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
 
 DECOMPRESSION_ERRORS: tuple[Any, ...] = (EOFError, LZMAError, zlib.error, zlib_ng.error)
@@ -115,103 +114,6 @@ def _decompressing(raw: io.BufferedReader) -> IO[bytes]:
         if start.startswith(magic):
             return cast(IO[bytes], xopen(raw, "rb", threads=0, format=kind))
     return raw
-
-
-class OutputFile:
-    """A file that gets its name only when it is whole: written as `NAME.partial`, then renamed.
-
-    Written in blocks; where the name ends in `.gz`, each block is one gzip member, without a time
-    stamp, so that equal content gives equal bytes.
-    """
-
-    def __init__(self, path: str | Path, level: int = COMPRESSION_LEVEL) -> None:
-        self.path = os.fspath(path)
-        self.level = level
-        self.compressed = self.path.endswith(".gz")
-        self.partial = f"{self.path}.partial"
-        self._stream: BinaryIO | None = None
-
-    def __enter__(self) -> OutputFile:
-        if self.path == STANDARD:
-            self._stream = sys.stdout.buffer
-        else:
-            with self._telling_errors():
-                self._stream = open(self.partial, "wb")
-        return self
-
-    def write(self, block: bytes) -> None:
-        """Appends a block of text.
-
-        Raises:
-            DataError: The block cannot be written (disk full, say).
-        """
-        assert self._stream is not None
-        if self.compressed:
-            block = cast(bytes, gzip_ng.compress(block, self.level, mtime=0))
-        with self._telling_errors():
-            self._stream.write(block)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        assert self._stream is not None
-        if self.path == STANDARD:
-            with self._telling_errors():
-                self._stream.flush()
-            return
-        try:
-            with self._telling_errors():
-                with self._stream:  # closed even where the last bytes cannot be written
-                    if kind is None:
-                        if self.compressed and self._stream.tell() == 0:
-                            self.write(b"")  # an empty gz file is one empty member
-                        self._stream.flush()
-                        os.fsync(self._stream.fileno())
-                if kind is None:
-                    os.replace(self.partial, self.path)
-        finally:
-            if os.path.exists(self.partial):
-                os.unlink(self.partial)
-
-    @contextmanager
-    def _telling_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise DataError(f"cannot write: {reason(error)}", path=self.path) from error
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Writes a small file so that its name never stands for half of it.
-
-    Raises:
-        DataError: The file cannot be written.
-    """
-    partial = f"{os.fspath(path)}.partial"
-    try:
-        with open(partial, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"cannot write: {reason(error)}", path=path) from error
-    finally:
-        if os.path.exists(partial):
-            os.unlink(partial)
-
-
-def reason(error: OSError) -> str:
-    """What the system says of an error, without Python's decoration."""
-    return error.strerror or str(error)
-
-
-def is_same_file(one: str | Path, other: str | Path) -> bool:
-    """Whether both names lead to one existing file."""
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return Path(one).resolve() == Path(other).resolve()
 
 
 @contextmanager

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phrase_scorer.runtime.output import write_file
 from phrase_scorer.runtime.report import save_figure
-from phrase_scorer.runtime.streams import write_atomically
 from phrase_scorer.studies.gradients import Norms, Study
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def write_report(study: Study, folder: Path) -> list[Path]:
     """Writes the three files into a folder that is there; their paths."""
     path = folder / "gradients.json"
     content = json.dumps(as_dict(study), indent=1)
-    write_atomically(path, content.encode() + b"\n")
+    write_file(path, content.encode() + b"\n")
     pictures = [folder / "gradients.png", folder / "gradients.svg"]
     for picture in pictures:
         plot(study, picture)

@@ -28,7 +28,7 @@ from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.models import ModelConfig
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.device import choose_device, set_threads
-from phrase_scorer.runtime.streams import write_atomically
+from phrase_scorer.runtime.output import write_file
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.studies.system_configs import (
     SYSTEMS,
@@ -242,7 +242,7 @@ def _run(
         **measured,
     )
     content = {"key": key, "result": dataclasses.asdict(found)}
-    write_atomically(path / "result.json", json.dumps(content, indent=1).encode() + b"\n")
+    write_file(path / "result.json", json.dumps(content, indent=1).encode() + b"\n")
     return found
 
 
@@ -278,7 +278,7 @@ def _planned(
     training = dataclasses.replace(training, validate_every=max(1, between))
     path.mkdir(parents=True, exist_ok=True)
     content = {"key": key, "training": dataclasses.asdict(training)}
-    write_atomically(plan_file, json.dumps(content, indent=1).encode() + b"\n")
+    write_file(plan_file, json.dumps(content, indent=1).encode() + b"\n")
     return training
 
 

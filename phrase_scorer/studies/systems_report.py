@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from phrase_scorer.runtime.output import write_file
 from phrase_scorer.runtime.report import save_figure
-from phrase_scorer.runtime.streams import write_atomically
 from phrase_scorer.studies.system_configs import Ranking
 from phrase_scorer.studies.systems import SystemResult, SystemsSettings
 
@@ -31,14 +31,14 @@ def write_report(
     """
     paths = [folder / f"systems.{suffix}" for suffix in ("md", "json", "svg", "png")]
     text = f"{markdown(results, best)}\n\n`{command}`\n"
-    write_atomically(paths[0], text.encode())
+    write_file(paths[0], text.encode())
     content = {
         "command": command,
         "best possible": best and best._asdict(),
         "settings": dataclasses.asdict(settings),
         "systems": [dataclasses.asdict(result) for result in results],
     }
-    write_atomically(paths[1], json.dumps(content, indent=1).encode() + b"\n")
+    write_file(paths[1], json.dumps(content, indent=1).encode() + b"\n")
     for path in paths[2:]:
         plot(results, path)
     return paths

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phrase_scorer.errors import ModelError
-from phrase_scorer.runtime.streams import reason, write_atomically
+from phrase_scorer.runtime.output import reason, write_file
 from phrase_scorer.text.phrase_pairs import ROWS_AT_ONCE, PairCollector, PhraseIds, PhrasePairs
 
 END = 0  # closes every phrase, source and target; its probability is part of the pair's
@@ -104,7 +104,7 @@ class Vocabulary:
 
     def save(self, path: Path) -> None:
         """Writes the words, one a line."""
-        write_atomically(path, b"".join(word + b"\n" for word in self.words))
+        write_file(path, b"".join(word + b"\n" for word in self.words))
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:

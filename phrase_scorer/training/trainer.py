@@ -29,11 +29,11 @@ from phrase_scorer.models import ModelConfig, PhraseModel, build
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.streams import prefetch
-from phrase_scorer.scoring.softmax import chosen_log_probs, cross_entropy
 from phrase_scorer.text.batches import Batch, TrainingOrder, by_length, pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
 from phrase_scorer.text.vocabulary import Vocabulary
 from phrase_scorer.training.log import Progress, TrainingLog
+from phrase_scorer.training.loss import chosen_log_probs, cross_entropy
 from phrase_scorer.training.settings import TrainingSettings
 
 VALIDATION_BATCH = 512

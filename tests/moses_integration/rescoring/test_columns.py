@@ -11,21 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moses_integration.formats.signature import (
+    SignedColumn,
+    read_signature,
+    refuse_twice,
+    signature_path,
+    write_signature,
+)
 from moses_integration.rescoring.columns import (
     FeatureColumn,
-    SignedColumn,
     check_floor,
     ensemble_column,
     inverse_column,
-    read_signature,
-    refuse_twice,
     score_texts,
     sign_columns,
-    signature_path,
     translation_column,
     unknown_words_column,
     words_unknown_to,
-    write_signature,
 )
 from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
 from phrase_scorer.scoring.scorer import PhraseScorer
@@ -264,7 +266,7 @@ def test_signature_that_cannot_be_read(tmp_path):
 def test_same_column_twice():
     known = [SignedColumn(3, "q", "m1", -50.0), SignedColumn(4, "p", "m1", -50.0)]
     with pytest.raises(DataError) as caught:
-        refuse_twice("t.gz", known, column())
+        refuse_twice("t.gz", known, column().name, column().model)
     assert str(caught.value) == (
         "t.gz: score 5 of each line is already p of this model (m1); "
         "--allow-duplicate adds it again"
@@ -273,4 +275,6 @@ def test_same_column_twice():
 
 @pytest.mark.parametrize("other", [column("q"), column(model="m2")])
 def test_another_column_is_no_repetition(other):
-    assert refuse_twice("t.gz", [SignedColumn(4, "p", "m1", -50.0)], other) is None
+    assert (
+        refuse_twice("t.gz", [SignedColumn(4, "p", "m1", -50.0)], other.name, other.model) is None
+    )

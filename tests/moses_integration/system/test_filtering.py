@@ -17,7 +17,7 @@ from toys import DATA
 from toys import GOLDEN as ALL_GOLDEN
 
 from moses_integration.formats.moses_ini import MosesIni
-from moses_integration.rescoring.columns import SignedColumn, read_signature, write_signature
+from moses_integration.formats.signature import SignedColumn, read_signature, write_signature
 from moses_integration.system.filtering import Filtered, filter_model, filter_table, source_phrases
 from phrase_scorer.errors import DataError, UsageError
 

@@ -16,14 +16,8 @@ from types import SimpleNamespace
 import pytest
 
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.streams import (
-    OutputFile,
-    is_same_file,
-    line_blocks,
-    paused_garbage_collection,
-    prefetch,
-    write_atomically,
-)
+from phrase_scorer.runtime.output import Output, is_same_file, write_file
+from phrase_scorer.runtime.streams import line_blocks, paused_garbage_collection, prefetch
 
 TEXT = "la maison\r\n\n\x00b\u2028c\x85d\x0b\x0c\x1c\nlast é".encode() + b"\xff"
 LINES = TEXT.split(b"\n")
@@ -149,7 +143,7 @@ def test_output(name, blocks, tmp_path):
     for folder in ("a", "b"):
         path = tmp_path / folder / name
         path.parent.mkdir()
-        with OutputFile(path) as out:
+        with Output(path) as out:
             for block in blocks:
                 out.write(block)
             assert [file.name for file in path.parent.iterdir()] == [f"{name}.partial"]
@@ -166,7 +160,7 @@ def test_output(name, blocks, tmp_path):
 def test_an_output_that_failed_leaves_nothing(tmp_path):
     path = tmp_path / "out.gz"
     path.write_bytes(b"what was there")
-    with pytest.raises(KeyError), OutputFile(path) as out:
+    with pytest.raises(KeyError), Output(path) as out:
         out.write(b"half")
         raise KeyError
     assert [file.name for file in tmp_path.iterdir()] == ["out.gz"]
@@ -178,7 +172,7 @@ def test_disk_full(size, tmp_path):
     """/dev/full behind the temporary name: every write that reaches it fails."""
     path = tmp_path / "out.txt"
     (tmp_path / "out.txt.partial").symlink_to("/dev/full")
-    with pytest.raises(DataError) as caught, OutputFile(path) as out:
+    with pytest.raises(DataError) as caught, Output(path) as out:
         out.write(b"x" * size)
     assert str(caught.value) == f"{path}: cannot write: No space left on device"
     assert list(tmp_path.iterdir()) == []
@@ -187,13 +181,13 @@ def test_disk_full(size, tmp_path):
 
 def test_an_output_that_cannot_be_opened(tmp_path):
     path = tmp_path / "none" / "out"
-    with pytest.raises(DataError) as caught, OutputFile(path):
+    with pytest.raises(DataError) as caught, Output(path):
         pass
     assert str(caught.value) == f"{path}: cannot write: No such file or directory"
 
 
 def test_standard_output(capfdbinary):
-    with OutputFile("-") as out:
+    with Output("-") as out:
         out.write(b"a\xff\n")
     assert capfdbinary.readouterr().out == b"a\xff\n"
 
@@ -201,11 +195,11 @@ def test_standard_output(capfdbinary):
 def test_write_atomically(tmp_path):
     path = tmp_path / "f"
     for content in (b"one", b"two"):
-        write_atomically(path, content)
+        write_file(path, content)
         assert path.read_bytes() == content
     (tmp_path / "f.partial").symlink_to("/dev/full")
     with pytest.raises(DataError) as caught:
-        write_atomically(path, b"three")
+        write_file(path, b"three")
     assert str(caught.value) == f"{path}: cannot write: No space left on device"
     assert path.read_bytes() == b"two"
     assert [file.name for file in tmp_path.iterdir()] == ["f"]

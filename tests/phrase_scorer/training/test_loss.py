@@ -1,4 +1,4 @@
-"""The blocked normaliser against torch's log_softmax and cross_entropy, over several blocks."""
+"""The blocked objective against torch's log_softmax and cross_entropy, over several blocks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from phrase_scorer.scoring import softmax as normalizer
-from phrase_scorer.scoring.softmax import chosen_log_probs, cross_entropy, rows_in_cache
+from phrase_scorer.training import loss
+from phrase_scorer.training.loss import chosen_log_probs, cross_entropy, rows_in_cache
 
 ROWS, RANK, WORDS = 70, 6, 11
 
@@ -16,7 +16,7 @@ ROWS, RANK, WORDS = 70, 6, 11
 @pytest.fixture(params=["one block", "five blocks"])
 def _blocks(request, monkeypatch):
     if request.param == "five blocks":
-        monkeypatch.setattr(normalizer, "LOGITS_IN_CACHE", 16 * WORDS)
+        monkeypatch.setattr(loss, "LOGITS_IN_CACHE", 16 * WORDS)
         assert rows_in_cache(WORDS) == 16
     else:
         assert rows_in_cache(WORDS) > ROWS

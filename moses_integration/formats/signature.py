@@ -1,0 +1,85 @@
+"""The signature: a small JSON file beside a rescored table that says which columns are ours.
+
+Enough to make the table again, and to refuse the same column twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.output import reason, write_file
+from phrase_scorer.version import __version__
+
+SIGNATURE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SignedColumn:
+    """What the signature says of a column."""
+
+    place: int  # among the scores of a line, from 0
+    name: str
+    model: str
+    floor: float
+    unit: str = "probability (Moses takes its natural logarithm)"
+    precision: str = "float32"
+
+
+def signature_path(table: str | Path) -> Path:
+    """Where the signature of a table stands."""
+    return Path(f"{os.fspath(table)}.signature.json")
+
+
+def write_signature(
+    table: str | Path, columns: Sequence[SignedColumn], details: dict[str, Any]
+) -> None:
+    """Writes the signature of a table; equal runs write equal bytes."""
+    content = {
+        "format": SIGNATURE_FORMAT,
+        "phrase_scorer": __version__,
+        "columns": [asdict(column) for column in columns],
+        **details,
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    write_file(signature_path(table), text + b"\n")
+
+
+def read_signature(table: str | Path) -> list[SignedColumn]:
+    """The columns that a table is known to have from us; none where no signature is beside it.
+
+    Raises:
+        DataError: The signature is broken or of a newer format.
+    """
+    path = signature_path(table)
+    try:
+        content = json.loads(path.read_bytes())
+        if content["format"] > SIGNATURE_FORMAT:
+            raise DataError(f"format {content['format']} is newer than this program", path=path)
+        return [SignedColumn(**column) for column in content["columns"]]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DataError(f"cannot read: {reason(error)}", path=path) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"not a signature ({error})", path=path) from error
+
+
+def refuse_twice(table: str | Path, known: Sequence[SignedColumn], name: str, model: str) -> None:
+    """Checks that a table has not got this column already.
+
+    Raises:
+        DataError: It has.
+    """
+    for column in known:
+        if (column.name, column.model) == (name, model):
+            raise DataError(
+                f"score {column.place + 1} of each line is already {name} of this model "
+                f"({model}); --allow-duplicate adds it again",
+                path=table,
+            )
