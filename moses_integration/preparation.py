@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.output import Output, is_same_file
+from phrase_scorer.runtime.output import OutputFile, is_same_file
 from phrase_scorer.runtime.streams import Lines, line_blocks
 
 Casing = Literal["truecase", "lowercase", "keep"]
@@ -139,7 +139,7 @@ class TruecaseCounts:
 
     def write(self, path: Path) -> None:
         """Writes the model as truecase.perl reads it: `best (12/13) Other (1)`."""
-        with Output(path) as out:
+        with OutputFile(path) as out:
             lines = []
             for casing in self.casings.values():
                 (best, count), *others = casing.most_common()
@@ -195,7 +195,7 @@ def prepare(
                 counts.write(models[-1])
             casers.append(_caser(settings.casing, language, model_folder or Path(work)))
             texts.append(text)
-        outs = [stack.enter_context(Output(output)) for output in outputs]
+        outs = [stack.enter_context(OutputFile(output)) for output in outputs]
         result = _write(files, texts, casers, outs, settings)
         for model in models:
             model.replace(folder / model.name)
@@ -291,7 +291,7 @@ def _write(
     files: Sequence[str | Path],
     texts: Sequence[Path],
     casers: Sequence[Any],
-    outs: Sequence[Output],
+    outs: Sequence[OutputFile],
     settings: PreparationSettings,
 ) -> Preparation:
     """Cases, cleans and writes the tokenised sides in step."""

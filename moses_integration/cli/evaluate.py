@@ -10,7 +10,7 @@ import click
 from moses_integration.evaluation.significance import TOKENIZERS, Text
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.output import STANDARD, Output, is_same_file
+from phrase_scorer.runtime.output import STANDARD, OutputFile, is_same_file
 
 if TYPE_CHECKING:
     from moses_integration.evaluation.evaluation import EvaluationSettings
@@ -102,7 +102,7 @@ def evaluate_command(
     inputs = [*references, *(path for paths in files.values() for path in paths)]
     inputs += [options["source"]] if options["source"] else []
     _check_files(inputs, output, options["plot"], compared=len(files) > 1)
-    with Output(output) as report:  # opened now: a folder that is not there is told at once
+    with OutputFile(output) as report:  # opened now: a folder that is not there is told at once
         report.write(_evaluate(files, references, settings, options).encode())
 
 

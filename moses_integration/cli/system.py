@@ -15,7 +15,7 @@ from phrase_scorer.cli.options import quiet_option
 from phrase_scorer.errors import UsageError
 from phrase_scorer.language_model.arpa import arpa_order
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.output import Output, make_new_folder
+from phrase_scorer.runtime.output import OutputFile, make_new_folder
 
 START_WEIGHT = 0.1
 
@@ -70,7 +70,7 @@ def ini(
         after = with_language_model(after, str(Path(path).resolve()), arpa_order(path), weight)
         say(f"{moses_ini}: one more KENLM, {path}")
     if output or after is not before:
-        with Output(output or os.path.realpath(moses_ini)) as out:
+        with OutputFile(output or os.path.realpath(moses_ini)) as out:
             out.write(after.to_bytes())
 
 

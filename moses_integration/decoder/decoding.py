@@ -16,7 +16,7 @@ from moses_integration.formats.moses_ini import MosesIni
 from moses_integration.system.check import check_model
 from phrase_scorer.errors import UsageError, quoted
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.output import Output
+from phrase_scorer.runtime.output import OutputFile
 from phrase_scorer.runtime.streams import line_blocks
 
 
@@ -134,8 +134,8 @@ def decode(
     if not log.resolve().parent.is_dir():
         raise UsageError(f"the log {log}: there is no folder {log.parent}")
     with tempfile.TemporaryDirectory(dir=log.resolve().parent) as folder, ExitStack() as stack:
-        out = stack.enter_context(Output(output))
-        nbest_out = stack.enter_context(Output(nbest.path)) if nbest else None
+        out = stack.enter_context(OutputFile(output))
+        nbest_out = stack.enter_context(OutputFile(nbest.path)) if nbest else None
         path = Path(folder, "moses.ini")
         path.write_bytes(with_absolute_paths(ini).to_bytes())
         written = replace(nbest, path=Path(folder, "nbest")) if nbest else None

@@ -18,7 +18,7 @@ from moses_integration.formats.nbest import LOG_10, Hypothesis, check_feature_na
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.language_model.arpa import load_kenlm
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.output import Output, is_same_file
+from phrase_scorer.runtime.output import OutputFile, is_same_file
 from phrase_scorer.runtime.streams import line_blocks
 from phrase_scorer.text.phrase_pairs import PairBlock
 
@@ -159,7 +159,7 @@ def add_features(
     sources = [line.split() for block in line_blocks(source) for line in block.lines]
     lines = 0
     with (
-        Output(output) as out,
+        OutputFile(output) as out,
         progress_bar("scoring", show=show_progress, total=len(sources), unit=" sentences") as bar,
     ):
         for block in _blocks(nbest, sources, names):

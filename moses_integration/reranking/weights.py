@@ -17,7 +17,7 @@ from moses_integration.decoder.tuning import Optimizer, bleu
 from moses_integration.formats.ini_edits import Weights
 from moses_integration.formats.nbest import Features, Hypothesis, read_nbest
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.output import Output, is_same_file, write_file
+from phrase_scorer.runtime.output import OutputFile, is_same_file, write_file
 from phrase_scorer.runtime.streams import line_blocks
 
 MIRA_ROUNDS = 300  # of kbmira, as in scripts/nbest-rescore/train.py
@@ -185,7 +185,7 @@ def rerank(
     if is_same_file(nbest, output):
         raise DataError("the output would overwrite the input", path=output)
     sentences = 0
-    with Output(output) as out:
+    with OutputFile(output) as out:
         for ranked in _ranked(nbest, weights):
             number = ranked[0][1].sentence
             if whole_list:

@@ -46,7 +46,7 @@ from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime import workers
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.journal import FinishedBlock, JournaledFile
-from phrase_scorer.runtime.output import STANDARD, Output, is_same_file
+from phrase_scorer.runtime.output import STANDARD, OutputFile, is_same_file
 from phrase_scorer.runtime.streams import Lines, line_blocks, paused_garbage_collection, prefetch
 from phrase_scorer.text.vocabulary import Counts
 from phrase_scorer.version import __version__
@@ -201,7 +201,7 @@ class _Run:
 
     def to_standard_output(self, tasks: Iterable[Task]) -> Statistics:
         """Writes the blocks to standard output."""
-        with self._bar() as bar, Output(STANDARD) as out:
+        with self._bar() as bar, OutputFile(STANDARD) as out:
             for _, rescored in self._rescored(tasks):
                 out.write(rescored.output)
                 self._count(rescored.statistics, rescored.vocabularies)

@@ -24,7 +24,7 @@ from moses_integration.formats.phrase_table import SEPARATOR
 from moses_integration.formats.signature import read_signature, write_signature
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.output import Output, write_file
+from phrase_scorer.runtime.output import OutputFile, write_file
 from phrase_scorer.runtime.streams import line_blocks
 
 LONGEST_PHRASE = 10  # words; $MAX_LENGTH of filter-model-given-input.pl
@@ -89,7 +89,7 @@ def filter_table(
     kept = entries = 0
     size = Path(table).stat().st_size
     with (
-        Output(output) as out,
+        OutputFile(output) as out,
         progress_bar(
             f"filtering {Path(table).name}", show=show_progress, total=size, unit="B"
         ) as bar,

@@ -162,7 +162,7 @@ def align(
     weights of the source symbols (rows; each sums to one).
     """
     from phrase_scorer.runtime.device import choose_device, set_threads
-    from phrase_scorer.runtime.output import Output, is_same_file
+    from phrase_scorer.runtime.output import OutputFile, is_same_file
     from phrase_scorer.runtime.report import require_kind
     from phrase_scorer.scoring.alignment import Aligner, plot_alignment
     from phrase_scorer.scoring.scorer import blocks_of
@@ -176,7 +176,7 @@ def align(
     if aligner.model.config.direction == "inverse":
         say("the model is inverse: it reads the target, and predicts the source")
     undrawn = plot
-    with Output(output) as out:
+    with OutputFile(output) as out:
         for block in blocks_of(read(pairs)):
             for alignment in aligner.alignments(block):
                 if undrawn:

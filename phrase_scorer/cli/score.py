@@ -42,7 +42,7 @@ def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
     model of direction inverse it is ln p(source | target).
     """
     from phrase_scorer.runtime.device import set_threads
-    from phrase_scorer.runtime.output import Output, is_same_file
+    from phrase_scorer.runtime.output import OutputFile, is_same_file
     from phrase_scorer.scoring.scorer import PhraseScorer, blocks_of
 
     set_threads(options["threads"])
@@ -58,7 +58,7 @@ def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
     if scorer.direction == "inverse":
         say("the model is inverse: scores are ln p(source | target)")
     tell_pseudo(scorer)
-    with Output(output) as out:
+    with OutputFile(output) as out:
         for number, block in enumerate(blocks_of(read(pairs))):
             if number == 0:
                 tell_accuracy(scorer, block)

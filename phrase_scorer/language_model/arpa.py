@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime.output import Output
+from phrase_scorer.runtime.output import OutputFile
 from phrase_scorer.runtime.streams import line_blocks
 
 START_WORD, END_WORD, UNKNOWN_WORD = b"<s>", b"</s>", b"<unk>"
@@ -173,7 +173,7 @@ def write_arpa(arpa: Arpa, path: str | Path) -> None:
     Raises:
         DataError: It cannot be written.
     """
-    with Output(path) as out:
+    with OutputFile(path) as out:
         counts = (b"ngram %d=%d\n" % (n, len(order)) for n, order in enumerate(arpa.orders, 1))
         out.write(b"\\data\\\n" + b"".join(counts) + b"\n")
         for n, order in enumerate(arpa.orders, 1):

@@ -24,7 +24,7 @@ STANDARD = "-"
 Place = str | os.PathLike[str]
 
 
-class Output:
+class OutputFile:
     """A file that gets its name only when it is whole: written as `NAME.partial`, then renamed.
 
     Written in blocks; where the name ends in `.gz`, each block is one gzip member, without a time
@@ -57,7 +57,7 @@ class Output:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             os.stat(os.path.dirname(self._place))
 
-    def __enter__(self) -> Output:
+    def __enter__(self) -> OutputFile:
         if self.path == STANDARD:
             self._stream = sys.stdout.buffer
         else:
@@ -118,7 +118,7 @@ def write_file(path: Place, content: bytes) -> None:
     Raises:
         DataError: The file cannot be written.
     """
-    with Output(path, compressed=False) as out:
+    with OutputFile(path, compressed=False) as out:
         out.write(content)
 
 

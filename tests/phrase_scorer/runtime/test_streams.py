@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.output import Output, is_same_file, write_file
+from phrase_scorer.runtime.output import OutputFile, is_same_file, write_file
 from phrase_scorer.runtime.streams import line_blocks, paused_garbage_collection, prefetch
 
 TEXT = "la maison\r\n\n\x00b\u2028c\x85d\x0b\x0c\x1c\nlast é".encode() + b"\xff"
@@ -143,7 +143,7 @@ def test_output(name, blocks, tmp_path):
     for folder in ("a", "b"):
         path = tmp_path / folder / name
         path.parent.mkdir()
-        with Output(path) as out:
+        with OutputFile(path) as out:
             for block in blocks:
                 out.write(block)
             assert [file.name for file in path.parent.iterdir()] == [f"{name}.partial"]
@@ -160,7 +160,7 @@ def test_output(name, blocks, tmp_path):
 def test_an_output_that_failed_leaves_nothing(tmp_path):
     path = tmp_path / "out.gz"
     path.write_bytes(b"what was there")
-    with pytest.raises(KeyError), Output(path) as out:
+    with pytest.raises(KeyError), OutputFile(path) as out:
         out.write(b"half")
         raise KeyError
     assert [file.name for file in tmp_path.iterdir()] == ["out.gz"]
@@ -172,7 +172,7 @@ def test_disk_full(size, tmp_path):
     """/dev/full behind the temporary name: every write that reaches it fails."""
     path = tmp_path / "out.txt"
     (tmp_path / "out.txt.partial").symlink_to("/dev/full")
-    with pytest.raises(DataError) as caught, Output(path) as out:
+    with pytest.raises(DataError) as caught, OutputFile(path) as out:
         out.write(b"x" * size)
     assert str(caught.value) == f"{path}: cannot write: No space left on device"
     assert list(tmp_path.iterdir()) == []
@@ -181,13 +181,13 @@ def test_disk_full(size, tmp_path):
 
 def test_an_output_that_cannot_be_opened(tmp_path):
     path = tmp_path / "none" / "out"
-    with pytest.raises(DataError) as caught, Output(path):
+    with pytest.raises(DataError) as caught, OutputFile(path):
         pass
     assert str(caught.value) == f"{path}: cannot write: No such file or directory"
 
 
 def test_standard_output(capfdbinary):
-    with Output("-") as out:
+    with OutputFile("-") as out:
         out.write(b"a\xff\n")
     assert capfdbinary.readouterr().out == b"a\xff\n"
 
