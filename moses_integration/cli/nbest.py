@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from moses_integration.cli.rescore import models_option, unknown_words_of_option
+from moses_integration.cli.options import models_option, unknown_words_of_option
 from phrase_scorer.cli.options import device_options, quiet_option
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say

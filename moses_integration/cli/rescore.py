@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from moses_integration.cli.options import models_option, unknown_words_of_option
 from moses_integration.cli.rescored_ini import IniEdit
 from moses_integration.formats.ini_edits import existing, place_of
 from moses_integration.formats.moses_ini import MosesIni, require_scores
@@ -29,22 +30,6 @@ if TYPE_CHECKING:
 SHOWN_FINDINGS = 20
 SAMPLED_ENTRIES = 20_000  # of the table's beginning; some of them measure the accuracy
 START_WEIGHT = 0.1
-
-
-def models_option(name: str, column: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An option that names a model directory, and may be given several times."""
-    return click.option(
-        name, f"{name[2:].replace('-', '_')}s", type=click.Path(path_type=Path), multiple=True,
-        metavar="DIR", help=f"Model directory: a column {column}. Repeat for several.",
-    )  # fmt: skip
-
-
-unknown_words_of_option = click.option(
-    "--unknown-words-of",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The same for the shortlist of another model, say a train-lm's.",
-)
 
 
 @click.command(
