@@ -149,7 +149,7 @@ def perplexity(
     their unigram probabilities; words that are not in the file either are its <unk>.
     """
     from phrase_scorer.language_model.model import LanguageModel, read_sentences
-    from phrase_scorer.language_model.model import perplexity as own_perplexity
+    from phrase_scorer.language_model.perplexity import compare_with_ngrams, own_perplexity
     from phrase_scorer.runtime.device import choose_device, set_threads
 
     set_threads(options["threads"])
@@ -158,9 +158,7 @@ def perplexity(
     own = own_perplexity(model, sentences)
     rows = [(f"{model_path} (its own vocabulary)", own, "")]
     if arpas:
-        from phrase_scorer.language_model.perplexity import compare
-
-        rows += compare(model, str(model_path), arpas, sentences)
+        rows += compare_with_ngrams(model, str(model_path), arpas, sentences)
     if as_json:
         listed = [
             {"model": name, "weight of the model": weight or None, **vars(found)}

@@ -27,25 +27,18 @@ from phrase_scorer.runtime.output import OutputFile
 from phrase_scorer.runtime.streams import line_blocks
 
 START_WORD, END_WORD, UNKNOWN_WORD = b"<s>", b"</s>", b"<unk>"
-NEVER = -99.0  # log10 of what has no probability, as SRILM writes it
+NEVER = -99.0  # log10 of probability 0, as SRILM writes it
 
 _COUNT = re.compile(rb"ngram +(\d+) *= *(\d+)\s*$")
 
 
 @dataclass(frozen=True)
 class Order:
-    """The n-grams of one order.
+    """The n-grams of one order."""
 
-    Attributes:
-        words: (n-grams, order) int32 places in `Arpa.words`.
-        log10: (n-grams,) float64 log10 p of the last word after the others.
-        back_off: (n-grams,) float64 log10 of the weight of what backs off to the n-gram; zeros in
-            the highest order.
-    """
-
-    words: npt.NDArray[np.int32]
-    log10: npt.NDArray[np.float64]
-    back_off: npt.NDArray[np.float64]
+    words: npt.NDArray[np.int32]  # (n-grams, order) places in `Arpa.words`
+    log10: npt.NDArray[np.float64]  # (n-grams,) log10 p of the last word after the others
+    back_off: npt.NDArray[np.float64]  # (n-grams,) log10 of the weight; zeros in the highest order
 
     def __len__(self) -> int:
         return len(self.words)
@@ -53,22 +46,17 @@ class Order:
 
 @dataclass(frozen=True)
 class Arpa:
-    """A back-off model.
+    """A back-off model."""
 
-    Attributes:
-        words: Its vocabulary: the unigrams, in the order of the file.
-        orders: From unigrams up.
-    """
-
-    words: list[bytes]
-    orders: list[Order]
+    words: list[bytes]  # its vocabulary: the unigrams, in the order of the file
+    orders: list[Order]  # from unigrams up
 
 
 def read_arpa(path: str | Path) -> Arpa:
     """Reads a file.
 
     Raises:
-        DataError: Not in the format; the line that is wrong.
+        DataError: It is not in the format; names the line.
     """
     lines = _lines(path)
     counts = _read_counts(lines, path)
@@ -95,7 +83,7 @@ def arpa_order(path: str | Path) -> int:
     """The highest order of a file's n-grams, by its header.
 
     Raises:
-        DataError: Not an ARPA file.
+        DataError: It is no ARPA file.
     """
     return len(_read_counts(_lines(path), path))
 
@@ -109,7 +97,7 @@ def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _read_counts(lines: Iterator[tuple[int, bytes]], path: str | Path) -> list[int]:
-    """How many n-grams of each order the header promises; stops at the first section."""
+    """The number of n-grams per order in the header; stops at the first section."""
     counts: list[int] = []
     begun = False
     for number, line in lines:
@@ -158,17 +146,16 @@ def _parse(entries: Entries, order: int, places: dict[bytes, int], path: str | P
             if len(fields) == 3:
                 back_off[row] = float(fields[2])
             words[row] = [places[word] for word in fields[1].split(b" ")]
+            if len(fields) > 3 or not log10[row] <= 0:  # nan, too
+                raise ValueError
         except (ValueError, KeyError, IndexError) as error:
             message = f"not a {order}-gram of known words with log10 p"
             raise DataError(message, path=path, line=number, text=text) from error
-        if len(fields) > 3 or not log10[row] <= 0:
-            message = f"not a {order}-gram of known words with log10 p"
-            raise DataError(message, path=path, line=number, text=text)
     return Order(words, log10, back_off)
 
 
 def write_arpa(arpa: Arpa, path: str | Path) -> None:
-    """Writes a file, gz where its name ends so; it has its name only when it is whole.
+    """Writes a file (gzip where it is named .gz), which has its name only when it is whole.
 
     Raises:
         DataError: It cannot be written.

@@ -1,15 +1,17 @@
-"""A continuous-space language model as a back-off model: the n-grams of an ARPA file, its own
-probabilities (or a mixture with the file's), back-off weights for which every context sums to one.
+"""A continuous-space language model as a back-off model.
+
+The n-grams of an ARPA file get the network's probabilities (or a mixture with the file's own), and
+back-off weights for which every context sums to one.
 
 (Arısoy et al. 2013, Converting neural network language models into back-off language models.) One
-network gives the probabilities of all orders: it was trained on cut histories, too. Words of the
-file that the network does not know share its `<unk>` in proportion to their unigram probabilities;
-words of the network that the file has not are left out, the others sharing their probability. So
-both are distributions over the words of the file.
+network gives the probabilities of all orders, because it was trained on cut histories, too. Words
+of the file that the network does not know share its `<unk>` in proportion to their unigram
+probabilities; words of the network that are missing from the file are left out, and the others
+share their probability. So both are distributions over the words of the file.
 
-`grown` adds n-grams of texts first, so that the network is heard at more places: an n-gram that is
-not stored has the probability that backing off gives it; stored with just that probability, and as
-a history with back-off weight 1, it changes nothing.
+`grown` first adds n-grams of texts, so that the network is heard in more places. A missing n-gram
+has the probability that backing off gives it; stored with just that probability, and with back-off
+weight 1 as a history, it changes nothing.
 """
 
 from __future__ import annotations
@@ -27,11 +29,12 @@ from phrase_scorer.language_model.arpa import END_WORD, NEVER, START_WORD, UNKNO
 from phrase_scorer.language_model.model import LanguageModel, NGrams
 from phrase_scorer.text.vocabulary import END, UNKNOWN
 
-LEAST_KNOWN = 0.5  # of the file's unigram probability: below, it is of another language
-SMALLEST = 1e-12  # of what is left for words that back off
+MOST_UNKNOWN = 0.5  # share of the file's unigram probability; above, it is another language
+LEAST_MASS = 1e-12  # probability left for the words that back off
+OUTSIDE = -1  # a word missing from the model, or the gap between two sentences
 
 Floats = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int64]  # of n-grams within their order
 
 
 class SharedVocabulary:
@@ -40,10 +43,10 @@ class SharedVocabulary:
     Args:
         model: The network.
         arpa: The file.
-        path: Of the file, for messages.
+        path: The file's name, for messages.
 
     Raises:
-        DataError: Its order is higher than the network's, or hardly one of its words is known.
+        DataError: Its order is higher than the network's, or hardly any of its words is known.
     """
 
     def __init__(self, model: LanguageModel, arpa: Arpa, path: str) -> None:
@@ -60,7 +63,7 @@ class SharedVocabulary:
         unknown = ids == UNKNOWN
         unknown[self.start] = False
         share = unigrams[unknown].sum()
-        if share > LEAST_KNOWN * unigrams.sum():
+        if share > MOST_UNKNOWN * unigrams.sum():
             message = (
                 f"its vocabulary is not the model's: words that make up {share:.0%} of its text "
                 "are unknown to the model"
@@ -75,11 +78,11 @@ class SharedVocabulary:
         self._start_symbol = model.model.start_symbol
         self._no_word = model.model.no_word
 
-    def contexts(self, histories: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """(rows, order - 1) ids of histories, (rows, words) places in the file's vocabulary.
+    def contexts(self, histories: npt.NDArray[np.int32]) -> Rows:
+        """(rows, order - 1) ids for histories given as (rows, words) places among the file's words.
 
-        Before a history that begins with the start symbol stand more of these; before any other,
-        symbols for nothing.
+        A history that begins with the start symbol is filled up with more of these on the left, any
+        other with the symbol for no word.
         """
         rows, words = histories.shape
         width = self.model.order - 1
@@ -94,7 +97,7 @@ class SharedVocabulary:
         return found
 
     def log_probs(
-        self, histories: npt.NDArray[np.int32], rows: Places, words: npt.NDArray[np.int32]
+        self, histories: npt.NDArray[np.int32], rows: Rows, words: npt.NDArray[np.int32]
     ) -> Floats:
         """(len(rows),) natural-log probability of each word after the history of its row."""
         found = self.model.chosen_log_probs(self.contexts(histories), rows, self.ids[words])
@@ -102,37 +105,32 @@ class SharedVocabulary:
         found[words == self.start] = NEVER * math.log(10)
         return found
 
-    def symbol_log_probs(self, ngrams: NGrams, words: npt.NDArray[np.int64]) -> Floats:
-        """(symbols,) natural-log probability of words of the file after whole histories.
-
-        Args:
-            ngrams: Of the network.
-            words: (symbols,) places in the file's vocabulary.
-        """
+    def symbol_log_probs(self, ngrams: NGrams, words: Rows) -> Floats:
+        """(symbols,) natural-log probability of the file's words after whole histories."""
         return self.model.log_probs(ngrams) + self.log_share[words]
 
 
 @dataclass
 class Index:
-    """Finds n-grams of one order by the place of their history and their last word."""
+    """Finds n-grams of one order by the row of their history and their last word."""
 
-    keys: Places  # ascending
-    place: Places  # of the n-gram with each key
-    words: int
+    keys: Rows  # ascending
+    place: Rows  # row of the n-gram with each key
+    words: int  # in the vocabulary
 
     @classmethod
-    def of(cls, history: Places, last: npt.NDArray[np.int32], words: int) -> Index:
+    def of(cls, history: Rows, last: npt.NDArray[np.int32], words: int) -> Index:
         """For n-grams with these histories."""
         keys = history * words + last
         order = np.argsort(keys, kind="stable")
         return cls(keys[order], order, words)
 
-    def find(self, history: Places, last: npt.NDArray[np.int32]) -> Places:
-        """(n-grams,) the place of each; -1 where there is none."""
+    def find(self, history: Rows, last: npt.NDArray[np.int32]) -> Rows:
+        """(n-grams,) the row of each; -1 for an unknown one."""
         return self.find_keys(np.where(history >= 0, history * self.words + last, -1))
 
-    def find_keys(self, keys: Places) -> Places:
-        """(n-grams,) the same, from history * words + last word; what is negative is nowhere."""
+    def find_keys(self, keys: Rows) -> Rows:
+        """(n-grams,) the same, from history * words + last word; negative keys are unknown."""
         if not len(self.keys):
             return np.full(len(keys), -1)
         at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
@@ -141,26 +139,21 @@ class Index:
 
 @dataclass
 class Links:
-    """How the n-grams of an order hang together with those of the order below.
+    """Where the n-grams of an order have their parts in the order below."""
 
-    Attributes:
-        history: (n-grams,) place of all but the last word.
-        shorter: (n-grams,) place of all but the first word.
-    """
-
-    history: Places
-    shorter: Places
+    history: Rows  # (n-grams,) row of all but the last word
+    shorter: Rows  # (n-grams,) row of all but the first word
 
 
 def links_of(arpa: Arpa, path: str) -> list[Links]:
-    """For each order above the first.
+    """The links of each order above the first.
 
     Raises:
         DataError: An n-gram without its history or its shorter form: a broken file.
     """
     indexes: list[Index] = []
 
-    def find(words: npt.NDArray[np.int32]) -> Places:
+    def find(words: npt.NDArray[np.int32]) -> Rows:
         place = words[:, 0].astype(np.int64)
         for column, index in enumerate(indexes[: words.shape[1] - 1], 1):
             place = index.find(place, words[:, column])
@@ -197,16 +190,16 @@ def export(
 
     Args:
         model: The network.
-        arpa: Which n-grams.
-        path: Of the file, for messages.
-        share: Of the network in a linear mixture with the file's own probabilities; 1: all.
-        prune: N-grams are left out whose loss raises perplexity by less than this share
-            (Stolcke 1998); 0: none.
-        progress: Told how many n-grams more are done.
+        arpa: The n-grams.
+        path: The file's name, for messages.
+        share: The network's weight in a linear mixture with the file's own probabilities.
+        prune: Leave out n-grams whose loss raises perplexity by less than this share (Stolcke
+            1998); 0 keeps all.
+        progress: Told how many more n-grams are done.
 
     Raises:
         DataError: The two do not fit (`SharedVocabulary`), or the file is broken.
-        UsageError: Pruning leaves nothing but unigrams.
+        UsageError: Pruning leaves only unigrams.
     """
     shared = SharedVocabulary(model, arpa, path)
     links = links_of(arpa, path)
@@ -226,7 +219,7 @@ def export(
 def _mixed(network: Floats, given: Order, share: float, start: int) -> Floats:
     """log10 of the mixture of the network's probabilities with an order's own.
 
-    The start symbol has none; the given unigrams of the others are made to sum to one.
+    The start symbol stays out of it; the file's other unigrams are made to sum to one.
     """
     if share == 1.0:
         return network
@@ -243,7 +236,7 @@ def _with_back_off(orders: list[Order], links: list[Links]) -> list[Order]:
     result = list(orders)
     for n, link in enumerate(links):
         left, below = _left(orders[n], orders[n + 1], link, len(orders[n]))
-        weights = np.log10(np.maximum(left, SMALLEST) / np.maximum(below, SMALLEST))
+        weights = np.log10(np.maximum(left, LEAST_MASS) / np.maximum(below, LEAST_MASS))
         children = np.bincount(link.history, minlength=len(orders[n]))
         result[n] = Order(orders[n].words, orders[n].log10, np.where(children > 0, weights, 0.0))
     return result
@@ -257,13 +250,13 @@ def _left(lower: Order, higher: Order, link: Links, contexts: int) -> tuple[Floa
 
 
 def pruned(arpa: Arpa, links: list[Links], threshold: float, path: str) -> Arpa:
-    """Without the n-grams whose loss raises perplexity by less than a share `threshold`.
+    """The model without the n-grams whose loss raises perplexity by less than `threshold`.
 
-    Each by itself, from the highest order down, those kept that a kept one needs (Stolcke 1998,
-    Entropy-based pruning of backoff language models). Back-off weights are computed anew.
+    Each is judged by itself, from the highest order down; what a kept one needs is kept (Stolcke
+    1998, Entropy-based pruning of backoff language models). Back-off weights are computed anew.
 
     Raises:
-        UsageError: Nothing but unigrams is left.
+        UsageError: Only unigrams are left.
     """
     orders = list(arpa.orders)
     # ln p of each n-gram as a piece of text, by the chain rule.
@@ -278,9 +271,9 @@ def pruned(arpa: Arpa, links: list[Links], threshold: float, path: str) -> Arpa:
         order, lower, link = orders[n], orders[n - 1], links[n - 1]
         p, p_lower = 10.0**order.log10, 10.0 ** lower.log10[link.shorter]
         left, below = _left(lower, order, link, len(lower))
-        old = np.log(np.maximum(left, SMALLEST) / np.maximum(below, SMALLEST))[link.history]
-        new_left = np.maximum(left[link.history] + p, SMALLEST)
-        new = np.log(new_left / np.maximum(below[link.history] + p_lower, SMALLEST))
+        old = np.log(np.maximum(left, LEAST_MASS) / np.maximum(below, LEAST_MASS))[link.history]
+        new_left = np.maximum(left[link.history] + p, LEAST_MASS)
+        new = np.log(new_left / np.maximum(below[link.history] + p_lower, LEAST_MASS))
         change = p * (np.log(p_lower) + new - np.log(p)) + left[link.history] * (new - old)
         loss = -np.exp(text[n - 1][link.history]) * change
         kept[n] = needed | (np.expm1(loss) >= threshold)
@@ -299,24 +292,21 @@ def pruned(arpa: Arpa, links: list[Links], threshold: float, path: str) -> Arpa:
     return Arpa(arpa.words, _with_back_off(chosen, links_of(smaller, path)))
 
 
-OUTSIDE = -1  # a word that the model has not, or the gap between two sentences
-
-
 def grown(arpa: Arpa, sentences: Iterable[Sequence[bytes]], path: str, min_count: int = 1) -> Arpa:
-    """The same distributions, the n-grams of some text stored, too: after the old ones.
+    """The same distributions with the n-grams of some text stored behind the old ones.
 
     Args:
         arpa: The model.
-        sentences: Tokenised; n-grams with words that the model has not are passed over.
-        path: Of the model, for messages.
-        min_count: How often the text must have an n-gram.
+        sentences: Tokenised; n-grams with words outside the model are passed over.
+        path: The model's name, for messages.
+        min_count: How often an n-gram must occur in the text.
 
     Raises:
         DataError: The model is broken: an n-gram without its history or its shorter form.
     """
     text = _text(arpa, sentences)
     orders = [arpa.orders[0]]
-    places = text.astype(np.int64)  # of the n-gram that begins at each word, or OUTSIDE
+    places = text.astype(np.int64)  # row of the n-gram that begins at each word, or OUTSIDE
     for order, link in zip(arpa.orders[1:], links_of(arpa, path), strict=True):
         histories, words = places[:-1], text[order.words.shape[1] - 1 :]
         inside = (histories >= 0) & (words >= 0)
@@ -331,7 +321,7 @@ def grown(arpa: Arpa, sentences: Iterable[Sequence[bytes]], path: str, min_count
 
 
 def _text(arpa: Arpa, sentences: Iterable[Sequence[bytes]]) -> npt.NDArray[np.int32]:
-    """(words,) places in the model's vocabulary, sentences with their boundaries, gaps between."""
+    """(words,) places in the model's vocabulary; sentence boundaries and gaps are put in."""
     places = {word: place for place, word in enumerate(arpa.words)}
     start, end = places.pop(START_WORD), places.pop(END_WORD)
     del places[UNKNOWN_WORD]
@@ -344,12 +334,12 @@ def _text(arpa: Arpa, sentences: Iterable[Sequence[bytes]]) -> npt.NDArray[np.in
 def _extended(
     order: Order,
     below: Order,
-    histories: npt.NDArray[np.int64],
+    histories: Rows,
     words: npt.NDArray[np.int32],
-    shorter: npt.NDArray[np.int64],
-    at: npt.NDArray[np.int64],
+    shorter: Rows,
+    at: Rows,
 ) -> Order:
-    """An order with the n-grams that begin at some places of the text, as backing off has them."""
+    """An order with the n-grams that begin `at` some places of the text, as backed off."""
     history, last = histories[at], words[at]
     rows = np.concatenate([below.words[history], last[:, None]], axis=1)
     log10 = below.back_off[history] + below.log10[shorter[at]]

@@ -1,7 +1,8 @@
-"""A trained continuous-space language model: sentences and n-grams in, natural logarithms out.
+"""A trained continuous-space language model: sentences and n-grams in, log-probabilities out.
 
-Sentences are whole: before the first word stand start symbols, and the end symbol is predicted. The
-network itself is models/continuous_space.py; training.py trains it like any other model.
+All are natural logarithms. Sentences are whole: start symbols stand before the first word, and the
+end symbol is predicted. The network itself is models/continuous_space.py; it is trained like any
+other model.
 """
 
 from __future__ import annotations
@@ -23,25 +24,20 @@ from phrase_scorer.scoring.kernels import epilogues_for
 from phrase_scorer.scoring.precision import Rounding
 from phrase_scorer.scoring.softmax import Normalizer
 from phrase_scorer.text.phrase_pairs import PhraseIds, PhrasePairs
-from phrase_scorer.text.vocabulary import END, UNKNOWN, Vocabulary
+from phrase_scorer.text.vocabulary import END, Vocabulary
 
-ROWS_AT_ONCE = 4096  # contexts
+CONTEXTS_AT_ONCE = 4096
 
-Contexts = npt.NDArray[np.int64]  # (contexts, order - 1) ids, the oldest first
+Ids = npt.NDArray[np.int64]  # contexts: (contexts, order - 1), the oldest word first
 LogProbs = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class NGrams:
-    """For each symbol of some text, its context and itself.
+    """Each symbol of some text with its context."""
 
-    Attributes:
-        contexts: (symbols, order - 1).
-        words: (symbols,) ids.
-    """
-
-    contexts: Contexts
-    words: npt.NDArray[np.int64]
+    contexts: Ids  # (symbols, order - 1)
+    words: Ids  # (symbols,)
 
 
 class LanguageModel:
@@ -50,7 +46,7 @@ class LanguageModel:
     Args:
         model: In evaluation mode, on its device.
         vocabulary: Its words.
-        excluded: Ids that shall have no probability; the others share it.
+        excluded: Ids without a probability; the others share it.
     """
 
     def __init__(
@@ -90,15 +86,15 @@ class LanguageModel:
 
     @property
     def order(self) -> int:
-        """Of its n-grams."""
+        """The n of its n-grams: history length + 1."""
         return self.model.config.order
 
     def without(self, excluded: Sequence[int]) -> LanguageModel:
-        """The same model, these ids left out of every distribution."""
+        """The same model with these ids left out of every distribution."""
         return LanguageModel(self.model, self.vocabulary, excluded)
 
     def ngrams(self, sentences: Sequence[Sequence[bytes]]) -> NGrams:
-        """The n-grams of sentences, one after the other, end symbols included."""
+        """The n-grams of sentences, in order, end symbols included."""
         ids = self.vocabulary.ids(sentences)
         history = self.order - 1
         rows, words = [], []
@@ -114,22 +110,20 @@ class LanguageModel:
     def log_probs(self, ngrams: NGrams) -> LogProbs:
         """(symbols,) natural-log probability of each symbol after its context.
 
-        Contexts that are repeated are computed once.
+        A context that is repeated is computed once.
         """
         contexts, place = np.unique(ngrams.contexts, axis=0, return_inverse=True)
         return self.chosen_log_probs(contexts, place.reshape(-1), ngrams.words)
 
     @torch.inference_mode()
-    def chosen_log_probs(
-        self, contexts: Contexts, rows: npt.NDArray[np.int64], words: npt.NDArray[np.int64]
-    ) -> LogProbs:
+    def chosen_log_probs(self, contexts: Ids, rows: Ids, words: Ids) -> LogProbs:
         """(len(rows),) natural-log probability of each word after the context of its row."""
         order = np.argsort(rows, kind="stable")
-        starts = np.arange(0, len(contexts) + ROWS_AT_ONCE, ROWS_AT_ONCE)
+        starts = np.arange(0, len(contexts) + CONTEXTS_AT_ONCE, CONTEXTS_AT_ONCE)
         bounds = np.searchsorted(rows[order], starts)
         result = np.empty(len(rows))
-        for number, start in enumerate(range(0, len(contexts), ROWS_AT_ONCE)):
-            features = self._features(contexts[start : start + ROWS_AT_ONCE])
+        for number, start in enumerate(range(0, len(contexts), CONTEXTS_AT_ONCE)):
+            features = self._features(contexts[start : start + CONTEXTS_AT_ONCE])
             log_z = self._normalizer.log_z(features).double()
             inside = order[bounds[number] : bounds[number + 1]]
             row = self._tensor(rows[inside] - start)
@@ -137,10 +131,10 @@ class LanguageModel:
             result[inside] = (logits.double() - log_z.index_select(0, row)).cpu().numpy()
         return np.minimum(result, 0.0)  # what is nearly certain may be rounded up
 
-    def _features(self, contexts: Contexts) -> Tensor:
+    def _features(self, contexts: Ids) -> Tensor:
         return self.model.context_features(self._tensor(contexts)).contiguous()
 
-    def _tensor(self, array: npt.NDArray[np.int64]) -> Tensor:
+    def _tensor(self, array: Ids) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     def score(self, sentences: Sequence[Sequence[bytes]]) -> LogProbs:
@@ -152,7 +146,7 @@ class LanguageModel:
 
 
 def read_sentences(path: str | Path) -> Iterator[list[bytes]]:
-    """The sentences of a tokenised text, one a line (`-`: standard input; gz is read).
+    """The sentences of a tokenised text, one per line (`-`: standard input; gz is read).
 
     Raises:
         DataError: An empty line, no text at all, or an unreadable file.
@@ -169,7 +163,7 @@ def read_sentences(path: str | Path) -> Iterator[list[bytes]]:
 
 
 def text_vocabulary(sentences: Iterable[Sequence[bytes]], size: int, min_count: int) -> Vocabulary:
-    """The `size` - 1 most frequent words, of those seen at least `min_count` times; and `<unk>`."""
+    """`<unk>` and the `size` - 1 most frequent words seen at least `min_count` times."""
     counts: dict[bytes, int] = {}
     for sentence in sentences:
         for word in sentence:
@@ -184,37 +178,3 @@ def text_pairs(sentences: Sequence[Sequence[bytes]], vocabulary: Vocabulary) -> 
     targets = vocabulary.ids(sentences)
     nothing = PhraseIds(np.zeros(0, np.int32), np.zeros(len(targets) + 1, np.int64))
     return PhrasePairs(nothing, targets)
-
-
-@dataclass(frozen=True)
-class Perplexity:
-    """Of one model on one text.
-
-    Attributes:
-        all: exp of the mean -ln p over all symbols, end symbols included.
-        known: The same over those that are not unknown words.
-        symbols: How many there are, end symbols included.
-        unknown: How many of them are unknown words.
-    """
-
-    all: float
-    known: float
-    symbols: int
-    unknown: int
-
-    @classmethod
-    def of(cls, log_probs: LogProbs, unknown: npt.NDArray[np.bool_]) -> Perplexity:
-        """From natural-log probabilities, and which of them are of unknown words."""
-        known = log_probs[~unknown]
-        return cls(
-            float(np.exp(-log_probs.mean())),
-            float(np.exp(-known.mean())) if len(known) else float("nan"),
-            len(log_probs),
-            int(unknown.sum()),
-        )
-
-
-def perplexity(model: LanguageModel, sentences: Sequence[Sequence[bytes]]) -> Perplexity:
-    """Of the model over its own vocabulary, `<unk>` being one word of it."""
-    ngrams = model.ngrams(sentences)
-    return Perplexity.of(model.log_probs(ngrams), ngrams.words == UNKNOWN)

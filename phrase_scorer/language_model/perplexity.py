@@ -1,26 +1,56 @@
-"""A continuous-space language model beside n-gram models, over the same words."""
+"""Perplexities: a continuous-space language model alone, and beside n-gram models."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from phrase_scorer.language_model.arpa import END_WORD, load_kenlm, read_arpa
 from phrase_scorer.language_model.export import SharedVocabulary
-from phrase_scorer.language_model.model import LanguageModel, LogProbs, Perplexity
+from phrase_scorer.language_model.model import LanguageModel, LogProbs
+from phrase_scorer.text.vocabulary import UNKNOWN
 
-ROUNDS = 50  # of the search for the interpolation weight
+ROUNDS = 50  # EM steps that find the interpolation weight
 
 
-def compare(
+@dataclass(frozen=True)
+class Perplexity:
+    """How well one model predicts one text: exp of the mean -ln p, end symbols included."""
+
+    all: float  # over all symbols
+    known: float  # over those that are not unknown words
+    symbols: int
+    unknown: int  # how many of the symbols are unknown words
+
+    @classmethod
+    def of(cls, log_probs: LogProbs, unknown: npt.NDArray[np.bool_]) -> Perplexity:
+        """From natural-log probabilities, and which of them belong to unknown words."""
+        known = log_probs[~unknown]
+        return cls(
+            float(np.exp(-log_probs.mean())),
+            float(np.exp(-known.mean())) if len(known) else float("nan"),
+            len(log_probs),
+            int(unknown.sum()),
+        )
+
+
+def own_perplexity(model: LanguageModel, sentences: Sequence[Sequence[bytes]]) -> Perplexity:
+    """The model's perplexity over its own vocabulary, of which `<unk>` is one word."""
+    ngrams = model.ngrams(sentences)
+    return Perplexity.of(model.log_probs(ngrams), ngrams.words == UNKNOWN)
+
+
+def compare_with_ngrams(
     model: LanguageModel, name: str, arpas: Sequence[str], sentences: Sequence[Sequence[bytes]]
 ) -> list[tuple[str, Perplexity, str]]:
     """(name, perplexity, weight of the network) of the network, each n-gram model, each mixture.
 
-    All over the words of the first ARPA file; a symbol that it has not is one unknown word.
+    All over the words of the first ARPA file; every symbol outside it counts as its unknown word.
 
     Raises:
         UsageError: The package kenlm is not installed.

@@ -13,7 +13,7 @@ from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.language_model.arpa import Arpa, read_arpa, write_arpa
 from phrase_scorer.language_model.export import SharedVocabulary, _with_back_off, export, links_of
 from phrase_scorer.language_model.model import LanguageModel
-from phrase_scorer.language_model.perplexity import best_mixture, compare
+from phrase_scorer.language_model.perplexity import best_mixture, compare_with_ngrams
 from phrase_scorer.models import ModelConfig, build
 from phrase_scorer.text.vocabulary import Vocabulary
 
@@ -224,7 +224,7 @@ def test_what_does_not_fit(given, model):
 
 def test_comparison_with_kenlm(given, model):
     sentences = [[b"un", b"homme"], [b"un", "vélo".encode(), b"loup"]]
-    rows = compare(model, "cslm", ["given.arpa"], sentences)
+    rows = compare_with_ngrams(model, "cslm", ["given.arpa"], sentences)
     assert [name for name, _, _ in rows] == [
         "cslm (words of given.arpa)", "given.arpa", "given.arpa + cslm",
     ]  # fmt: skip

@@ -12,12 +12,11 @@ from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.language_model.model import (
     LanguageModel,
     NGrams,
-    Perplexity,
-    perplexity,
     read_sentences,
     text_pairs,
     text_vocabulary,
 )
+from phrase_scorer.language_model.perplexity import Perplexity, own_perplexity
 from phrase_scorer.models import ModelConfig, build
 from phrase_scorer.scoring.scorer import engine_for
 from phrase_scorer.text.batches import pair_batch
@@ -101,14 +100,14 @@ def test_what_is_certain_has_no_probability_above_one(model):
 def test_many_contexts_at_once(model, monkeypatch):
     ngrams = model.ngrams(SENTENCES * 3)
     expected = model.log_probs(ngrams)
-    monkeypatch.setattr("phrase_scorer.language_model.model.ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("phrase_scorer.language_model.model.CONTEXTS_AT_ONCE", 2)
     np.testing.assert_allclose(model.log_probs(ngrams), expected, atol=1e-6)
     nothing = NGrams(np.zeros((0, 3), np.int64), np.zeros(0, np.int64))
     assert model.log_probs(nothing).tolist() == []
 
 
 def test_perplexity_by_hand(model):
-    found = perplexity(model, SENTENCES)
+    found = own_perplexity(model, SENTENCES)
     log_probs = model.log_probs(model.ngrams(SENTENCES))
     assert found.all == pytest.approx(math.exp(-log_probs.mean()))
     assert (found.symbols, found.unknown) == (12, 1)
@@ -160,7 +159,7 @@ def test_training_learns_the_text_and_resumes_to_the_same_weights(tmp_path):
     assert result.progress.best_loss < 1.0
     same = zip(names["whole"].model.parameters(), names["parts"].model.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in same)
-    assert perplexity(names["whole"], text).all == pytest.approx(
+    assert own_perplexity(names["whole"], text).all == pytest.approx(
         math.exp(result.progress.best_loss), rel=1e-3
     )
 
