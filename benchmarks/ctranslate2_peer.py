@@ -24,6 +24,7 @@ from ctranslate2.specs import TransformerSpec
 from ctranslate2.specs.common_spec import EmbeddingsSpec, LayerNormSpec, LinearSpec
 from scoring import pairs_of, random_model, read_pairs, timed
 
+from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.scoring.scorer import PhraseScorer
 
 WIDTH, FEED_FORWARD, LAYERS, HEADS = 256, 1024, 3, 4
@@ -113,7 +114,7 @@ def main() -> None:
     vocabularies = scorer.source_vocabulary, scorer.target_vocabulary
     tasks: dict[str, Callable[[], np.ndarray]] = {}
     for name in ("float32", "bfloat16", "int8"):
-        ours = PhraseScorer(scorer.model, *vocabularies, precision=name)
+        ours = PhraseScorer(scorer.model, *vocabularies, arithmetic=Arithmetic("cpu", name))
         tasks[f"ours {name}"] = lambda s=ours: s.score_ids(pairs)
     with tempfile.TemporaryDirectory() as folder:
         names = [["<s>", *(w.decode() for w in v.words)] for v in vocabularies]

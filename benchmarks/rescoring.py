@@ -26,6 +26,7 @@ import numpy as np
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring.columns import FeatureColumn, translation_column
 from moses_integration.rescoring.stream import rescore
+from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.workers import available_cores, prepare
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.phrase_pairs import PairBlock
@@ -46,7 +47,7 @@ class Constant:
 
 def run(table: Path, model: Path | None, precision: str, workers: int) -> tuple[int, float, float]:
     """(entries, seconds, peak MB of all processes) of one run; precision "": constant scores."""
-    scorer = PhraseScorer.load(model, "cpu", precision or "float32") if model else None
+    scorer = PhraseScorer.load(model, Arithmetic("cpu", precision or "float32")) if model else None
     if workers > 1:
         prepare()
         time.sleep(3)  # the command imports torch meanwhile

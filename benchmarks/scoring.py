@@ -27,6 +27,7 @@ import torch
 
 from moses_integration.formats.phrase_table import PhraseTable
 from phrase_scorer.models import PRESETS, EncoderDecoder, ModelConfig, build
+from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.scoring.engine import with_end
 from phrase_scorer.scoring.precision import int8_matrix
 from phrase_scorer.scoring.prefix_tree import PrefixTree
@@ -157,7 +158,10 @@ def measure(plain: PhraseScorer, pairs: PhrasePairs, precisions: list[str], numb
     threads, config = torch.get_num_threads(), plain.model.config
     scorers = {
         name: PhraseScorer(
-            plain.model, plain.source_vocabulary, plain.target_vocabulary, precision=name
+            plain.model,
+            plain.source_vocabulary,
+            plain.target_vocabulary,
+            arithmetic=Arithmetic("cpu", name),
         )
         for name in precisions
     }

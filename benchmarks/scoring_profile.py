@@ -23,6 +23,7 @@ from scoring import PRECISIONS, pairs_of, plain_scores, random_model, read_pairs
 from phrase_scorer.models.cells import GatedRecurrentUnit
 from phrase_scorer.models.encoder_decoder import EncoderDecoder
 from phrase_scorer.models.phrase_model import Output, Readout
+from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.scoring.engine import Engine
 from phrase_scorer.scoring.kernels import Epilogues, native_epilogues
 from phrase_scorer.scoring.precision import Bfloat16Factor, Factor, Int8Factor
@@ -126,7 +127,7 @@ def main() -> None:
     tell("plain", clock, len(pairs))
     vocabularies = scorer.source_vocabulary, scorer.target_vocabulary
     for precision in arguments.precisions:
-        rounded = PhraseScorer(scorer.model, *vocabularies, precision=precision)
+        rounded = PhraseScorer(scorer.model, *vocabularies, arithmetic=Arithmetic("cpu", precision))
         rounded.score_ids(pairs)
         with clocked(engine_parts()) as clock:
             rounded.score_ids(pairs)

@@ -13,7 +13,7 @@ from moses_integration.cli.rescored_ini import IniEdit
 from moses_integration.formats.ini_edits import existing, place_of
 from moses_integration.formats.moses_ini import MosesIni, require_scores
 from moses_integration.formats.phrase_table import OnBadLine, PhraseTable
-from phrase_scorer.cli.options import quiet_option, scoring_options, several_devices_options
+from phrase_scorer.cli.options import precision_option, quiet_option, several_devices_options
 from phrase_scorer.cli.score import tell_accuracy, tell_pseudo, warn_of_unknown
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say
@@ -44,8 +44,7 @@ Examples:
   phrase-scorer rescore phrase-table.gz --model rnn/ --estimate
   phrase-scorer rescore phrase-table.gz new.gz --model rnn/ --precision int8 --resume
   phrase-scorer rescore phrase-table.gz new.gz --model rnn/ --precision bfloat16 \\
-      --device cuda:0,cuda:1
-  phrase-scorer rescore test2/ test2.rnn/ --model rnn/ --score-cache scores.sqlite"""
+      --device cuda:0,cuda:1"""
 )
 @click.argument("table", metavar="PHRASE_TABLE")
 @click.argument("output", metavar="[OUTPUT]", required=False)
@@ -89,7 +88,7 @@ Examples:
 @click.option(
     "--resume", is_flag=True, help="Go on with a run that was broken off, if there is one."
 )
-@scoring_options
+@precision_option
 @several_devices_options
 @quiet_option
 def rescore(table: str, output: str | None, **options: Any) -> None:  # fmt: skip
@@ -155,6 +154,7 @@ def _start_weights(options: dict[str, Any]) -> list[float]:
 def _columns(options: dict[str, Any]) -> tuple[list[PhraseScorer], list[FeatureColumn]]:
     """The models, loaded, and the columns made of them."""
     from moses_integration.rescoring import columns as feature_columns
+    from phrase_scorer.runtime.device import Arithmetic
     from phrase_scorer.scoring.scorer import PhraseScorer
 
     scorers, columns = [], []
@@ -162,8 +162,8 @@ def _columns(options: dict[str, Any]) -> tuple[list[PhraseScorer], list[FeatureC
         (options["models"], feature_columns.translation_column),
         (options["inverse_models"], feature_columns.inverse_column),
     ):
-        how = [options[name] for name in ("device", "precision", "normalizer", "score_cache")]
-        loaded = [PhraseScorer.load(path, *how) for path in paths]
+        how = Arithmetic(options["device"], options["precision"], options["threads"])
+        loaded = [PhraseScorer.load(path, how) for path in paths]
         made = [column(scorer, path) for scorer, path in zip(loaded, paths, strict=True)]
         if options["ensemble"] and len(made) > 1:
             made = [feature_columns.ensemble_column(made)]
@@ -227,7 +227,7 @@ def _tell_accuracies(table: str, scorers: Sequence[PhraseScorer], on_bad_line: O
     if not rounded:
         return
     if table == STANDARD:
-        say(f"{rounded[0].arithmetic}: standard input is read once, so no error is measured")
+        say(f"{rounded[0].precision}: standard input is read once, so no error is measured")
         return
     block = PairBlock([], [])
     for read in PhraseTable(table, on_bad_line=on_bad_line).blocks():
@@ -241,8 +241,6 @@ def _tell_accuracies(table: str, scorers: Sequence[PhraseScorer], on_bad_line: O
 
 def _tell(statistics: Statistics, table: str, scorer: PhraseScorer) -> None:
     said = f"{statistics.entries:,} entries scored"
-    if statistics.known:
-        said += f"; {statistics.known:,} scores were known"
     if statistics.floored:
         said += f"; {statistics.floored:,} below the floor"
     if statistics.bad_lines:

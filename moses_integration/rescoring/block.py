@@ -17,7 +17,6 @@ from moses_integration.formats.phrase_table import PhraseTable, TableBlock
 from moses_integration.rescoring.columns import NEUTRAL_SCORE, FeatureColumn, Values, score_texts
 from phrase_scorer.runtime.output import compressed_block
 from phrase_scorer.runtime.streams import Lines
-from phrase_scorer.scoring.score_cache import NewScores, ScoreCache
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.vocabulary import Counts, Vocabulary
 
@@ -29,13 +28,11 @@ class Statistics:
     entries: int = 0
     bad_lines: int = 0  # kept as they were, with a neutral score where there is a place for one
     floored: int = 0  # values below the floor, over all columns
-    known: int = 0  # scores found in a cache, over all columns
 
     def __iadd__(self, other: Statistics) -> Statistics:
         self.entries += other.entries
         self.bad_lines += other.bad_lines
         self.floored += other.floored
-        self.known += other.known
         return self
 
 
@@ -67,16 +64,14 @@ class Rescored(NamedTuple):
     output: bytes
     statistics: Statistics
     vocabularies: list[Counts]  # of `vocabularies_of` the columns
-    new_scores: list[NewScores]  # for the `caches_of` the columns
 
 
 class ScoredBlock(NamedTuple):
-    """A block; for each column the values of its good lines; what was counted and computed."""
+    """A block; for each column the values of its good lines; what was counted."""
 
     block: TableBlock
     values: list[Values]
     vocabularies: list[Counts]
-    new_scores: list[NewScores]
 
 
 @dataclass(frozen=True)
@@ -106,19 +101,17 @@ class Rescorer:
         """The values of a block."""
         values = [column.values(block.pairs) for column in self.columns]
         counts = [vocabulary.take_counts() for vocabulary in vocabularies_of(self.columns)]
-        new_scores = [cache.take_new() for cache in caches_of(self.columns)]
-        return ScoredBlock(block, values, counts, new_scores)
+        return ScoredBlock(block, values, counts)
 
     def written(self, scored: ScoredBlock) -> Rescored:
         """The bytes of a scored block."""
-        block, values, counts, new_scores = scored
+        block, values, counts = scored
         output = block.with_scores(self._texts(block, values))
         if self.compressed:
             output = compressed_block(output)
         floored = sum(int(np.count_nonzero(column < self.floor)) for column in values)
-        known = len(new_scores) * len(block.pairs.sources) - sum(map(len, new_scores))
-        statistics = Statistics(len(block.lines.lines), len(block.bad), floored, known)
-        return Rescored(output, statistics, counts, new_scores)
+        statistics = Statistics(len(block.lines.lines), len(block.bad), floored)
+        return Rescored(output, statistics, counts)
 
     def _texts(self, block: TableBlock, values: Sequence[Values]) -> list[list[bytes]]:
         """A text for each line and column; bad lines get the neutral score."""
@@ -132,11 +125,6 @@ class Rescorer:
 def vocabularies_of(columns: Sequence[FeatureColumn]) -> list[Vocabulary]:
     """The vocabularies in which the columns look words up, each once."""
     return [v for s in scorers_of(columns) for v in (s.source_vocabulary, s.target_vocabulary)]
-
-
-def caches_of(columns: Sequence[FeatureColumn]) -> list[ScoreCache]:
-    """The caches of known scores of those columns that compute any."""
-    return [scorer.cache for scorer in scorers_of(columns) if scorer.cache is not None]
 
 
 def scorers_of(columns: Sequence[FeatureColumn]) -> list[PhraseScorer]:

@@ -74,7 +74,7 @@ def inverse_column(scorer: PhraseScorer, model: str | Path | None = None) -> Fea
 
 
 def _column(name: str, scorer: PhraseScorer) -> FeatureColumn:
-    return FeatureColumn(name, scorer.fingerprint, scorer.score_block, scorer.arithmetic, (scorer,))
+    return FeatureColumn(name, scorer.fingerprint, scorer.score_block, scorer.precision, (scorer,))
 
 
 def ensemble_column(columns: Sequence[FeatureColumn]) -> FeatureColumn:

@@ -33,7 +33,6 @@ from moses_integration.rescoring.block import (
     Rescorer,
     Statistics,
     Task,
-    caches_of,
     vocabularies_of,
 )
 from moses_integration.rescoring.columns import (
@@ -205,7 +204,6 @@ class _Run:
             for _, rescored in self._rescored(tasks):
                 out.write(rescored.output)
                 self._count(rescored.statistics, rescored.vocabularies)
-                self._remember(rescored)
                 self._show(bar)
         self._tell_vocabularies()
         return self.statistics
@@ -243,7 +241,6 @@ class _Run:
                 }
                 output.write(rescored.output, zlib.crc32(task.text), task.line_count, counted)
                 self._count(rescored.statistics, rescored.vocabularies)
-                self._remember(rescored)
                 self._show(bar)
         self._tell_vocabularies()
 
@@ -306,11 +303,6 @@ class _Run:
         self.statistics += statistics
         for total, counted in zip(self._counts, counts, strict=True):
             total += counted
-
-    def _remember(self, rescored: Rescored) -> None:
-        """What stands in the output can be known to the next table."""
-        for cache, new in zip(caches_of(self._rescorer.columns), rescored.new_scores, strict=True):
-            cache.add(new)
 
     def _tell_vocabularies(self) -> None:
         """In the end they know what was counted anywhere, as if here."""

@@ -106,26 +106,14 @@ def _one_device(_: click.Context, __: click.Parameter, name: str) -> str:
     return name
 
 
-def scoring_options(command: Command) -> Command:
-    """--precision, --normalizer and --score-cache."""
-    command = click.option(
-        "--score-cache",
-        metavar="FILE",
-        help="Scores known from other tables; those computed now are added.",
-    )(command)
-    command = click.option(
+def precision_option(command: Command) -> Command:
+    """--precision, of scoring."""
+    return click.option(
         "--precision",
         type=click.Choice(["float32", "bfloat16", "int8"]),
         default="float32",
         show_default=True,
-        help="Of the large products; other than float32, its error is measured and printed.",
-    )(command)
-    return click.option(
-        "--normalizer",
-        type=click.Choice(["exact", "none"]),
-        default="exact",
-        show_default=True,
-        help="none: no softmax normaliser; for models trained with --self-normalize.",
+        help="Numbers of the large products; other than float32, their error is measured and said.",
     )(command)
 
 

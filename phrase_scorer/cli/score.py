@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from phrase_scorer.cli.options import PairReader, device_options, model_option, scoring_options
+from phrase_scorer.cli.options import PairReader, device_options, model_option, precision_option
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.console import say
 from phrase_scorer.text.phrase_pairs import PairBlock
@@ -31,7 +31,7 @@ Examples:
 @click.argument("pairs", metavar="PAIRS", default="-")
 @model_option
 @click.option("--output", default="-", metavar="FILE", help="Where to write.  [default: stdout]")
-@scoring_options
+@precision_option
 @device_options
 @click.pass_obj
 def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
@@ -41,7 +41,7 @@ def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
     summed over the target's words and the end of the phrase, not normalised for length. For a
     model of direction inverse it is ln p(source | target).
     """
-    from phrase_scorer.runtime.device import set_threads
+    from phrase_scorer.runtime.device import Arithmetic, set_threads
     from phrase_scorer.runtime.output import OutputFile, is_same_file
     from phrase_scorer.scoring.scorer import PhraseScorer, blocks_of
 
@@ -50,10 +50,7 @@ def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
         raise DataError("the output would overwrite the input", path=output)
     scorer = PhraseScorer.load(
         options["model_path"],
-        options["device"],
-        options["precision"],
-        options["normalizer"],
-        options["score_cache"],
+        Arithmetic(options["device"], options["precision"], options["threads"]),
     )
     if scorer.direction == "inverse":
         say("the model is inverse: scores are ln p(source | target)")
@@ -64,7 +61,6 @@ def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
                 tell_accuracy(scorer, block)
             values = scorer.score_block(block)
             out.write("".join(f"{value:.6f}\n" for value in values.tolist()).encode())
-            scorer.add_to_cache()
 
 
 def tell_pseudo(scorer: PhraseScorer) -> None:
@@ -79,7 +75,7 @@ def tell_accuracy(scorer: PhraseScorer, block: PairBlock) -> None:
         return
     from phrase_scorer.scoring.accuracy import measure_accuracy
 
-    say(f"{scorer.arithmetic}, against exact scores: {measure_accuracy(scorer, block)}")
+    say(f"{scorer.precision}, against exact scores: {measure_accuracy(scorer, block)}")
 
 
 @click.command(epilog="\b\nExample:\n  phrase-scorer info rnn/")

@@ -74,7 +74,6 @@ Examples:
   phrase-scorer train model/phrase-table.gz --model rnn/
   phrase-scorer train model/phrase-table.gz --model rnn/ --preset paper --device cuda
   phrase-scorer train pairs.tsv --model rnn/ --max-minutes 30
-  phrase-scorer train model/phrase-table.gz --model fast/ --self-normalize 0.1
   phrase-scorer train model/phrase-table.gz --model lstm/ --cell lstm --forget-bias 1
   phrase-scorer train model/phrase-table.gz --model att/ --architecture attention
   phrase-scorer train model/phrase-table.gz --model rnn/ --resume"""
@@ -129,12 +128,6 @@ Examples:
     "--precision",
     type=click.Choice(["float32", "bfloat16"]),
     help="Of the products in training; weights and states stay float32.",
-)
-@click.option(
-    "--self-normalize",
-    type=float,
-    metavar="A",
-    help="Penalty A (ln Z)², say 0.1: for scoring with --normalizer none.  [default: 0]",
 )
 @click.option("--validation-pairs", type=int, metavar="N", help="About how many to hold out.")
 @run_options

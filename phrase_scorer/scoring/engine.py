@@ -19,7 +19,7 @@ from phrase_scorer.models.phrase_model import Parts, take
 from phrase_scorer.scoring.kernels import epilogues_for
 from phrase_scorer.scoring.precision import Precision, Rounding
 from phrase_scorer.scoring.prefix_tree import PrefixTree
-from phrase_scorer.scoring.softmax import Normalization, Normalizer
+from phrase_scorer.scoring.softmax import Normalizer
 from phrase_scorer.text.batches import by_length, pair_batch, source_batch
 from phrase_scorer.text.phrase_pairs import Ids, PhraseIds, PhrasePairs, Rows
 from phrase_scorer.text.vocabulary import END
@@ -34,26 +34,22 @@ class Engine:
     Args:
         model: On its device; its weights are copied, rounded and rearranged.
         precision: Of the large products.
-        normalization: "none" leaves the softmax's normaliser out: for self-normalised models.
 
     Raises:
-        UsageError: A precision or normalization that there is not.
+        UsageError: An unknown precision, or one that the device cannot compute in.
     """
 
     def __init__(
         self,
         model: PhraseModel,
         precision: Precision = "float32",
-        normalization: Normalization = "exact",
     ) -> None:
         self.device = model.output.bias.device
         self._epilogues = epilogues_for(self.device)
         self._rows = ROWS_ON_CPU if self.device.type == "cpu" else ROWS_ON_GPU
         self._rounding = Rounding(precision, self.device, self._epilogues)
         with torch.inference_mode():
-            self._normalizer = Normalizer(
-                model.output, self._rounding, self._epilogues, normalization
-            )
+            self._normalizer = Normalizer(model.output, self._rounding, self._epilogues)
 
     @torch.inference_mode()
     def score(self, pairs: PhrasePairs) -> Tensor:
@@ -123,9 +119,8 @@ class ModelEngine(Engine):
         self,
         model: PhraseModel,
         precision: Precision = "float32",
-        normalization: Normalization = "exact",
     ) -> None:
-        super().__init__(model, precision, normalization)
+        super().__init__(model, precision)
         self.model = model
         self._half = precision == "bfloat16"
 

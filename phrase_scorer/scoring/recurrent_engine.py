@@ -21,7 +21,6 @@ from phrase_scorer.scoring.engine import Engine, with_end
 from phrase_scorer.scoring.kernels import Epilogues, Places
 from phrase_scorer.scoring.precision import Precision, Rounding
 from phrase_scorer.scoring.prefix_tree import Level, PrefixTree
-from phrase_scorer.scoring.softmax import Normalization
 from phrase_scorer.text.phrase_pairs import PhrasePairs, Rows
 
 
@@ -148,9 +147,8 @@ class RecurrentEngine(Engine):
         self,
         model: EncoderDecoder,
         precision: Precision = "float32",
-        normalization: Normalization = "exact",
     ) -> None:
-        super().__init__(model, precision, normalization)
+        super().__init__(model, precision)
         self.model = model
         rounding = self._rounding
         with torch.inference_mode():

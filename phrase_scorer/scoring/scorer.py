@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,10 @@ from phrase_scorer.errors import UsageError
 from phrase_scorer.models import Direction, EncoderDecoder, PhraseModel
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime import workers
-from phrase_scorer.runtime.device import choose_device
+from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.scoring.engine import Engine, PairwiseEngine, StepwiseEngine
 from phrase_scorer.scoring.precision import Precision
 from phrase_scorer.scoring.recurrent_engine import RecurrentEngine
-from phrase_scorer.scoring.score_cache import ScoreCache
-from phrase_scorer.scoring.softmax import Normalization
 from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs, Rows
 from phrase_scorer.text.vocabulary import Vocabulary
 
@@ -44,17 +43,13 @@ class PhraseScorer:
 
     Args:
         model: Parameters set, in evaluation mode.
-        source_vocabulary: Of the model's input (for an inverse model: words of the target side).
-        target_vocabulary: Of the model's output.
-        device: Where to compute.
-        precision: Of the large products (precision.py).
-        normalizer: "none" leaves out the softmax's normaliser: for models trained so that it is
-            nearly 1 (`train --self-normalize`).
+        source_vocabulary: Words of the model's input (for an inverse model, the target side).
+        target_vocabulary: Words of the model's output.
+        arithmetic: Where and how to compute.
         fingerprint: Of the model directory, for signatures.
-        cache: Scores that are known; new ones are for its owner to add (`score` does).
 
     Raises:
-        UsageError: A precision or normalizer that there is not.
+        UsageError: The device is not there, or cannot compute so.
     """
 
     def __init__(
@@ -63,37 +58,28 @@ class PhraseScorer:
         source_vocabulary: Vocabulary,
         target_vocabulary: Vocabulary,
         *,
-        device: torch.device | str = "cpu",
-        precision: Precision = "float32",
-        normalizer: Normalization = "exact",
+        arithmetic: Arithmetic | None = None,
         fingerprint: str = "",
-        cache: ScoreCache | None = None,
     ) -> None:
-        self.device = torch.device(device)
+        self.arithmetic = arithmetic or Arithmetic("cpu")
+        self.device = self.arithmetic.torch_device(workers.number)
         self.model = model.to(self.device)
         self.source_vocabulary = source_vocabulary
         self.target_vocabulary = target_vocabulary
-        self.precision = precision
-        self.normalizer = normalizer
         self.fingerprint = fingerprint
-        self.cache = cache
-        self._engine = engine_for(self.model, precision, normalizer)
-        self._loaded: tuple[Any, ...] | None = None  # the arguments of `load`
+        self._engine = engine_for(self.model, self.arithmetic.precision)
+        self._path: str | Path | None = None  # of the directory, if it was loaded from one
 
     @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        device: str = "auto",
-        precision: Precision = "float32",
-        normalizer: Normalization = "exact",
-        cache: str | Path | None = None,
-    ) -> PhraseScorer:
-        """The scorer of a model directory; `cache` is a file of known scores.
+    def load(cls, path: str | Path, arithmetic: Arithmetic | str = "auto") -> PhraseScorer:
+        """The scorer of a model directory.
+
+        Args:
+            path: The directory.
+            arithmetic: Where and how to compute, or just the name of a device.
 
         Raises:
             ModelError: The directory is incomplete, broken, or of a newer format.
-            DataError: The cache is none, or cannot be opened.
             UsageError: The device is not there, or cannot compute so; a language model.
         """
         directory = ModelDirectory(Path(path))
@@ -104,47 +90,41 @@ class PhraseScorer:
                 "export-arpa, nbest --cslm"
             )
         source, target = directory.vocabularies()
+        if isinstance(arithmetic, str):
+            arithmetic = Arithmetic(arithmetic)
         scorer = cls(
-            model,
-            source,
-            target,
-            device=choose_device(device, workers.number),
-            precision=precision,
-            normalizer=normalizer,
-            fingerprint=directory.fingerprint(),
+            model, source, target, arithmetic=arithmetic, fingerprint=directory.fingerprint()
         )
-        if cache is not None:
-            scorer.cache = ScoreCache(cache, f"{scorer.fingerprint} {scorer.arithmetic}")
-        scorer._loaded = (path, device, precision, normalizer, cache)
+        scorer._path = path
         return scorer
 
     def __reduce__(self) -> tuple[Callable[..., PhraseScorer], tuple[Any, ...]]:
         """For another process: it loads the same directory again, with counts of its own."""
-        if self._loaded is None:
+        if self._path is None:
             raise TypeError("a PhraseScorer that was not loaded from a directory is not pickled")
-        return PhraseScorer.load, self._loaded
+        return PhraseScorer.load, (self._path, self.arithmetic)
 
     @property
     def is_exact(self) -> bool:
-        """Whether scores are float32 and normalised."""
-        return self.precision == "float32" and self.normalizer == "exact"
+        """Whether scores are float32."""
+        return self.arithmetic.is_exact
 
     def exact(self) -> PhraseScorer:
-        """The same model in float32, normalised."""
+        """The same model in float32."""
         if self.is_exact:
             return self
         return PhraseScorer(
             self.model,
             self.source_vocabulary,
             self.target_vocabulary,
-            device=self.device,
+            arithmetic=replace(self.arithmetic.exact(), device=str(self.device)),
             fingerprint=self.fingerprint,
         )
 
     @property
-    def arithmetic(self) -> str:
-        """How scores are computed, as signatures say it: "int8" or "float32, not normalised"."""
-        said = self.precision + ("" if self.normalizer == "exact" else ", not normalised")
+    def precision(self) -> str:
+        """How scores are computed, as signatures say it: "int8", say."""
+        said = self.arithmetic.precision
         return said if self.is_probability else f"{said}, pseudo-log-likelihood"
 
     @property
@@ -169,24 +149,11 @@ class PhraseScorer:
             sources = [_words(source) for source, _ in block]
             targets = [_words(target) for _, target in block]
             parts.append(self.score_block(PairBlock(sources, targets)))
-            self.add_to_cache()
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def score_block(self, block: PairBlock) -> Scores:
         """(pairs,) float32 natural-log probabilities of a block of tokenised pairs."""
-        pairs = self.ids(block)
-        if self.cache is None:
-            return self.score_ids(pairs)
-        return self.cache.complete(block, lambda rows: self.score_ids(pairs.take(rows)))
-
-    def add_to_cache(self) -> None:
-        """Adds what was computed since the last time to the cache, if there is one.
-
-        Raises:
-            DataError: It cannot be written.
-        """
-        if self.cache is not None:
-            self.cache.add(self.cache.take_new())
+        return self.score_ids(self.ids(block))
 
     def ids(self, block: PairBlock) -> PhrasePairs:
         """The ids of a block; for an inverse model, the sides change places."""
@@ -210,17 +177,17 @@ class PhraseScorer:
         return np.concatenate(scores)
 
 
-def engine_for(model: PhraseModel, precision: Precision, normalizer: Normalization) -> Engine:
+def engine_for(model: PhraseModel, precision: Precision) -> Engine:
     """The fastest engine that knows the model.
 
     Raises:
-        UsageError: A precision or normalizer that there is not.
+        UsageError: An unknown precision, or one that the device cannot compute in.
     """
     if isinstance(model, EncoderDecoder):
-        return RecurrentEngine(model, precision, normalizer)
+        return RecurrentEngine(model, precision)
     if model.is_stepwise:
-        return StepwiseEngine(model, precision, normalizer)
-    return PairwiseEngine(model, precision, normalizer)
+        return StepwiseEngine(model, precision)
+    return PairwiseEngine(model, precision)
 
 
 def _parts(pairs: PhrasePairs, threads: int) -> Iterator[Rows]:

@@ -7,17 +7,12 @@ in cache.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
-from phrase_scorer.errors import UsageError
 from phrase_scorer.models.phrase_model import Output
 from phrase_scorer.scoring.kernels import Epilogues, ExactLogits
 from phrase_scorer.scoring.precision import Rounding
-
-Normalization = Literal["exact", "none"]
 
 TILE_ON_CPU = (256, 1024)  # rows and words of a scoring product: 1 MB of logits
 TILE_ON_GPU = (1 << 12, 1 << 14)  # 256 MB: several processes share a GPU
@@ -35,7 +30,6 @@ class Normalizer:
         output: Its left factor is not used: rows are features, (rows, rank).
         rounding: Of the product with the whole matrix.
         epilogues: For the sum of exponentials.
-        normalization: "none": ln Z is taken for 0.
     """
 
     def __init__(
@@ -43,12 +37,7 @@ class Normalizer:
         output: Output,
         rounding: Rounding,
         epilogues: Epilogues,
-        normalization: Normalization = "exact",
     ) -> None:
-        if normalization not in get_args(Normalization):
-            choices = ", ".join(get_args(Normalization))
-            raise UsageError(f"unknown normalizer {normalization!r}; choose from {choices}")
-        self.normalization = normalization
         self._output = output
         self._by_word = output.right.T.contiguous()  # (vocabulary, rank)
         self._bias = output.bias.detach()
@@ -74,8 +63,6 @@ class Normalizer:
 
     def log_z(self, features: Tensor) -> Tensor:
         """(rows,) natural logarithm of the softmax's normaliser."""
-        if self.normalization == "none":
-            return features.new_zeros(len(features))
         sums = features.new_zeros(len(features))
         for start in range(0, len(features), self._rows):
             rows = slice(start, start + self._rows)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 # Logits of one block: 256 rows of 15,000 words in float32. Smaller blocks waste the product,
-# larger ones the cache (benchmarks/normalizer.py).
+# larger ones the cache (benchmarks/loss.py).
 LOGITS_IN_CACHE = 256 * 15_000
 
 
@@ -57,7 +57,6 @@ class _CrossEntropy(torch.autograd.Function):
         bias: Tensor,
         words: Tensor,
         weights: Tensor,
-        penalty: float,
     ) -> Tensor:
         loss = weights.new_zeros((), dtype=torch.float64)
         d_features = torch.empty_like(features)
@@ -72,12 +71,7 @@ class _CrossEntropy(torch.autograd.Function):
             log_probs = logits.log_softmax(1, dtype=weight.dtype)
             log_p = log_probs.gather(1, chosen)
             loss -= (log_p * scale).sum()
-            push = scale  # d loss / d ln Z
-            if penalty:
-                log_z = logits.gather(1, chosen).to(weight.dtype) - log_p
-                loss += penalty * (log_z.square() * scale).sum()
-                push = scale * (1 + 2 * penalty * log_z)
-            gradient = log_probs.exp_().mul_(push)
+            gradient = log_probs.exp_().mul_(scale)
             gradient.scatter_add_(1, chosen, -scale)
             d_bias += gradient.sum(0)
             d_logits = gradient.to(product)
@@ -91,7 +85,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(gradient * upstream[0] for gradient in ctx.saved_tensors), None, None, None)
+        return (*(gradient * upstream[0] for gradient in ctx.saved_tensors), None, None)
 
 
 def cross_entropy(
@@ -100,9 +94,8 @@ def cross_entropy(
     bias: Tensor,
     words: Tensor,
     weights: Tensor,
-    penalty: float = 0.0,
 ) -> Tensor:
-    """Σ_i weights_i · (-ln p(words_i) + penalty · (ln Z_i)²), with gradients of the first three.
+    """Σ_i weights_i · -ln p(words_i), with gradients of the first three.
 
     Args:
         features: (rows, rank).
@@ -110,12 +103,11 @@ def cross_entropy(
         bias: (vocabulary,).
         words: (rows,) int64.
         weights: (rows,) of the features' type.
-        penalty: Draws the softmax's normaliser Z to 1 (Devlin et al. 2014, section 2.4).
 
     Returns:
         A scalar, in nats.
     """
     result: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
-        features, weight, bias, words, weights, penalty
+        features, weight, bias, words, weights
     )
     return result

@@ -37,7 +37,6 @@ class TrainingSettings:
     validate_every: int = 1_000  # updates
     patience: int = 20  # validations without improvement before training stops; 0: never
     precision: Precision = "float32"  # of the recurrent and readout products
-    self_normalize: float = 0.0  # penalty on (ln Z)², so that scoring can do without Z
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -46,8 +45,6 @@ class TrainingSettings:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if (self.schedule == "timed") != (self.minutes > 0):
             raise UsageError(f"schedule {self.schedule} with minutes {self.minutes}")
-        if not 0 <= self.self_normalize < math.inf:
-            raise UsageError(f"self_normalize must be at least 0, not {self.self_normalize}")
         for name, kind in (
             ("optimizer", Optimizer),
             ("schedule", Schedule),

@@ -131,8 +131,6 @@ class Trainer:
             self.pairs, settings.batch_pairs, settings.pool_batches, settings.seed
         )
         self.model = build(config, settings.seed, settings.initial_deviation).to(device)
-        if settings.self_normalize:  # so that Z is near 1 from the start (Devlin et al. 2014)
-            torch.nn.init.constant_(self.model.output.bias, -math.log(config.target_words))
         self.optimizer = _optimizer(self.model, settings)
         self.progress = Progress()
         self.best_weights = _weights(self.model)
@@ -162,14 +160,14 @@ class Trainer:
         return loss.detach() / len(batch.target.symbols), norm
 
     def _objective(self, batch: Batch) -> Tensor:
-        """Summed -ln p of a batch's target symbols, in nats; with the penalty, if there is one."""
+        """Summed -ln p of a batch's target symbols, in nats."""
         features = self._features(batch)
         weights = torch.ones(len(features), device=self.device)
         if batch.weights is not None:
             weights = batch.weights.index_select(0, batch.target.phrases) * self._weight_scale
         output = self.model.output
-        words, penalty = batch.target.symbol_words, self.settings.self_normalize
-        return cross_entropy(features, output.right, output.bias, words, weights, penalty)
+        words = batch.target.symbol_words
+        return cross_entropy(features, output.right, output.bias, words, weights)
 
     def _features(self, batch: Batch) -> Tensor:
         half = self.settings.precision == "bfloat16"
@@ -274,6 +272,7 @@ class Trainer:
         defaults = dataclasses.asdict(TrainingSettings())  # of settings that are younger
         config = dataclasses.asdict(ModelConfig(**known["config"]))
         before = {**config, **defaults, **known["settings"]}
+        now |= {name: type(value)() for name, value in before.items() if name not in now}  # gone
         for name, value in now.items():
             # A constant schedule may be prolonged; a falling one depends on its end.
             free = name == "patience" or (

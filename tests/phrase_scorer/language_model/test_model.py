@@ -70,7 +70,7 @@ def test_the_training_code_and_the_engine_see_the_same_model(model):
     expected = model.score(SENTENCES)
     with torch.inference_mode():
         np.testing.assert_allclose(model.model.log_probs(batch).sum(1), expected, atol=1e-5)
-    engine = engine_for(model.model, "float32", "exact")
+    engine = engine_for(model.model, "float32")
     np.testing.assert_allclose(engine.score(pairs), expected, rtol=0, atol=1e-5)
 
 

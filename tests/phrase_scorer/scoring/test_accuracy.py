@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from phrase_scorer import PhraseScorer
+from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.scoring.accuracy import Accuracy, compare, measure_accuracy, rank_correlation
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.text.vocabulary import Vocabulary
@@ -58,7 +59,7 @@ def test_of_a_model(tiny_model):
         [sources[i % 10] for i in range(200)],
         [[words[i] for i in draw.integers(0, 20, 4)] for _ in range(200)],
     )
-    scorer = PhraseScorer(model, *vocabularies, precision="int8")
+    scorer = PhraseScorer(model, *vocabularies, arithmetic=Arithmetic("cpu", "int8"))
     found = measure_accuracy(scorer, block)
     assert found.pairs == 200
     assert 0 < found.mean < 0.02

@@ -133,23 +133,10 @@ def test_reduced_precision_is_near(model, phrase_pairs, monkeypatch, precision, 
     assert 0 < error.mean() < tolerance
 
 
-def test_without_the_normaliser_scores_are_sums_of_logits(tiny_model, phrase_pairs):
-    model = tiny_model()
-    pairs = phrase_pairs([([1, 2], [3])])
-    batch = pair_batch(pairs, np.arange(1))
-    with torch.inference_mode():
-        logits = model.output(model.features(batch))
-    found = RecurrentEngine(model, normalization="none").score(pairs)
-    assert float(found[0]) == pytest.approx(float(logits[0, 3] + logits[1, END]), abs=1e-5)
-
-
 def test_what_there_is_not(tiny_model):
     with pytest.raises(UsageError) as error:
         RecurrentEngine(tiny_model(), "int4")  # type: ignore[arg-type]
     assert str(error.value) == "unknown precision 'int4'; choose from float32, bfloat16, int8"
-    with pytest.raises(UsageError) as error:
-        RecurrentEngine(tiny_model(), normalization="some")  # type: ignore[arg-type]
-    assert str(error.value) == "unknown normalizer 'some'; choose from exact, none"
 
 
 def test_end_symbols_are_appended(phrase_ids):

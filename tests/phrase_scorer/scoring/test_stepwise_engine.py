@@ -45,7 +45,7 @@ def plain_scores(model, pairs: PhrasePairs) -> np.ndarray:
 
 
 def check(model, pairs: PhrasePairs) -> None:
-    engine = engine_for(model, "float32", "exact")
+    engine = engine_for(model, "float32")
     np.testing.assert_allclose(
         engine.score(pairs).numpy(), plain_scores(model, pairs), rtol=0, atol=1e-4
     )
@@ -76,13 +76,13 @@ def test_difficult_blocks(model, phrase_pairs, name):
 
 
 def test_an_empty_block(model, phrase_pairs):
-    assert engine_for(model, "float32", "exact").score(phrase_pairs([])).tolist() == []
+    assert engine_for(model, "float32").score(phrase_pairs([])).tolist() == []
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_reduced_precision_is_near(model, phrase_pairs, precision):
     pairs = phrase_pairs(ADVERSARIAL["one source, many targets"][:300])
-    found = engine_for(model, precision, "exact").score(pairs).numpy()
+    found = engine_for(model, precision).score(pairs).numpy()
     error = np.abs(found - plain_scores(model, pairs))
     assert 0 < error.mean() < 0.06
 
@@ -90,7 +90,7 @@ def test_reduced_precision_is_near(model, phrase_pairs, precision):
 def test_which_engine(tiny_model):
     known = {"encoder_decoder": RecurrentEngine, "masked": PairwiseEngine}
     for architecture, _ in SYSTEMS:
-        engine = engine_for(tiny_model(architecture=architecture), "float32", "exact")
+        engine = engine_for(tiny_model(architecture=architecture), "float32")
         assert type(engine) is known.get(architecture, StepwiseEngine)
 
 

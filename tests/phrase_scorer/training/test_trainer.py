@@ -74,32 +74,29 @@ def test_learns_a_toy_translation(toy, tmp_path, variant):
     assert (scorer.score_ids(wrong) < scores - 1).mean() > 0.9
 
 
-def test_self_normalised_training_makes_the_normaliser_unnecessary(toy, tmp_path):
-    errors = {}
-    for penalty in (0.0, 0.5):
-        settings = dataclasses.replace(
-            SETTINGS, max_updates=800, schedule="linear", validation_pairs=0, self_normalize=penalty
-        )
-        run(toy, tmp_path / str(penalty), settings)
-        scorer = PhraseScorer.load(tmp_path / str(penalty), "cpu", normalizer="none")
-        errors[penalty] = np.abs(scorer.score_ids(toy) - scorer.exact().score_ids(toy)).mean()
-    assert errors[0.5] < errors[0.0] / 5, errors
-
-
-def test_the_penalty_is_at_least_zero():
-    with pytest.raises(UsageError) as error:
-        dataclasses.replace(SETTINGS, self_normalize=-0.1)
-    assert str(error.value) == "self_normalize must be at least 0, not -0.1"
-
-
 def test_a_state_from_before_a_setting_can_be_gone_on_with(toy, tmp_path):
     run(toy, tmp_path)
     directory = ModelDirectory(tmp_path)
     tensors, known = directory.load_state()
-    del known["settings"]["self_normalize"]
+    del known["settings"]["precision"]
     directory.save_state(tensors, known)
     more = dataclasses.replace(SETTINGS, max_updates=13)
     assert run(toy, tmp_path, more, resume=True).progress.update == 13
+
+
+def test_a_setting_that_is_gone_is_ignored_where_it_was_0(toy, tmp_path):
+    run(toy, tmp_path)
+    directory = ModelDirectory(tmp_path)
+    tensors, known = directory.load_state()
+    known["settings"]["self_normalize"] = 0.0
+    directory.save_state(tensors, known)
+    more = dataclasses.replace(SETTINGS, max_updates=13)
+    assert run(toy, tmp_path, more, resume=True).progress.update == 13
+    known["settings"]["self_normalize"] = 0.1
+    directory.save_state(tensors, known)
+    with pytest.raises(DataError) as error:
+        run(toy, tmp_path, more, resume=True)
+    assert str(error.value) == f"{tmp_path}: cannot resume: self_normalize was 0.1, now 0.0"
 
 
 def test_the_first_loss_is_the_logarithm_of_the_vocabulary(toy, tmp_path):

@@ -1,6 +1,6 @@
 """Product and log-sum-exp over the shortlist: all rows at once against blocks that stay in cache.
 
-    python benchmarks/normalizer.py [--words 15000] [--rank 100] [--rows 4096]
+    python benchmarks/loss.py [--words 15000] [--rank 100] [--rows 4096]
 
 Prints microseconds a row for several block sizes, interleaved, and the ratio to all rows at once;
 for scoring (no gradient) and for training (value and gradient).
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import torch
 
-from phrase_scorer.scoring import softmax as normalizer
+from phrase_scorer.training import loss
 
 BLOCKS = (64, 128, 256, 512, 1024, 2048)
 ROUNDS = 5
@@ -35,10 +35,10 @@ def main() -> None:
 
     def score() -> None:
         with torch.inference_mode():
-            normalizer.chosen_log_probs(features, weight, bias, words)
+            loss.chosen_log_probs(features, weight, bias, words)
 
     def train() -> None:
-        normalizer.cross_entropy(features, weight, bias, words, ones)
+        loss.cross_entropy(features, weight, bias, words, ones)
 
     for name, task in (("scoring", score), ("training", train)):
         times = measure(task, sizes.words, sizes.rows)
@@ -56,7 +56,7 @@ def measure(task: Callable[[], None], words: int, rows: int) -> dict[int, float]
     times: dict[int, list[float]] = {size: [] for size in sizes}
     for _ in range(ROUNDS):
         for size in sizes:
-            normalizer.LOGITS_IN_CACHE = size * words
+            loss.LOGITS_IN_CACHE = size * words
             began = time.perf_counter()
             task()
             times[size].append(time.perf_counter() - began)
