@@ -312,7 +312,7 @@ def test_align_wrongly(run, folder):
     code, _, error = run("align", "table", "--model", "a", "--plot", "first.gif")
     assert (code, error) == (
         2,
-        "error: first.gif: a plot is one of png, svg, pdf, by the file's name\n",
+        "error: first.gif: the name of a plot must end in .png, .svg or .pdf\n",
     )
     code, _, error = run("align", "table", "--model", "a", "--output", "table")
     assert (code, error) == (1, "error: table: the output would overwrite the input\n")

@@ -1,6 +1,6 @@
 """Translations against references: sacreBLEU's BLEU, chrF2 and TER, significance, lengths.
 
-Lines of text come in, an `Evaluation` comes out; `evaluation_report` shows it. A system is one
+Lines of text come in, an `Evaluation` comes out; `report` shows it. A system is one
 output or several, of as many tuning runs: tuning is unstable, and one run may be luck (Clark et al.
 2011). The first system is the baseline of all comparisons.
 """
@@ -22,8 +22,8 @@ from moses_integration.evaluation.significance import (
     METRICS,
     TOKENIZERS,
     Metric,
-    Scores,
-    Statistics,
+    Resampled,
+    RunStatistics,
     Text,
     make_metrics,
 )
@@ -37,25 +37,18 @@ LANGUAGE = re.compile(r"[a-z]{2,3}")
 class EvaluationSettings:
     """How to evaluate.
 
-    Attributes:
-        tokenize: sacreBLEU's tokenizer for BLEU, one of `TOKENIZERS`. By default "none", since
-            Moses' output is tokenised already; "13a" with `detokenize`.
-        detokenize: Language code: outputs and references are detokenised by sacremoses first.
-        lowercase: Ignore case in BLEU and chrF2 (TER always does, as by default in sacreBLEU).
-        samples: Resampled test sets, and shuffles.
-        seed: Of both; sacreBLEU's by default.
-        significance: Compute intervals and p-values.
-
     Raises:
         UsageError: A value that cannot be.
     """
 
+    # sacreBLEU's tokenizer for BLEU; None: "none", since Moses' output is tokenised already, and
+    # "13a" with `detokenize`
     tokenize: str | None = None
-    detokenize: str | None = None
-    lowercase: bool = False
-    samples: int = 1000
-    seed: int = 12345
-    significance: bool = True
+    detokenize: str | None = None  # language of the texts, which sacremoses detokenises first
+    lowercase: bool = False  # ignore case in BLEU and chrF2 (TER always does, as in sacreBLEU)
+    samples: int = 1000  # resampled test sets, and shuffles
+    seed: int = 12345  # sacreBLEU's own
+    significance: bool = True  # compute intervals and p-values
 
     def __post_init__(self) -> None:
         if self.tokenize is not None and self.tokenize not in TOKENIZERS:
@@ -73,24 +66,14 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A system and the baseline by one metric; differences are system less baseline, in percent.
+    """A system and the baseline by one metric; differences are system less baseline, in percent."""
 
-    Attributes:
-        difference: Of the means over the runs.
-        interval: 95 % bootstrap interval of the difference.
-        p_bootstrap: See `significance.bootstrap_p`.
-        p_randomisation: See `significance.randomisation_p`.
-        sentences: The difference for each sentence, of means over the runs.
-        better: Sentences that the system translates better than the baseline.
-        worse: ... and worse.
-    """
-
-    difference: float
-    interval: tuple[float, float] | None
-    p_bootstrap: float | None
-    p_randomisation: float | None
-    sentences: tuple[float, ...] = field(repr=False)
-    better: int
+    difference: float  # of the means over the runs
+    interval: tuple[float, float] | None  # holds 95 % of the resampled differences
+    p_bootstrap: float | None  # see `significance.bootstrap_p`
+    p_randomisation: float | None  # see `significance.randomisation_p`
+    sentences: tuple[float, ...] = field(repr=False)  # per sentence, of the means over the runs
+    better: int  # sentences that the system translates better than the baseline
     worse: int
 
     @property
@@ -100,83 +83,45 @@ class Comparison:
 
     @property
     def sentence_mean(self) -> float:
-        """The mean of the differences for each sentence."""
+        """The mean difference per sentence."""
         return statistics.fmean(self.sentences)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON; of the sentences, counts and mean."""
-        shown = ("difference", "interval", "p_bootstrap", "p_randomisation")
-        counted = ("better", "worse", "equal")
-        return {
-            **{name: getattr(self, name) for name in shown},
-            "sentences": {
-                **{name: getattr(self, name) for name in counted},
-                "mean_difference": self.sentence_mean,
-            },
-        }
 
 
 @dataclass(frozen=True)
 class MetricScore:
-    """What one metric says of one system: corpus scores of its runs, in percent.
+    """What one metric says about one system, in percent."""
 
-    Attributes:
-        runs: In the order given.
-        interval: 95 % bootstrap interval of the mean.
-        comparison: With the baseline; None for the baseline itself.
-    """
-
-    runs: tuple[float, ...]
-    interval: tuple[float, float] | None
-    comparison: Comparison | None
+    runs: tuple[float, ...]  # corpus scores, in the order given
+    interval: tuple[float, float] | None  # holds 95 % of the resampled means
+    comparison: Comparison | None  # with the baseline; None for the baseline itself
 
     @property
     def mean(self) -> float:
-        """Over the runs."""
+        """The mean over the runs."""
         return statistics.fmean(self.runs)
 
     @property
     def deviation(self) -> float | None:
-        """The sample standard deviation over the runs; None of one run."""
+        """The sample standard deviation over the runs; None for one run."""
         return statistics.stdev(self.runs) if len(self.runs) > 1 else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "mean": self.mean,
-            "standard_deviation": self.deviation,
-            "runs": self.runs,
-            "interval": self.interval,
-            "comparison": self.comparison and self.comparison.as_dict(),
-        }
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long the outputs of a system are, mean over its runs; words as BLEU counts them.
+    """How long a system's outputs are, mean over its runs; words as BLEU counts them."""
 
-    Attributes:
-        words: A sentence, in the output.
-        reference_words: A sentence, in the reference (of several, the closest in length).
-        empty: Lines without a word, in all runs together.
-    """
-
-    words: float
-    reference_words: float
-    empty: int
+    words: float  # per sentence, in the output
+    reference_words: float  # per sentence, in the reference (of several, the closest in length)
+    empty: int  # lines without a word, in all runs together
 
     @property
     def ratio(self) -> float | None:
         """Output to reference; None where the references have no word."""
         return self.words / self.reference_words if self.reference_words else None
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {**asdict(self), "ratio": self.ratio}
-
 
 @dataclass(frozen=True)
-class System:
+class ScoredSystem:
     """A system's scores by each of `METRICS`, and its lengths."""
 
     name: str
@@ -188,50 +133,54 @@ class System:
         """How many outputs it has."""
         return len(self.scores[METRICS[0]].runs)
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        scores = {metric: score.as_dict() for metric, score in self.scores.items()}
-        return {
-            "name": self.name,
-            "runs": self.runs,
-            "scores": scores,
-            "lengths": self.lengths.as_dict(),
-        }
-
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The systems, the baseline first, and what is needed to repeat it.
-
-    Attributes:
-        settings: As given.
-        sentences: Of the test set.
-        references: For each sentence.
-        signatures: sacreBLEU's, by metric; `bs` and `ar` are the samples of the two tests.
-        systems: In the order given.
-    """
+    """The systems, the baseline first, and what is needed to repeat it."""
 
     settings: EvaluationSettings
-    sentences: int
-    references: int
-    signatures: Mapping[str, str]
-    systems: tuple[System, ...]
+    sentences: int  # in the test set
+    references: int  # per sentence
+    signatures: Mapping[str, str]  # sacreBLEU's, by metric; `bs` and `ar`: samples of the two tests
+    systems: tuple[ScoredSystem, ...]  # in the order given
 
     @property
-    def baseline(self) -> System:
+    def baseline(self) -> ScoredSystem:
         """The first system."""
         return self.systems[0]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; scores and differences in percent, unrounded."""
+        """For JSON, with all that is computed from the fields; percent, unrounded."""
         return {
             "sentences": self.sentences,
             "references": self.references,
             "settings": {**asdict(self.settings), "tokenize": self.settings.tokenizer},
             "signatures": dict(self.signatures),
             "baseline": self.baseline.name,
-            "systems": [system.as_dict() for system in self.systems],
+            "systems": [
+                {
+                    "name": system.name,
+                    "runs": system.runs,
+                    "scores": {name: _score_dict(score) for name, score in system.scores.items()},
+                    "lengths": {**asdict(system.lengths), "ratio": system.lengths.ratio},
+                }
+                for system in self.systems
+            ],
         }
+
+
+def _score_dict(score: MetricScore) -> dict[str, Any]:
+    comparison = score.comparison and asdict(score.comparison)
+    if score.comparison and comparison:
+        counts = {name: comparison.pop(name) for name in ("better", "worse")}
+        counts["equal"] = score.comparison.equal
+        comparison["sentences"] = {**counts, "mean_difference": score.comparison.sentence_mean}
+    return {
+        "mean": score.mean,
+        "standard_deviation": score.deviation,
+        **asdict(score),
+        "comparison": comparison,
+    }
 
 
 def evaluate(
@@ -277,7 +226,7 @@ def evaluate(
         sentences=sentences,
         references=len(references),
         signatures={metric.name: metric.signature(samples, settings.seed) for metric in metrics},
-        systems=tuple(System(name, scores[name], lengths[name]) for name in systems),
+        systems=tuple(ScoredSystem(name, scores[name], lengths[name]) for name in systems),
     )
 
 
@@ -285,9 +234,9 @@ def evaluate(
 class _Judged:
     """A system's runs, their score, and that of each resampled test set."""
 
-    runs: list[Statistics]
+    runs: list[RunStatistics]
     mean: float
-    resampled: Scores | None
+    resampled: Resampled | None
 
 
 class _Judge:
@@ -302,7 +251,7 @@ class _Judge:
         self.metric, self.settings, self.counts = metric, settings, counts
         self.baseline: _Judged | None = None
 
-    def score(self, runs: list[Statistics]) -> MetricScore:
+    def score(self, runs: list[RunStatistics]) -> MetricScore:
         scores = tuple(self.metric.corpus_score(run) for run in runs)
         resampled = bounds = None
         if self.counts is not None:
@@ -335,8 +284,8 @@ class _Judge:
         shown = tuple(sentences.tolist())
         return Comparison(difference, bounds, by_bootstrap, by_randomisation, shown, better, worse)
 
-    def _sentence_scores(self, judged: _Judged) -> Scores:
-        """Of each sentence, the mean over the runs."""
+    def _sentence_scores(self, judged: _Judged) -> NDArray[np.float64]:
+        """The mean over the runs, per sentence."""
         total = sum(self.metric.sentence_scores(run) for run in judged.runs)
         return np.asarray(total / len(judged.runs))
 
@@ -376,7 +325,7 @@ def _check_lines(references: Sequence[Text], systems: Mapping[str, Sequence[Text
                 )
 
 
-def _lengths(runs: Sequence[Statistics]) -> Lengths:
+def _lengths(runs: Sequence[RunStatistics]) -> Lengths:
     """From BLEU's statistics, which begin with the lengths of output and reference."""
     words, reference_words = np.mean([run[:, :2].mean(axis=0) for run in runs], axis=0).tolist()
     return Lengths(words, reference_words, sum(int((run[:, 0] == 0).sum()) for run in runs))

@@ -5,60 +5,60 @@ Text and Markdown are two prints of the same tables. Numbers are rounded here an
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from io import BytesIO
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from moses_integration.evaluation.evaluation import Comparison, Evaluation, MetricScore, System
+from moses_integration.evaluation.evaluation import (
+    Comparison,
+    Evaluation,
+    MetricScore,
+    ScoredSystem,
+)
 from moses_integration.evaluation.significance import LOWER_IS_BETTER, METRICS, Text
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime.output import write_file
+from phrase_scorer.runtime.output import Place
+from phrase_scorer.runtime.report import (
+    Table,
+    as_json,
+    escape_markdown,
+    require_kind,
+    save_figure,
+)
 from phrase_scorer.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PLOT_FORMATS = {".png": "png", ".svg": "svg"}
 PLOTTED = ("BLEU", "chrF2")
 RANKED_BY = "chrF2"  # for examples: smoother than BLEU on one sentence
-EXAMPLES = 3  # best, and as many worst, a system
+BEST_AND_WORST = 3  # examples of gains, and as many of losses, per system
 NOTHING = "-"
+RULES = (":--", "--:")  # under the headers of Markdown's tables
 PANEL = (5.0, 3.2)  # inches
+EXAMPLES_TITLE = f"Largest gains and losses in sentence {RANKED_BY}"
 
 
 @dataclass(frozen=True)
 class Example:
-    """A sentence that a system translates otherwise than the baseline.
-
-    Attributes:
-        system: Its name.
-        sentence: Number, from 1.
-        difference: System less baseline in `RANKED_BY`, mean over the runs.
-        source: Then the lines as given.
-        outputs: (name, line) of the baseline and of the system, each run a line.
-    """
+    """A sentence that a system translates otherwise than the baseline."""
 
     system: str
-    sentence: int
-    difference: float
+    sentence: int  # counted from 1
+    difference: float  # system less baseline in `RANKED_BY`, mean over the runs
     source: str
     reference: str
-    outputs: tuple[tuple[str, str], ...]
+    outputs: tuple[tuple[str, str], ...]  # (name, line): the baseline's runs, then the system's
 
+    @property
+    def title(self) -> str:
+        """What stands above its lines."""
+        return f"{self.system}, sentence {self.sentence}: {self.difference:+.2f}"
 
-@dataclass(frozen=True)
-class _Table:
-    """Cells under a title; the first columns are text, the others numbers."""
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    note: str = ""
-    text_columns: int = 1
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """All its lines, each with a label."""
+        return [("source", self.source), ("reference", self.reference), *self.outputs]
 
 
 def examples(
@@ -66,7 +66,7 @@ def examples(
     source: Text,
     references: Sequence[Text],
     systems: Mapping[str, Sequence[Text]],
-    count: int = EXAMPLES,
+    count: int = BEST_AND_WORST,
 ) -> list[Example]:
     """For each system, the sentences where it gains most on the baseline, and loses most.
 
@@ -103,42 +103,30 @@ def examples(
 
 def report_text(evaluation: Evaluation, shown: Sequence[Example] = ()) -> str:
     """Tables aligned with blanks."""
-    parts = [_heading(evaluation)]
-    for table in _tables(evaluation):
-        cells = [table.header, *table.rows]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [table.title, *(_aligned(row, widths, table.text_columns) for row in cells)]
-        parts.append("\n".join([*lines, *([table.note] if table.note else [])]))
+    parts = [_heading(evaluation), *(table.as_text() for table in _tables(evaluation))]
     parts += _notes(evaluation)
     if shown:
-        parts.append(_EXAMPLES_TITLE)
+        parts.append(EXAMPLES_TITLE)
     for example in shown:
-        labelled = _example_lines(example)
-        width = max(len(label) for label, _ in labelled)
-        lines = [f"  {label:<{width}}  {line}".rstrip() for label, line in labelled]
-        parts.append("\n".join([_example_title(example), *lines]))
+        width = max(len(label) for label, _ in example.lines)
+        lines = [f"  {label:<{width}}  {line}".rstrip() for label, line in example.lines]
+        parts.append("\n".join([example.title, *lines]))
     return "\n\n".join(parts) + "\n"
 
 
 def report_markdown(evaluation: Evaluation, shown: Sequence[Example] = ()) -> str:
     """The same tables in GitHub's Markdown."""
-    parts = [_escaped(_heading(evaluation))]
-    for table in _tables(evaluation):
-        numbers = len(table.header) - table.text_columns
-        ruler = [":--"] * table.text_columns + ["--:"] * numbers
-        escaped = [[_escaped(cell) for cell in row] for row in (table.header, *table.rows)]
-        rows = [f"| {' | '.join(row)} |" for row in (escaped[0], ruler, *escaped[1:])]
-        note = ["", _escaped(table.note)] if table.note else []
-        parts.append("\n".join([f"### {_escaped(table.title)}", "", *rows, *note]))
-    parts += map(_escaped, _notes(evaluation))
+    parts = [escape_markdown(_heading(evaluation))]
+    parts += [table.as_markdown(RULES) for table in _tables(evaluation)]
+    parts += map(escape_markdown, _notes(evaluation))
     if shown:
-        parts.append(f"### {_EXAMPLES_TITLE}")
+        parts.append(f"### {EXAMPLES_TITLE}")
     for example in shown:
         lines = [
-            f"- {_escaped(label)}: {_escaped(line)}".rstrip()
-            for label, line in _example_lines(example)
+            f"- {escape_markdown(label)}: {escape_markdown(line)}".rstrip()
+            for label, line in example.lines
         ]
-        parts.append("\n".join([f"**{_escaped(_example_title(example))}**", "", *lines]))
+        parts.append("\n".join([f"**{escape_markdown(example.title)}**", "", *lines]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -146,56 +134,34 @@ def report_json(evaluation: Evaluation, shown: Sequence[Example] = ()) -> str:
     """All numbers, unrounded."""
     content: dict[str, Any] = {"phrase_scorer": __version__, **evaluation.as_dict()}
     if shown:
-        content["examples"] = [asdict(example) for example in shown]
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        content["examples"] = shown
+    return as_json(content)
 
 
-def plot_format(path: str | Path) -> str:
-    """The format that a plot's name asks for.
-
-    Raises:
-        UsageError: None that we draw.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in PLOT_FORMATS:
-        raise UsageError(f"{path}: the name of a plot must end in {' or '.join(PLOT_FORMATS)}")
-    return PLOT_FORMATS[suffix]
-
-
-def plot_differences(evaluation: Evaluation, path: str | Path) -> None:
-    """Draws the difference to the baseline in each sentence, sorted: a row of panels a system.
+def plot_differences(evaluation: Evaluation, path: Place) -> None:
+    """Draws the sorted differences to the baseline per sentence, a row of panels per system.
 
     Raises:
-        UsageError: Another suffix than .png and .svg, or nothing but a baseline.
+        UsageError: A name of another kind than a figure's, or nothing but a baseline.
         DataError: The file cannot be written.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    kind = plot_format(path)
+    require_kind(path)
     compared = evaluation.systems[1:]
     if not compared:
         raise UsageError("a plot of differences needs a system beside the baseline")
-    columns = len(PLOTTED)
-    with rc_context({"svg.hashsalt": "phrase-scorer"}), warnings.catch_warnings():
-        # The font lacks a letter of a system's name: a box stands there.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = Figure(
-            figsize=(PANEL[0] * columns, PANEL[1] * len(compared)), layout="constrained"
-        )
-        panels = figure.subplots(len(compared), columns, squeeze=False, sharex=True)
-        for row, system in zip(panels, compared, strict=True):
-            for axes, metric in zip(row, PLOTTED, strict=True):
-                comparison = system.scores[metric].comparison
-                assert comparison is not None
-                _draw(axes, comparison, f"{system.name} less {evaluation.baseline.name}", metric)
-        for axes in panels[-1]:
-            axes.set_xlabel("sentences, sorted by difference")
-        picture = BytesIO()
-        # Without the date, equal evaluations give equal files.
-        metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(picture, format=kind, dpi=150, metadata=metadata)
-    write_file(path, picture.getvalue())
+    size = PANEL[0] * len(PLOTTED), PANEL[1] * len(compared)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(compared), len(PLOTTED), squeeze=False, sharex=True)
+    for row, system in zip(panels, compared, strict=True):
+        for axes, metric in zip(row, PLOTTED, strict=True):
+            comparison = system.scores[metric].comparison
+            assert comparison is not None
+            _draw(axes, comparison, f"{system.name} less {evaluation.baseline.name}", metric)
+    for axes in panels[-1]:
+        axes.set_xlabel("sentences, sorted by difference")
+    save_figure(figure, path)
 
 
 def _draw(axes: Axes, comparison: Comparison, title: str, metric: str) -> None:
@@ -218,7 +184,7 @@ def _draw(axes: Axes, comparison: Comparison, title: str, metric: str) -> None:
     axes.legend(loc="upper right", frameon=False)
 
 
-def _comparisons(evaluation: Evaluation, metric: str) -> Iterator[tuple[System, Comparison]]:
+def _comparisons(evaluation: Evaluation, metric: str) -> Iterator[tuple[ScoredSystem, Comparison]]:
     for system in evaluation.systems[1:]:
         comparison = system.scores[metric].comparison
         if comparison is not None:
@@ -254,7 +220,7 @@ def _notes(evaluation: Evaluation) -> list[str]:
     ]
 
 
-def _tables(evaluation: Evaluation) -> Iterator[_Table]:
+def _tables(evaluation: Evaluation) -> Iterator[Table]:
     for metric in METRICS:
         yield _score_table(evaluation, metric)
     yield _length_table(evaluation)
@@ -262,7 +228,7 @@ def _tables(evaluation: Evaluation) -> Iterator[_Table]:
         yield _sentence_table(evaluation)
 
 
-def _score_table(evaluation: Evaluation, metric: str) -> _Table:
+def _score_table(evaluation: Evaluation, metric: str) -> Table:
     tested = evaluation.settings.significance
     header = ["system", "score"]
     several = any(system.runs > 1 for system in evaluation.systems)
@@ -277,11 +243,11 @@ def _score_table(evaluation: Evaluation, metric: str) -> _Table:
                 row = [f"  run {number}", f"{score:.2f}"]
                 rows.append(row + [""] * (len(header) - len(row)))
     title = f"{metric} (lower is better)" if metric in LOWER_IS_BETTER else metric
-    return _Table(title, header, rows, f"signature: {evaluation.signatures[metric]}")
+    return Table(title, header, rows, f"signature: {evaluation.signatures[metric]}")
 
 
 def _score_row(
-    system: System, score: MetricScore, tested: bool, several: bool, columns: int
+    system: ScoredSystem, score: MetricScore, tested: bool, several: bool, columns: int
 ) -> list[str]:
     name = f"{system.name} ({system.runs} runs)" if system.runs > 1 else system.name
     row = [name, f"{score.mean:.2f}"]
@@ -298,7 +264,7 @@ def _score_row(
     return row + [NOTHING] * (columns - len(row))
 
 
-def _length_table(evaluation: Evaluation) -> _Table:
+def _length_table(evaluation: Evaluation) -> Table:
     header = ["system", "words/sentence", "reference", "ratio", "empty lines"]
     rows = []
     for system in evaluation.systems:
@@ -306,10 +272,10 @@ def _length_table(evaluation: Evaluation) -> _Table:
         ratio = NOTHING if lengths.ratio is None else f"{lengths.ratio:.3f}"
         words = [f"{lengths.words:.2f}", f"{lengths.reference_words:.2f}"]
         rows.append([system.name, *words, ratio, f"{lengths.empty:,}"])
-    return _Table(f"Lengths (tokenizer {evaluation.settings.tokenizer})", header, rows)
+    return Table(f"Lengths (tokenizer {evaluation.settings.tokenizer})", header, rows)
 
 
-def _sentence_table(evaluation: Evaluation) -> _Table:
+def _sentence_table(evaluation: Evaluation) -> Table:
     header = ["system", "metric", "better", "worse", "equal", "mean difference"]
     rows = [
         [
@@ -322,18 +288,7 @@ def _sentence_table(evaluation: Evaluation) -> _Table:
         if (comparison := system.scores[metric].comparison) is not None
     ]  # fmt: skip
     title = f"Sentences, against {evaluation.baseline.name}"
-    return _Table(title, header, rows, text_columns=2)
-
-
-_EXAMPLES_TITLE = f"Largest gains and losses in sentence {RANKED_BY}"
-
-
-def _example_title(example: Example) -> str:
-    return f"{example.system}, sentence {example.sentence}: {example.difference:+.2f}"
-
-
-def _example_lines(example: Example) -> list[tuple[str, str]]:
-    return [("source", example.source), ("reference", example.reference), *example.outputs]
+    return Table(title, header, rows, text_columns=2)
 
 
 def _run_name(name: str, number: int, runs: Sequence[object]) -> str:
@@ -348,17 +303,3 @@ def _p_value(p: float | None) -> str:
     if p is None:
         return NOTHING
     return f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"
-
-
-def _aligned(row: list[str], widths: list[int], text_columns: int) -> str:
-    cells = zip(row, widths, strict=True)
-    padded = [
-        cell.ljust(width) if column < text_columns else cell.rjust(width)
-        for column, (cell, width) in enumerate(cells)
-    ]
-    return "  ".join(padded).rstrip()
-
-
-def _escaped(text: str) -> str:
-    """Without what Markdown would take for its own."""
-    return "".join(f"\\{letter}" if letter in r"\`*_[]<>|#~" else letter for letter in text)

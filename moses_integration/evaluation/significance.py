@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric as SacreBleuMetric
 
-Statistics = NDArray[np.float64]  # (sentences, statistics of a metric), of one run
-Scores = NDArray[np.float64]  # (samples,)
+RunStatistics = NDArray[np.float64]  # (sentences, statistics of a metric), of one run
+Resampled = NDArray[np.float64]  # (samples,)
 Score = Callable[[list[float]], float]  # of the sums of the statistics
 
 CELLS_AT_ONCE = 1 << 22  # of (samples, sentences): some tens of megabytes
@@ -44,8 +44,8 @@ def resample_counts(sentences: int, samples: int, seed: int) -> NDArray[np.uint1
 
 
 def bootstrap_scores(
-    runs: Sequence[Statistics], score: Score, counts: NDArray[np.uint16]
-) -> Scores:
+    runs: Sequence[RunStatistics], score: Score, counts: NDArray[np.uint16]
+) -> Resampled:
     """The score of each resampled test set: the mean over the runs of a system."""
     total = np.zeros(len(counts))
     for rows in _blocks(*counts.shape):
@@ -56,14 +56,14 @@ def bootstrap_scores(
     return total / len(runs)
 
 
-def interval(scores: Scores) -> tuple[float, float]:
+def interval(scores: Resampled) -> tuple[float, float]:
     """The bounds that hold 95 % of the resampled scores: the percentiles that sacreBLEU takes."""
     ordered = np.sort(scores)
     outside = len(ordered) // 40
     return float(ordered[outside]), float(ordered[len(ordered) - outside - 1])
 
 
-def bootstrap_p(differences: Scores, observed: float) -> float:
+def bootstrap_p(differences: Resampled, observed: float) -> float:
     """The p-value of the paired bootstrap, in the form of sacreBLEU and of Moses' script.
 
     (c + 1) / (n + 1), where c counts the samples whose absolute difference exceeds the mean of
@@ -81,8 +81,8 @@ def bootstrap_p(differences: Scores, observed: float) -> float:
 
 
 def randomisation_p(
-    baseline: Sequence[Statistics],
-    system: Sequence[Statistics],
+    baseline: Sequence[RunStatistics],
+    system: Sequence[RunStatistics],
     score: Score,
     samples: int,
     seed: int,

@@ -1,41 +1,134 @@
-"""How plots are made and saved: without a screen, whole or not at all."""
+"""How results are shown: tables as text and as Markdown, content as JSON, figures as files."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from phrase_scorer.errors import UsageError
-from phrase_scorer.runtime.output import write_file
+from phrase_scorer.runtime.output import Place, write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KINDS = ("png", "svg", "pdf")
+# By the suffix of a figure's name, matplotlib's metadata without which equal figures differ.
+FIGURE_DATES: dict[str, dict[str, None]] = {
+    "png": {},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
 
 
-def save_figure(figure: Figure, path: str | Path) -> None:
-    """Writes a figure; its kind is that of the file's name.
+@dataclass(frozen=True)
+class Table:
+    """Cells under a header; the first columns hold text, the others numbers."""
+
+    title: str  # stands above; may be empty, as the note
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""  # stands below
+    text_columns: int = 1
+
+    def as_text(self) -> str:
+        """Columns aligned with blanks: text to the left, numbers to the right."""
+        cells = [self.header, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [self._aligned(row, widths) for row in cells]
+        title, note = ([text] * bool(text) for text in (self.title, self.note))
+        return "\n".join([*title, *lines, *note])
+
+    def _aligned(self, row: Sequence[str], widths: Sequence[int]) -> str:
+        padded = [
+            cell.ljust(width) if column < self.text_columns else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "  ".join(padded).rstrip()
+
+    def as_markdown(self, rules: tuple[str, str] = ("---", "---:")) -> str:
+        """The table in GitHub's Markdown; the title is a heading, the note a paragraph.
+
+        Args:
+            rules: What stands under the header of a column of text, and of one of numbers.
+        """
+        numbers = len(self.header) - self.text_columns
+        rule = [rules[0]] * self.text_columns + [rules[1]] * numbers
+        header, *rows = [[*map(escape_markdown, row)] for row in (self.header, *self.rows)]
+        table = "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+        title = f"### {escape_markdown(self.title)}" if self.title else ""
+        return "\n\n".join(part for part in (title, table, escape_markdown(self.note)) if part)
+
+
+def escape_markdown(text: str) -> str:
+    """The text without what Markdown would take for its own."""
+    return "".join(f"\\{letter}" if letter in r"\`*_[]<>|#~" else letter for letter in text)
+
+
+def as_json(content: Any, *, indent: int | None = 2, sort_keys: bool = False) -> str:
+    """JSON with a newline at its end; dataclasses are objects, and nan and infinity null."""
+    plain = _plain(content)
+    text = json.dumps(
+        plain, indent=indent, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False
+    )
+    return text + "\n"
+
+
+def write_json(path: Place, content: Any, *, indent: int | None = 2) -> None:
+    """Writes `as_json` to a file, whole or not at all.
 
     Raises:
-        UsageError: A kind that is not one of `KINDS`.
         DataError: The file cannot be written.
     """
-    kind = require_kind(path)
-    figure.tight_layout()
-    content = io.BytesIO()
-    figure.savefig(content, dpi=150, format=kind)
-    write_file(Path(path), content.getvalue())
+    write_file(path, as_json(content, indent=indent).encode())
 
 
-def require_kind(path: str | Path) -> str:
-    """The kind of picture that a file's name asks for.
+def _plain(content: Any) -> Any:
+    """The content in the types that JSON has."""
+    if dataclasses.is_dataclass(content) and not isinstance(content, type):
+        content = {f.name: getattr(content, f.name) for f in dataclasses.fields(content)}
+    if isinstance(content, Mapping):
+        return {key: _plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def require_kind(path: Place) -> str:
+    """The kind of figure that a file's name asks for, by its suffix.
 
     Raises:
-        UsageError: It is not one of `KINDS`.
+        UsageError: Another than .png, .svg and .pdf.
     """
-    kind = Path(path).suffix.lstrip(".")
-    if kind not in KINDS:
-        raise UsageError(f"{path}: a plot is one of {', '.join(KINDS)}, by the file's name")
+    kind = Path(path).suffix.lower().lstrip(".")
+    if kind not in FIGURE_DATES:
+        raise UsageError(f"{path}: the name of a plot must end in .png, .svg or .pdf")
     return kind
+
+
+def save_figure(figure: Figure, path: Place) -> None:
+    """Writes a figure, whole or not at all; equal figures give equal files.
+
+    Needs no screen where the figure was not made by pyplot.
+
+    Raises:
+        UsageError: As `require_kind`.
+        DataError: The file cannot be written.
+    """
+    from matplotlib import rc_context
+
+    kind = require_kind(path)
+    content = io.BytesIO()
+    # The salt makes the ids in an SVG file depend on nothing but the figure.
+    with rc_context({"svg.hashsalt": "phrase-scorer"}), warnings.catch_warnings():
+        # Where the font lacks a letter of a word, a box stands in its place.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        if figure.get_layout_engine() is None:
+            figure.tight_layout()
+        figure.savefig(content, dpi=150, format=kind, metadata=FIGURE_DATES[kind])
+    write_file(path, content.getvalue())

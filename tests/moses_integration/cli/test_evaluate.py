@@ -173,7 +173,7 @@ def test_help_says_why_text_is_not_tokenized(run):
         ("a=base.out b=new.out --plot new.out", 2, "--plot new.out is one of the inputs"),
         (
             "a=base.out b=new.out --plot p.gif", 2,
-            "p.gif: the name of a plot must end in .png or .svg",
+            "p.gif: the name of a plot must end in .png, .svg or .pdf",
         ),
         ("a=base.out --plot p.png", 2, "--plot needs a system beside the baseline"),
         ("a=base.out b=new.out --plot none/p.png", 2, "--plot none/p.png: no such folder"),

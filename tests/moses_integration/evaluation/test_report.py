@@ -16,7 +16,7 @@ from moses_integration.evaluation.evaluation import (
     EvaluationSettings,
     Lengths,
     MetricScore,
-    System,
+    ScoredSystem,
     evaluate,
 )
 from moses_integration.evaluation.report import (
@@ -36,12 +36,12 @@ EVALUATION = Evaluation(
     1,
     {metric: f"nrefs:1|of:{metric}" for metric in METRICS},
     (
-        System(
+        ScoredSystem(
             "base",
             {metric: MetricScore((20.0,), (18.126, 22.0), None) for metric in METRICS},
             Lengths(10.0, 12.5, 3),
         ),
-        System(
+        ScoredSystem(
             "r_n|n",
             {metric: MetricScore((20.5, 22.0), (19.0, 23.0), COMPARISON) for metric in METRICS},
             Lengths(13.0, 12.5, 0),
@@ -255,7 +255,7 @@ def test_a_panel_shows_sorted_differences_their_mean_and_counts():
 def test_a_suffix_that_is_not_drawn(name, evaluation):
     with pytest.raises(UsageError) as error:
         plot_differences(evaluation, name)
-    assert str(error.value) == f"{name}: the name of a plot must end in .png or .svg"
+    assert str(error.value) == f"{name}: the name of a plot must end in .png, .svg or .pdf"
 
 
 def test_a_plot_of_a_baseline_alone(tmp_path):

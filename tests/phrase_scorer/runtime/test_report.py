@@ -1,0 +1,102 @@
+"""Tables as text and Markdown, content as JSON, figures as files."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+
+import pytest
+from matplotlib.figure import Figure
+
+from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.runtime.report import Table, as_json, require_kind, save_figure, write_json
+
+TABLE = Table("A [b]", ["name", "n|m"], [["x_y", "1.50"], ["", "-10"]], "a <note>")
+
+
+def test_text():
+    assert TABLE.as_text() == "A [b]\nname   n|m\nx_y   1.50\n       -10\na <note>"
+    bare = Table("", ["a", "b", "c"], [["1", "22", "3"]], text_columns=2)
+    assert bare.as_text() == "a  b   c\n1  22  3"
+
+
+def test_markdown():
+    assert TABLE.as_markdown() == (
+        "### A \\[b\\]\n\n| name | n\\|m |\n| --- | ---: |\n| x\\_y | 1.50 |\n|  | -10 |\n\n"
+        "a \\<note\\>"
+    )
+    bare = Table("", ["a", "b"], [], text_columns=2)
+    assert bare.as_markdown((":--", "--:")) == "| a | b |\n| :-- | :-- |"
+
+
+@dataclass(frozen=True)
+class Inner:
+    score: float
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    inner: tuple[Inner, ...]
+    by_number: dict[int, float]
+
+
+def test_json_of_dataclasses():
+    content = Outer("é", (Inner(0.5), Inner(math.nan)), {2: -math.inf})
+    text = as_json(content, indent=None)
+    assert text == (
+        '{"name": "é", "inner": [{"score": 0.5}, {"score": null}], "by_number": {"2": null}}\n'
+    )
+    assert list(json.loads(as_json(content, sort_keys=True))) == ["by_number", "inner", "name"]
+
+
+def test_json_in_a_file(tmp_path):
+    write_json(tmp_path / "a.json", [1], indent=1)
+    assert (tmp_path / "a.json").read_text() == "[\n 1\n]\n"
+    with pytest.raises(DataError) as error:
+        write_json(tmp_path / "none" / "a.json", [1])
+    assert str(error.value) == f"{tmp_path}/none/a.json: cannot write: No such file or directory"
+
+
+def figure() -> Figure:
+    made = Figure()
+    made.subplots().plot([1, 2], label="翻訳")
+    made.axes[0].legend()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.PDF", b"%PDF")]
+)
+def test_equal_figures_give_equal_files(name, start, tmp_path, monkeypatch):
+    path = tmp_path / name
+    save_figure(figure(), path)
+    first = path.read_bytes()
+    assert first.startswith(start)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(int(time.time()) + 86_400))  # another day
+    save_figure(figure(), path)
+    assert path.read_bytes() == first
+    assert [found.name for found in tmp_path.iterdir()] == [name]
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "a.svg"
+    path.write_text("old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    made = figure()
+    monkeypatch.setattr(made, "savefig", fail)
+    with pytest.raises(MemoryError):
+        save_figure(made, path)
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["plot.gif", "plot", "plot.png.gz"])
+def test_other_kinds_of_figures(name):
+    with pytest.raises(UsageError) as error:
+        require_kind(name)
+    assert str(error.value) == f"{name}: the name of a plot must end in .png, .svg or .pdf"
