@@ -106,7 +106,7 @@ def _rescore_nbest(
     moses: Moses, source: Path | None, reference: Path, folder: Path, options: dict[str, Any]
 ) -> None:
     from moses_integration.decoder.weight_table import weight_table
-    from moses_integration.formats.ini_edits import weights_of
+    from moses_integration.formats.moses_ini import weights_of
     from moses_integration.reranking.weights import learn_weights, nbest_bleu, write_weights
 
     if source is not None or options["resume"] or options["runs"] != 1:
@@ -294,7 +294,8 @@ class _Plan(NamedTuple):
 def _plan(table: Path, kind: Any, output: Path, options: dict[str, Any]) -> _Plan | None:
     from moses_integration.decoder.binarization import binary_ini
     from moses_integration.formats.ini_edits import with_files
-    from moses_integration.system.check import check_model, first_scores
+    from moses_integration.formats.phrase_table import first_entry_scores
+    from moses_integration.system.check import check_model
 
     if not options["moses_ini"]:
         for name in ("moses_ini_out", "table_name", "check_input"):
@@ -303,7 +304,7 @@ def _plan(table: Path, kind: Any, output: Path, options: dict[str, Any]) -> _Pla
         return None
     ini = MosesIni.read(options["moses_ini"])
     feature = ini.phrase_table(options["table_name"])
-    require_scores(feature, first_scores(table))
+    require_scores(feature, first_entry_scores(table))
     out = options["moses_ini_out"]
     if out and not Path(out).resolve().parent.is_dir():
         raise UsageError(f"--moses-ini-out {out}: there is no folder {Path(out).parent}")

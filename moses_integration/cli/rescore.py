@@ -10,7 +10,6 @@ import click
 
 from moses_integration.cli.options import models_option, unknown_words_of_option
 from moses_integration.cli.rescored_ini import IniEdit
-from moses_integration.formats.ini_edits import existing, place_of
 from moses_integration.formats.moses_ini import MosesIni, require_scores
 from moses_integration.formats.phrase_table import OnBadLine, PhraseTable
 from phrase_scorer.cli.options import precision_option, quiet_option, several_devices_options
@@ -188,7 +187,7 @@ def _folder(folder: str, output: str | None, options: dict[str, Any]) -> tuple[s
     options["moses_ini"] = str(Path(folder, "moses.ini"))
     ini = MosesIni.read(options["moses_ini"])
     feature = ini.phrase_table(options["table_name"])
-    table = existing(place_of(feature.item, feature.path))
+    table = feature.file()
     if output is None:
         return str(table), None
     if output == STANDARD:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from moses_integration.formats.ini_edits import with_columns
 from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
 from moses_integration.system.check import stale_warnings
 from phrase_scorer.errors import UsageError
@@ -72,9 +73,8 @@ class IniEdit:
 
     def edited(self, output: str) -> MosesIni:
         """The new ini, for the table that will stand at `output`."""
-        return self.ini.with_columns(
-            self.feature.name, path=self._path_of(output), start_weights=self.weights
-        )
+        path = self._path_of(output)
+        return with_columns(self.ini, self.feature, path=path, start_weights=self.weights)
 
     def _path_of(self, output: str) -> str:
         """`path=` of the new table: absolute where the old one was.

@@ -22,14 +22,8 @@ from filelock import FileLock, Timeout
 
 from moses_integration.decoder.decoding import decode_lines, split_flags
 from moses_integration.decoder.programs import Moses, ProgramError, run_program
-from moses_integration.formats.ini_edits import (
-    Weights,
-    weights_of,
-    with_absolute_paths,
-    with_weight_file,
-    with_weights,
-)
-from moses_integration.formats.moses_ini import MosesIni
+from moses_integration.formats.ini_edits import with_absolute_paths, with_weight_file, with_weights
+from moses_integration.formats.moses_ini import MosesIni, Weights, weights_of
 from moses_integration.system.check import check_model
 from moses_integration.system.filtering import filter_model
 from phrase_scorer.errors import DataError, UsageError, quoted

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from moses_integration.formats.ini_edits import Weights, existing, place_of
-from moses_integration.formats.moses_ini import TEXT_TABLE, MosesIni
+from moses_integration.formats.moses_ini import TEXT_TABLE, MosesIni, Weights
 from moses_integration.formats.signature import read_signature
 
 Component = tuple[str, int]  # feature name and place among its scores, from 0
@@ -21,7 +20,7 @@ def added_columns(ini: MosesIni) -> dict[Component, str]:
         (table.name, column.place): column.name
         for table in ini.phrase_tables
         if table.class_name == TEXT_TABLE
-        for column in read_signature(existing(place_of(table.item, table.path)))
+        for column in read_signature(table.file())
     }
 
 

@@ -1,96 +1,86 @@
-"""Edits of moses.ini beside new columns: where its files are, which weights it has.
+"""moses.ini, written: new columns, weights, files and language models.
 
-As in moses_ini, only what is edited changes; every other byte stays.
+Only what is edited changes; every other byte stays. New lines end as the first one of the file.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from moses_integration.formats.moses_ini import TEXT_TABLE, Item, MosesIni, check_path, read_weights
-from phrase_scorer.errors import DataError
+from moses_integration.formats.moses_ini import (
+    TEXT_TABLE,
+    MosesIni,
+    PhraseTableFeature,
+    content_end,
+    feature_files,
+    place_of,
+    require_weights,
+)
+from phrase_scorer.errors import DataError, UsageError, quoted
 
-Weights = dict[str, tuple[float, ...]]  # by feature name, in the order of the file
-
-SUFFIXES = ("", ".gz", ".minphr", ".minlexr", ".binphr.idx", ".binlexr.idx")  # as Moses tries
-
-_PATH = re.compile(rb"(?<=[ \t]path=)[^ \t\r\n#]+")
-_CLASS = re.compile(rb"[^ \t]+")
-
-
-class FeatureFile(NamedTuple):
-    """A line of [feature] that names a file."""
-
-    item: Item
-    class_name: str
-    path: str
+START_WEIGHT = 0.1  # of what is new, until it is tuned
 
 
-def feature_files(ini: MosesIni) -> list[FeatureFile]:
-    """The feature lines with `path=`, in the order of the file."""
-    found = []
-    for item in ini.values("feature", "feature-add"):
-        path = _PATH.search(item.text)
-        if path:
-            found.append(FeatureFile(item, os.fsdecode(item.tokens[0]), os.fsdecode(path[0])))
-    return found
+def with_columns(
+    ini: MosesIni, table: PhraseTableFeature, *, path: str, start_weights: Sequence[float]
+) -> MosesIni:
+    """One more column per start weight for a table of the ini, which now stands at `path`.
 
-
-def find_file(path: str, ini_path: str) -> Path:
-    """The file that `path=` means: seen from the current folder or, failing that, the ini's.
-
-    Moses knows only the first; most people run it in the folder of the ini. The result is
-    absolute, and as long or short as `path=` was where Moses adds a suffix by itself.
+    A weight line that is missing is written out with the 1.0 that Moses takes for it;
+    `tuneable-components=` gets a 1 per column, for Moses refuses a list of another length.
 
     Raises:
-        DataError: There is no such file.
+        DataError: The table has more or fewer weights than num-features.
+        UsageError: A path that moses.ini cannot hold; no start weight, or one not finite.
     """
-    for folder in (Path.cwd(), Path(ini_path).resolve().parent):
-        place = Path(os.path.normpath(folder / path))
-        if any(Path(f"{place}{suffix}").exists() for suffix in SUFFIXES):
-            return place
-    raise DataError("moses.ini names a file that is not there", path=ini_path, text=path)
+    check_path(path)
+    if not start_weights or not all(map(math.isfinite, start_weights)):
+        given = _numbers(start_weights) or " none"
+        raise UsageError(f"every new column needs a finite start weight, given:{given}")
+    require_weights(table)
+    lines, at, more = list(ini.lines), table.line - 1, len(start_weights)
+    lines[at] = _set_option(lines[at], "num-features", str(table.num_features + more))
+    if tuneable := table.options.get("tuneable-components"):
+        lines[at] = _set_option(lines[at], "tuneable-components", tuneable + ",1" * more)
+    lines[at] = _set_option(lines[at], "path", path)
+    if table.weight_item:
+        at = table.weight_item.line - 1
+        lines[at] = _append(lines[at], _numbers(start_weights))
+    else:
+        ones = [1.0] * table.num_features
+        _add_weights(ini, lines, {table.name: [*ones, *start_weights]})
+        if not ini.lines[-1].endswith(b"\n"):  # nor does the new last line end
+            lines[-1] = lines[-1].removesuffix(_line_end(lines))
+    return ini.with_lines(lines)
 
 
-def existing(path: Path) -> Path:
-    """The file that Moses' scripts take: the name, or the name with .gz."""
-    return path if path.is_file() else Path(f"{path}.gz")
+def with_weights(ini: MosesIni, weights: Mapping[str, Sequence[float]]) -> MosesIni:
+    """The ini with other weights; a feature that is not among them keeps its own.
 
-
-def place_of(item: Item, path: str) -> Path:
-    """`find_file` for the path on a line of the ini.
-
-    Raises:
-        DataError: It is not there (line number, text).
+    A feature without a weight line gets one. Comments on the changed lines stay.
     """
-    try:
-        return find_file(path, item.ini_path)
-    except DataError as error:
-        raise item.error("the file of this line is not there") from error
+    lines, missing = list(ini.lines), dict(weights)
+    for item in ini.values("weight"):
+        if item.name in weights:
+            missing.pop(item.name, None)
+            new = _weight_line(item.name, weights[item.name])
+            lines[item.line - 1] = lines[item.line - 1].replace(item.text, new, 1)
+    if missing:
+        _add_weights(ini, lines, missing)
+    return ini.with_lines(lines)
 
 
-def with_absolute_paths(ini: MosesIni) -> MosesIni:
-    """The ini for a program that runs in another folder.
-
-    A text phrase table gets its whole name: the scripts of Moses try .gz, the decoder does not.
-
-    Raises:
-        DataError: A file is not there (line number, text).
-    """
-    paths = {}
-    for file in feature_files(ini):
-        place = place_of(file.item, file.path)
-        place = existing(place) if file.class_name == TEXT_TABLE else place
-        paths[file.item.line] = (file.class_name, str(place))
-    lines = list(with_files(ini, paths).lines)
+def with_weight_file(ini: MosesIni, path: str | Path) -> MosesIni:
+    """The ini with a file of sparse weights, in place of any it had."""
+    lines = list(ini.lines)
     for item in ini.values("weight-file"):
-        place = place_of(item, os.fsdecode(item.text))
-        lines[item.line - 1] = lines[item.line - 1].replace(item.text, os.fsencode(place), 1)
-    return MosesIni.parse(b"".join(lines), ini.path)
+        lines[item.line - 1] = lines[item.line - 1].replace(item.text, b"# " + item.text, 1)
+    _insert(lines, len(lines), b"", b"[weight-file]", os.fsencode(path))
+    return ini.with_lines(lines)
 
 
 def with_files(ini: MosesIni, files: Mapping[int, tuple[str, str]]) -> MosesIni:
@@ -102,62 +92,29 @@ def with_files(ini: MosesIni, files: Mapping[int, tuple[str, str]]) -> MosesIni:
     lines = list(ini.lines)
     for number, (class_name, path) in files.items():
         check_path(path)
-        line = _CLASS.sub(lambda _, c=class_name: os.fsencode(c), lines[number - 1], count=1)  # type: ignore[misc]
-        lines[number - 1] = _PATH.sub(lambda _, p=path: os.fsencode(p), line, count=1)  # type: ignore[misc]
-    return MosesIni.parse(b"".join(lines), ini.path)
+        line = lines[number - 1]
+        line = line.replace(line.split(maxsplit=1)[0], os.fsencode(class_name), 1)
+        lines[number - 1] = _set_option(line, "path", path)
+    return ini.with_lines(lines)
 
 
-def weights_of(ini: MosesIni) -> Weights:
-    """The weights by feature name.
+def with_absolute_paths(ini: MosesIni) -> MosesIni:
+    """The ini for a program that runs in another folder.
+
+    A text phrase table gets its whole name: the scripts of Moses try .gz, the decoder does not.
 
     Raises:
-        DataError: A weight is not a number.
+        DataError: A file is not there (line number, text).
     """
-    weights: Weights = {}
-    for item in ini.values("weight"):
-        name = os.fsdecode(item.tokens[0]).removesuffix("=")
-        weights[name] = read_weights(item)
-    return weights
-
-
-def with_weights(ini: MosesIni, weights: Mapping[str, Sequence[float]]) -> MosesIni:
-    """The ini with other weights; a feature that is not among them keeps its own.
-
-    A feature without a weight line gets one. Comments on the changed lines stay.
-    """
-    lines = list(ini.lines)
-    missing = dict(weights)
-    last = 0
-    for item in ini.values("weight"):
-        last = item.line
-        name = os.fsdecode(item.tokens[0]).removesuffix("=")
-        if name in weights:
-            missing.pop(name, None)
-            line = lines[item.line - 1]
-            lines[item.line - 1] = line.replace(item.text, _weight_line(name, weights[name]), 1)
-    added = b"".join(_weight_line(name, values) + b"\n" for name, values in missing.items())
-    if added and not last:
-        added = b"\n[weight]\n" + added
-        last = len(lines)
-    if added:
-        if not lines[last - 1].endswith(b"\n"):
-            added = b"\n" + added
-        lines[last - 1] += added
-    return MosesIni.parse(b"".join(lines), ini.path)
-
-
-def with_weight_file(ini: MosesIni, path: str | Path) -> MosesIni:
-    """The ini with a file of sparse weights, in place of any it had."""
-    lines = list(ini.lines)
+    files = {}
+    for feature in feature_files(ini):
+        place = feature.file() if feature.class_name == TEXT_TABLE else feature.place()
+        files[feature.line] = (feature.class_name, str(place))
+    lines = list(with_files(ini, files).lines)
     for item in ini.values("weight-file"):
-        lines[item.line - 1] = lines[item.line - 1].replace(item.text, b"# " + item.text, 1)
-    end = b"" if lines and lines[-1].endswith(b"\n") else b"\n"
-    section = end + b"\n[weight-file]\n" + os.fsencode(path) + b"\n"
-    return MosesIni.parse(b"".join([*lines, section]), ini.path)
-
-
-def _weight_line(name: str, values: Sequence[float]) -> bytes:
-    return os.fsencode(f"{name}= " + " ".join(f"{value:.6g}" for value in values))
+        place = place_of(item, os.fsdecode(item.text))
+        lines[item.line - 1] = lines[item.line - 1].replace(item.text, os.fsencode(place), 1)
+    return ini.with_lines(lines)
 
 
 def with_language_model(ini: MosesIni, path: str, order: int, weight: float) -> MosesIni:
@@ -167,7 +124,7 @@ def with_language_model(ini: MosesIni, path: str, order: int, weight: float) -> 
     LM0, LM1, … that is free.
 
     Raises:
-        DataError: There is no [feature].
+        DataError: The ini has no [feature].
         UsageError: A path that moses.ini cannot hold.
     """
     check_path(path)
@@ -179,11 +136,59 @@ def with_language_model(ini: MosesIni, path: str, order: int, weight: float) -> 
     while re.search(rb"(?<!\S)name=LM%d(?!\S)" % number, text):
         number += 1
     models = [item for item in features if item.tokens[0].upper().endswith(b"LM")]
-    last = (models or features)[-1].line
-    line = b"KENLM name=LM%d factor=0 path=%b order=%d\n" % (number, os.fsencode(path), order)
+    line = b"KENLM name=LM%d factor=0 path=%b order=%d" % (number, os.fsencode(path), order)
     lines = list(ini.lines)
-    if not lines[last - 1].endswith(b"\n"):
-        line = b"\n" + line
-    lines[last - 1] += line
-    edited = MosesIni.parse(b"".join(lines), ini.path)
-    return with_weights(edited, {f"LM{number}": [weight]})
+    _insert(lines, (models or features)[-1].line, line)
+    return with_weights(ini.with_lines(lines), {f"LM{number}": [weight]})
+
+
+def check_path(path: str) -> None:
+    """Check a `path=` before it is written.
+
+    Raises:
+        UsageError: moses.ini cannot hold it.
+    """
+    if not path or re.search("[# \t\r\n]", path):
+        reason = "it must not be empty, nor have a blank or a # in it"
+        raise UsageError(f"moses.ini cannot hold the path {quoted(path)}: {reason}")
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return "".join(f" {value:.6g}" for value in values)
+
+
+def _weight_line(name: str, values: Sequence[float]) -> bytes:
+    return os.fsencode(f"{name}={_numbers(values)}")
+
+
+def _append(line: bytes, text: str) -> bytes:
+    end = content_end(line)
+    return line[:end] + os.fsencode(text) + line[end:]
+
+
+def _set_option(line: bytes, key: str, value: str) -> bytes:
+    """Replace what follows `key=` on a feature line, or append the option."""
+    option = re.compile(rb"[ \t]%b=([^ \t]*)" % key.encode())
+    found = option.search(line, 0, content_end(line))
+    if found:
+        return line[: found.start(1)] + os.fsencode(value) + line[found.end(1) :]
+    return _append(line, f" {key}={value}")
+
+
+def _line_end(lines: Sequence[bytes]) -> bytes:
+    return b"\r\n" if lines[0].endswith(b"\r\n") else b"\n"
+
+
+def _insert(lines: list[bytes], behind: int, *new: bytes) -> None:
+    """Put new lines behind a line, given by its number."""
+    end = _line_end(lines)
+    if not lines[behind - 1].endswith(b"\n"):
+        lines[behind - 1] += end
+    lines[behind - 1] += b"".join(line + end for line in new)
+
+
+def _add_weights(ini: MosesIni, lines: list[bytes], weights: Mapping[str, Sequence[float]]) -> None:
+    """Put weight lines behind the last one, or make the section at the end of the file."""
+    last = max((item.line for item in ini.items if item.section == "weight"), default=0)
+    head = () if last else (b"", b"[weight]")
+    _insert(lines, last or len(lines), *head, *(_weight_line(*each) for each in weights.items()))

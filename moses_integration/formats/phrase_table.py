@@ -216,6 +216,21 @@ class PhraseTable:
         return TableBlock(lines, self._words(fields), ends, bad)
 
 
+def first_entry_scores(path: str | Path) -> int:
+    """How many scores the first entry of a phrase table has.
+
+    Raises:
+        DataError: The first line is not an entry; the table is empty, or cannot be read.
+    """
+    block = next(line_blocks(path), None)
+    if block is None:
+        raise DataError("the phrase table is empty", path=path)
+    table = PhraseTable(path)
+    table.parse(Lines(block.first, block.lines[:1]))
+    assert table.scores is not None
+    return table.scores
+
+
 HIERARCHICAL = (
     "hierarchical phrase tables are not supported: the phrase ends in a non-terminal symbol"
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from moses_integration.decoder.programs import Moses, ProgramError, run_program
 from moses_integration.decoder.tuning import Optimizer, bleu
-from moses_integration.formats.ini_edits import Weights
+from moses_integration.formats.moses_ini import Weights
 from moses_integration.formats.nbest import Features, Hypothesis, read_nbest
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.output import OutputFile, is_same_file, write_file

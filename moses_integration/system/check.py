@@ -12,68 +12,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from moses_integration.formats.ini_edits import existing, feature_files, place_of, weights_of
 from moses_integration.formats.moses_ini import (
     BINARISERS,
     MERT_NAME,
     TEXT_TABLE,
     MosesIni,
     PhraseTableFeature,
+    feature_files,
     require_scores,
     require_weights,
+    weights_of,
 )
-from moses_integration.formats.phrase_table import BLANKS, FIELDS, SEPARATOR
+from moses_integration.formats.phrase_table import first_entry_scores
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.streams import line_blocks
-
-
-def check_model(ini: MosesIni, *, for_tuning: bool = False) -> None:
-    """Checks that the files are there and that each text table has its num-features.
-
-    Raises:
-        DataError: A file is missing; num-features, weights and the table's scores disagree; with
-            `for_tuning`, a feature's name has anything but letters and digits, or no weights.
-    """
-    for file in feature_files(ini):
-        place_of(file.item, file.path)
-    for table in ini.phrase_tables:
-        require_weights(table)
-        if table.class_name == TEXT_TABLE and "glue-grammar" not in table.path:
-            if not table.path:
-                raise table.item.error("no path= on the line of the phrase table")
-            path = existing(place_of(table.item, table.path))
-            require_scores(table, first_scores(path))
-    if for_tuning:
-        _check_names(ini)
-
-
-def first_scores(table: str | Path) -> int:
-    """How many scores the first entry of a phrase table has.
-
-    Raises:
-        DataError: It is no entry, the table is empty, or cannot be read.
-    """
-    block = next(line_blocks(table), None)
-    if block is None:
-        raise DataError("the phrase table is empty", path=table)
-    fields = block.lines[0].split(SEPARATOR, FIELDS)
-    if len(fields) < FIELDS:
-        raise DataError("not an entry of a phrase table", path=table, line=1, text=block.lines[0])
-    return len(fields[2].strip(BLANKS).split())
-
-
-def _check_names(ini: MosesIni) -> None:
-    for item in ini.values("feature", "feature-add"):
-        for token in item.tokens:
-            if token.startswith(b"name="):
-                name = token[len(b"name=") :].decode("utf-8", "replace")
-                if not MERT_NAME.fullmatch(name):
-                    raise item.error(
-                        f"name={name} is sparse to mert-moses.pl; use letters and digits only"
-                    )
-    if not weights_of(ini):
-        raise DataError("no weights in [weight] to start from", path=ini.path)
-
 
 BINARY_TABLES = {  # a file that only this binariser writes, seen from the folder of the table
     "*.minphr": "PhraseDictionaryCompact",
@@ -86,57 +37,82 @@ CACHES = {  # found again by name, whatever the table holds now
 }
 
 
+def check_model(ini: MosesIni, *, for_tuning: bool = False) -> None:
+    """Checks that the files are there and that each text table has its num-features.
+
+    Raises:
+        DataError: A file is missing; num-features, weights and the table's scores disagree; with
+            `for_tuning`, a feature's name has anything but letters and digits, or no weights.
+    """
+    for feature in feature_files(ini):
+        feature.place()
+    for table in ini.phrase_tables:
+        require_weights(table)
+        if table.class_name == TEXT_TABLE and not table.is_glue_grammar:
+            require_scores(table, first_entry_scores(table.file()))
+    if for_tuning:
+        _check_names(ini)
+
+
+def _check_names(ini: MosesIni) -> None:
+    for item in ini.values("feature", "feature-add"):
+        for token in item.tokens:
+            name = token.removeprefix(b"name=").decode("utf-8", "replace")
+            if token.startswith(b"name=") and not MERT_NAME.fullmatch(name):
+                raise item.error(_sparse(name))
+    if not weights_of(ini):
+        raise DataError("no weights in [weight] to start from", path=ini.path)
+
+
+def _sparse(name: str) -> str:
+    return f"name={name} is sparse to mert-moses.pl; use letters and digits only"
+
+
 def stale_warnings(ini: MosesIni, table: PhraseTableFeature, new_columns: int) -> list[str]:
-    """What still speaks of the table without its new columns, one line each.
+    """What still describes the table without its new columns, one line each.
 
     `ini` and `table` are those before the edit. Moses and its scripts take most of it without
     an error: caches are found by name (mert-moses.pl, filter-model-given-input.pl).
     """
+    more = "1 more entry" if new_columns == 1 else f"{new_columns} more entries"
+    folder = Path(ini.path).parent
     return [
-        *_line_warnings(table, new_columns),
-        *_section_warnings(ini, table, new_columns),
-        *_cache_warnings(Path(ini.path).parent),
-        *_binary_warnings(Path(ini.path).parent, table, new_columns),
+        *_line_warnings(ini, table, more),
+        *_cache_warnings(folder),
+        *_binary_warnings(folder, table, table.num_features + new_columns),
     ]
 
 
-def _more(new_columns: int) -> str:
-    return "1 more entry" if new_columns == 1 else f"{new_columns} more entries"
-
-
-def _line_warnings(table: PhraseTableFeature, n: int) -> Iterator[str]:
-    place = f"{table.item.ini_path}:{table.line}"
+def _line_warnings(ini: MosesIni, table: PhraseTableFeature, more: str) -> Iterator[str]:
+    place = f"{ini.path}:{table.line}"
     if not MERT_NAME.fullmatch(table.name):
-        yield f"{place}: name={table.name} is sparse to mert-moses.pl; use letters and digits only"
+        yield f"{place}: {_sparse(table.name)}"
     if "tuneable-components" in table.options:
-        yield f"{place}: tuneable-components gets {_more(n)}, 1 each; check which columns to tune"
-
-
-def _section_warnings(ini: MosesIni, table: PhraseTableFeature, n: int) -> Iterator[str]:
+        yield f"{place}: tuneable-components gets {more}, 1 each; check which columns to tune"
     for section in ("weight-overwrite", "alternate-weight-setting"):
         for item in ini.values(section):
             if os.fsencode(f"{table.name}=") in item.tokens:
-                yield f"{ini.path}:{item.line}: [{section}] needs {_more(n)} for {table.name}"
+                yield f"{ini.path}:{item.line}: [{section}] needs {more} for {table.name}"
     for item in ini.values("feature-overwrite"):
-        if item.tokens[0] == os.fsencode(table.name) and b"path=" in item.text:
+        if item.name == table.name and b"path=" in item.text:
             yield f"{ini.path}:{item.line}: [feature-overwrite] replaces path= of {table.name}"
     for parent in ini.phrase_tables:
         if table.name in parent.options.get("members", "").split(","):
             where = f"{ini.path}:{parent.line}: {parent.name} has {table.name} among its members="
-            yield f"{where}; num-features, default-scores and weights may need {_more(n)}"
+            yield f"{where}; num-features, default-scores and weights may need {more}"
 
 
-def _cache_warnings(ini_folder: Path) -> Iterator[str]:
-    for name, reason in CACHES.items():
-        for path in sorted([*ini_folder.glob(name), *ini_folder.glob(f"*/{name}")]):
-            yield f"{path}: {reason}"
+def _cache_warnings(folder: Path) -> Iterator[str]:
+    for name, why in CACHES.items():
+        for path in sorted([*folder.glob(name), *folder.glob(f"*/{name}")]):
+            yield f"{path}: {why}"
 
 
-def _binary_warnings(ini_folder: Path, table: PhraseTableFeature, n: int) -> Iterator[str]:
+def _binary_warnings(ini_folder: Path, table: PhraseTableFeature, scores: int) -> Iterator[str]:
     # Moses takes a relative path from where it runs, which is often the folder of the ini.
     places = (Path(table.path), ini_folder / table.path)
-    folders = [place.parent for place in places if place.is_file()]
+    folder = next((place.parent for place in places if place.is_file()), None)
     for pattern, class_name in BINARY_TABLES.items():
-        command = BINARISERS[class_name].format(table.num_features + n)
-        for path in sorted(folders[0].glob(pattern)) if folders else []:
+        command = BINARISERS[class_name].format(scores)
+        for path in sorted(folder.glob(pattern)) if folder else []:
             yield f"{path}: a binarised table without the new columns; binarise again: {command}"

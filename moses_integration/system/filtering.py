@@ -11,15 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moses_integration.formats.ini_edits import (
-    FeatureFile,
-    existing,
-    feature_files,
-    place_of,
-    with_absolute_paths,
-    with_files,
-)
-from moses_integration.formats.moses_ini import TEXT_TABLE, MosesIni
+from moses_integration.formats.ini_edits import with_absolute_paths, with_files
+from moses_integration.formats.moses_ini import TEXT_TABLE, Feature, MosesIni, feature_files
 from moses_integration.formats.phrase_table import SEPARATOR
 from moses_integration.formats.signature import read_signature, write_signature
 from phrase_scorer.errors import DataError, UsageError
@@ -126,20 +119,17 @@ def filter_model(
         DataError: A file of the ini is not there, or cannot be read.
         UsageError: The ini has no table in text form.
     """
-    files = [file for file in feature_files(ini) if _is_filterable(file)]
-    if not files:
+    tables = {feature: feature.file() for feature in feature_files(ini) if _is_filterable(feature)}
+    if not tables:
         raise UsageError(f"{ini.path}: no {TEXT_TABLE} or {REORDERING} to filter")
-    tables = {file: existing(place_of(file.item, file.path)) for file in files}
     outputs = _new_names(folder.resolve(), tables)
-    changed = {file.item.line: (file.class_name, str(output)) for file, output in outputs.items()}
+    changed = {feature.line: (feature.class_name, str(out)) for feature, out in outputs.items()}
     edited = with_files(with_absolute_paths(ini), changed)  # what cannot be is told beforehand
-    phrases = source_phrases(inputs, sorted({_factors(file) for file in files}), longest)
+    phrases = source_phrases(inputs, sorted(set(map(_factors, tables))), longest)
     filtered = []
-    for file, table in tables.items():
-        output = outputs[file]
-        filtered.append(
-            filter_table(table, output, phrases[_factors(file)], show_progress=show_progress)
-        )
+    for feature, table in tables.items():
+        output, chosen = outputs[feature], phrases[_factors(feature)]
+        filtered.append(filter_table(table, output, chosen, show_progress=show_progress))
         if signed := read_signature(table):
             details = {"filtered_from": table.name, "entries": filtered[-1].kept}
             write_signature(output, signed, details)
@@ -147,29 +137,29 @@ def filter_model(
     return filtered
 
 
-def _is_filterable(file: FeatureFile) -> bool:
+def _is_filterable(feature: Feature) -> bool:
     """As filter-model-given-input.pl decides, but binary reordering tables stay whole."""
-    if b"filterable=false" in file.item.tokens or "glue-grammar" in file.path:
+    if b"filterable=false" in feature.item.tokens or feature.is_glue_grammar:
         return False
-    if file.class_name == REORDERING:
-        return existing(place_of(file.item, file.path)).is_file()
-    return file.class_name == TEXT_TABLE
+    if feature.class_name == REORDERING:
+        return feature.file().is_file()
+    return feature.class_name == TEXT_TABLE
 
 
-def _factors(file: FeatureFile) -> Factors:
-    for token in file.item.tokens:
+def _factors(feature: Feature) -> Factors:
+    for token in feature.item.tokens:
         if token.startswith(b"input-factor="):
             return tuple(int(factor) for factor in token.partition(b"=")[2].split(b","))
     return (0,)
 
 
-def _new_names(folder: Path, tables: Mapping[FeatureFile, Path]) -> dict[FeatureFile, Path]:
+def _new_names(folder: Path, tables: Mapping[Feature, Path]) -> dict[Feature, Path]:
     """Each table's own name, in the folder, gzipped; numbered where several have one name."""
-    names: dict[FeatureFile, Path] = {}
-    for file, table in tables.items():
+    names: dict[Feature, Path] = {}
+    for feature, table in tables.items():
         stem = table.name.removesuffix(".gz")
         path, number = folder / f"{stem}.gz", 2
         while path in names.values():
             path, number = folder / f"{stem}.{number}.gz", number + 1
-        names[file] = path
+        names[feature] = path
     return names

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from moses_integration.formats.ini_edits import existing, find_file
+from moses_integration.formats.ini_edits import with_columns
 from moses_integration.formats.moses_ini import (
     TEXT_TABLE,
     MosesIni,
@@ -20,50 +20,29 @@ from moses_integration.formats.moses_ini import (
     require_scores,
     require_weights,
 )
-from moses_integration.formats.phrase_table import PhraseTable
-from phrase_scorer.errors import DataError, UsageError, quoted
+from moses_integration.formats.phrase_table import first_entry_scores
+from moses_integration.formats.signature import read_signature
+from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.output import reason
-from phrase_scorer.runtime.streams import Lines, line_blocks
 
 NOTED_SCORES = {  # where a binarised table notes its number of scores: file in its folder, pattern
     "PhraseDictionaryOnDisk": ("Misc.dat", r"^NumScores (\d+)$"),  # OnDiskWrapper.cpp, SaveMisc
     "ProbingPT": ("config", r"^num_scores\t(\d+)$"),  # probingpt/storing.cpp, createProbingPT
 }
 COMPACT_TABLE = "PhraseDictionaryCompact"
-_COMPACT_SUFFIX = ".minphr"
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What was found of a phrase table of moses.ini.
+    """What was found out about a phrase table of moses.ini."""
 
-    Attributes:
-        table: Its feature line, as it was.
-        scores: How many its entries have; None: that cannot be told.
-    """
-
-    table: PhraseTableFeature
-    scores: int | None
+    table: PhraseTableFeature  # as it was
+    scores: int | None  # per entry; None: they cannot be counted
 
     @property
     def new_columns(self) -> int:
         """How many scores moses.ini did not know of."""
         return 0 if self.scores is None else self.scores - self.table.num_features
-
-
-@dataclass(frozen=True)
-class _AnyTableIni(MosesIni):
-    """A moses.ini whose tables get columns whatever their class: the tables have them already."""
-
-    def phrase_table(
-        self,
-        name: str | None = None,
-        new_columns: int = 1,  # noqa: ARG002 - for a message of the other class
-    ) -> PhraseTableFeature:
-        """The table of that name, its weights checked."""
-        table = next(table for table in self.phrase_tables if table.name == name)
-        require_weights(table)
-        return table
 
 
 def fit_ini(
@@ -84,12 +63,14 @@ def fit_ini(
         The new ini, the same one where all fits; and what was found.
 
     Raises:
-        DataError: A table is not there, is empty or its first entry is none; it has fewer scores
-            than num-features; the weights did not fit num-features before; of no table, or not
-            of the named one, the number of scores can be told.
+        DataError: A table is not there, is empty or begins with a bad line; it has fewer scores
+            than num-features; the weights did not fit num-features before; neither a table nor,
+            with `name`, this one says how many scores it has.
         UsageError: No table of that name; `scores` for several tables; a weight that is not finite.
     """
-    tables = _tables(ini, name)
+    tables = [t for t in ini.tables(name) if name or "members" not in t.options]
+    if not tables:
+        raise DataError("no phrase table in [feature]", path=ini.path)
     if scores is not None and len(tables) > 1:
         names = ", ".join(table.name for table in tables)
         raise UsageError(f"{ini.path}: --scores is for one table; give --table-name: {names}")
@@ -98,41 +79,22 @@ def fit_ini(
         table = fits[0].table
         remedy = "give --scores N, with --table-name where there are several tables"
         raise table.item.error(f"{table.name} does not say how many scores it has; {remedy}")
-    fitted: MosesIni = _AnyTableIni(ini.path, ini.lines)
+    fitted = ini
     for fit in fits:
-        if fit.scores is not None:
-            fitted = _fitted(fitted, fit, weight)
-    return (ini if fitted.lines == ini.lines else fitted), fits
-
-
-def _tables(ini: MosesIni, name: str | None) -> list[PhraseTableFeature]:
-    """The named table, or those that have entries of their own."""
-    if name:
-        chosen = [table for table in ini.phrase_tables if table.name == name]
-    else:
-        chosen = [
-            table
-            for table in ini.phrase_tables
-            if "members" not in table.options and "glue-grammar" not in table.path
-        ]
-    if not chosen and name and ini.phrase_tables:
-        names = ", ".join(table.name for table in ini.phrase_tables)
-        raise UsageError(f"{ini.path}: no phrase table {quoted(name)} among {names}")
-    if not chosen:
-        raise DataError("no phrase table in [feature]", path=ini.path)
-    return chosen
+        fitted = _fitted(fitted, fit, weight)
+    return fitted, fits
 
 
 def _fitted(ini: MosesIni, fit: Fit, weight: float) -> MosesIni:
-    assert fit.scores is not None
+    if fit.scores is None:
+        return ini
     if fit.new_columns < 0:
         require_scores(fit.table, fit.scores)
-    ini = _AnyTableIni(ini.path, ini.lines)
-    table = ini.phrase_table(fit.table.name)
+    table = ini.tables(fit.table.name)[0]  # edits before may have moved its lines
+    require_weights(table)
     if not fit.new_columns:
         return ini
-    weights = [weight] * fit.new_columns
-    return ini.with_columns(table.name, path=table.path, start_weights=weights)
+    return with_columns(ini, table, path=table.path, start_weights=[weight] * fit.new_columns)
 
 
 def count_scores(table: PhraseTableFeature) -> int | None:
@@ -142,31 +104,15 @@ def count_scores(table: PhraseTableFeature) -> int | None:
     Compact table by the signature of the table that it was made from.
 
     Raises:
-        DataError: The table is not there, is empty, or its first entry is none.
+        DataError: The table is not there, is empty, or begins with a bad line.
     """
-    if table.class_name != TEXT_TABLE and table.class_name not in (*NOTED_SCORES, COMPACT_TABLE):
-        return None
-    if not table.path:
-        raise table.item.error("no path= on the line of the phrase table")
-    try:
-        place = find_file(table.path, table.item.ini_path)
-    except DataError as error:
-        raise table.item.error("the phrase table of this line is not there") from error
     if table.class_name == TEXT_TABLE:
-        return _scores_of_first_entry(existing(place))
+        return first_entry_scores(table.file())
     if table.class_name == COMPACT_TABLE:
-        return _signed_scores(place)
-    return _noted_scores(place, *NOTED_SCORES[table.class_name])
-
-
-def _scores_of_first_entry(path: Path) -> int:
-    block = next(line_blocks(path), None)
-    if block is None:
-        raise DataError("the phrase table is empty", path=path)
-    table = PhraseTable(path)
-    table.parse(Lines(block.first, block.lines[:1]))
-    assert table.scores is not None
-    return table.scores
+        return _signed_scores(table.place())
+    if table.class_name in NOTED_SCORES:
+        return _noted_scores(table.place(), *NOTED_SCORES[table.class_name])
+    return None
 
 
 def _noted_scores(folder: Path, name: str, pattern: str) -> int:
@@ -181,10 +127,8 @@ def _noted_scores(folder: Path, name: str, pattern: str) -> int:
 
 
 def _signed_scores(place: Path) -> int | None:
-    """After the last column that we added, for we add at the end."""
-    from moses_integration.formats.signature import read_signature
-
-    stem = os.fspath(place).removesuffix(_COMPACT_SUFFIX)
+    """The number after the last column that we added, for we add at the end."""
+    stem = os.fspath(place).removesuffix(".minphr")
     for path in (stem, f"{stem}.gz"):
         if columns := read_signature(path):
             return 1 + max(column.place for column in columns)

@@ -12,8 +12,8 @@ import pytest
 
 from moses_integration.decoder.decoding import NBest, decode, decode_lines, split_flags
 from moses_integration.decoder.programs import Moses, ProgramError
-from moses_integration.formats.ini_edits import weights_of, with_weights
-from moses_integration.formats.moses_ini import MosesIni
+from moses_integration.formats.ini_edits import with_weights
+from moses_integration.formats.moses_ini import MosesIni, weights_of
 from phrase_scorer.errors import DataError, UsageError
 
 WEIGHT = 0.4

@@ -26,8 +26,8 @@ from moses_integration.decoder.tuning import (
     _History,
     check_tuning_set,
 )
-from moses_integration.formats.ini_edits import weights_of, with_weights
-from moses_integration.formats.moses_ini import MosesIni
+from moses_integration.formats.ini_edits import with_weights
+from moses_integration.formats.moses_ini import MosesIni, weights_of
 from phrase_scorer.errors import DataError, UsageError
 
 GOLDEN = ALL_GOLDEN / "tuning"

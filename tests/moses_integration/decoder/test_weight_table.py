@@ -6,8 +6,7 @@ import pytest
 from toys import GOLDEN as ALL_GOLDEN
 
 from moses_integration.decoder.weight_table import added_columns, weight_table
-from moses_integration.formats.ini_edits import weights_of
-from moses_integration.formats.moses_ini import MosesIni
+from moses_integration.formats.moses_ini import MosesIni, weights_of
 from moses_integration.formats.signature import SignedColumn, write_signature
 from phrase_scorer.errors import DataError
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import math
+import shutil
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from toys import GOLDEN
+from toys import ROOT
 
 from moses_integration.formats.ini_edits import (
-    existing,
-    feature_files,
-    find_file,
-    weights_of,
     with_absolute_paths,
+    with_columns,
     with_files,
+    with_language_model,
     with_weight_file,
     with_weights,
 )
-from moses_integration.formats.moses_ini import MosesIni
+from moses_integration.formats.moses_ini import MosesIni, feature_files, weights_of
 from phrase_scorer.errors import DataError, UsageError
 
+REAL_INI = ROOT.parent / "shared" / "data" / "multi30k-en-fr" / "moses.ini"
+
+FEATURE = b"PhraseDictionaryMemory name=TM0 num-features=2 path=pt.gz input-factor=0"
+PLAIN = b"[feature]\nWordPenalty\n" + FEATURE + b"\n[weight]\nWordPenalty0= -1\nTM0= 0.2 0.3\n"
 INI = b"""\
 # caf\xe9, path=not/this
 [feature]\r
@@ -59,12 +65,176 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+# -- columns ---------------------------------------------------------------------------------------
+
+
+def widened(
+    data: bytes, path: str = "new.gz", weights: Sequence[float] = (0.1,), name: str | None = None
+) -> MosesIni:
+    ini = MosesIni.parse(data)
+    return with_columns(ini, ini.phrase_table(name), path=path, start_weights=weights)
+
+
+EDITS = {
+    "plain": (
+        PLAIN,
+        b"[feature]\nWordPenalty\n"
+        b"PhraseDictionaryMemory name=TM0 num-features=3 path=new.gz input-factor=0\n"
+        b"[weight]\nWordPenalty0= -1\nTM0= 0.2 0.3 0.1\n",
+    ),
+    "CRLF": (
+        b"[feature]\r\nPhraseDictionaryMemory name=TM0 num-features=2 path=p\r\n"
+        b"[weight]\r\nTM0= 1 2\r\n",
+        b"[feature]\r\nPhraseDictionaryMemory name=TM0 num-features=3 path=new.gz\r\n"
+        b"[weight]\r\nTM0= 1 2 0.1\r\n",
+    ),
+    "comments, tabs, blanks, Latin-1": (
+        b"[feature] # \xe9\n"
+        b"\t PhraseDictionaryMemory\tpath=caf\xe9=x  num-features=2 name=T\t # \xff\n"
+        b"\n[weight]#w\n T=\t1   2 \t#  tuned\n#end",
+        b"[feature] # \xe9\n"
+        b"\t PhraseDictionaryMemory\tpath=new.gz  num-features=3 name=T\t # \xff\n"
+        b"\n[weight]#w\n T=\t1   2 0.1 \t#  tuned\n#end",
+    ),
+    "no final newline": (
+        b"[weight]\nT= 1\n[feature]\nPhraseDictionaryMemory name=T num-features=1 path=p",
+        b"[weight]\nT= 1 0.1\n[feature]\nPhraseDictionaryMemory name=T num-features=2 path=new.gz",
+    ),
+    "no num-features": (
+        b"[feature]\nPhraseDictionaryMemory name=T path=p  #c\n[weight]\nT= 1\n",
+        b"[feature]\nPhraseDictionaryMemory name=T path=new.gz num-features=2  #c\n"
+        b"[weight]\nT= 1 0.1\n",
+    ),
+    "the last weight line counts": (
+        b"[weight]\nT= 1\nT= 2\n[feature]\nPhraseDictionaryMemory name=T path=p num-features=1\n",
+        b"[weight]\nT= 1\nT= 2 0.1\n"
+        b"[feature]\nPhraseDictionaryMemory name=T path=new.gz num-features=2\n",
+    ),
+    "no weight line": (
+        b"[feature]\nPhraseDictionaryMemory name=T path=p num-features=2\n"
+        b"[weight]\nLM0= 1\n\n# next\n[v]\n0\n",
+        b"[feature]\nPhraseDictionaryMemory name=T path=new.gz num-features=3\n"
+        b"[weight]\nLM0= 1\nT= 1 1 0.1\n\n# next\n[v]\n0\n",
+    ),
+    "no weight line, CRLF, no final newline": (
+        b"[feature]\r\nPhraseDictionaryMemory path=p\r\n[weight]\r\nLM0= 1",
+        b"[feature]\r\nPhraseDictionaryMemory path=new.gz num-features=2\r\n[weight]\r\nLM0= 1\r\n"
+        b"PhraseDictionaryMemory0= 1 0.1",
+    ),
+    "no weight section": (
+        b"[feature]\nPhraseDictionaryMemory path=p num-features=1\n[v]\n0\n",
+        b"[feature]\nPhraseDictionaryMemory path=new.gz num-features=2\n[v]\n0\n"
+        b"\n[weight]\nPhraseDictionaryMemory0= 1 0.1\n",
+    ),
+    "an empty weight section": (
+        b"[weight]\n\n[feature]\nPhraseDictionaryMemory path=p num-features=1\n",
+        b"[weight]\nPhraseDictionaryMemory0= 1 0.1\n\n"
+        b"[feature]\nPhraseDictionaryMemory path=new.gz num-features=2\n",
+    ),
+    "glue grammar is left alone": (
+        b"[feature]\nPhraseDictionaryMemory name=G path=m/glue-grammar num-features=1\n"
+        b"PhraseDictionaryMemory name=T path=p num-features=1\n[weight]\nG= 1\nT= 1\n",
+        b"[feature]\nPhraseDictionaryMemory name=G path=m/glue-grammar num-features=1\n"
+        b"PhraseDictionaryMemory name=T path=new.gz num-features=2\n[weight]\nG= 1\nT= 1 0.1\n",
+    ),
+    "tuneable-components": (
+        b"[feature]\nPhraseDictionaryMemory path=p tuneable-components=0,1 num-features=2\n"
+        b"[weight]\nPhraseDictionaryMemory0= 1 1\n",
+        b"[feature]\nPhraseDictionaryMemory path=new.gz tuneable-components=0,1,1 num-features=3\n"
+        b"[weight]\nPhraseDictionaryMemory0= 1 1 0.1\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), EDITS.values(), ids=EDITS.keys())
+def test_with_columns_changes_only_the_necessary_bytes(before: bytes, after: bytes) -> None:
+    assert widened(before).to_bytes() == after
+
+
+def test_several_columns_and_their_number_format() -> None:
+    ini = MosesIni.parse(PLAIN)
+    wider = with_columns(
+        ini, ini.phrase_table("TM0"), path="n", start_weights=[0, 0.1, -1 / 3, 1e-7]
+    )
+    assert b"num-features=6" in wider.to_bytes()
+    assert wider.to_bytes().endswith(b"TM0= 0.2 0.3 0 0.1 -0.333333 1e-07\n")
+    assert ini.to_bytes() == PLAIN  # the old one is as it was
+    assert wider.phrase_table().weights == (0.2, 0.3, 0.0, 0.1, -0.333333, 1e-7)
+
+
+def test_editing_twice_equals_editing_once() -> None:
+    once = widened(PLAIN, "n", [0.1, 0.2])
+    first = widened(PLAIN, "m", [0.1])
+    assert widened(first.to_bytes(), "n", [0.2]).to_bytes() == once.to_bytes()
+
+
+def test_table_is_chosen_by_name() -> None:
+    two = PLAIN.replace(b"[weight]", FEATURE.replace(b"TM0", b"TM1") + b"\n[weight]\nTM1= 7 7")
+    edited = widened(two, "n", [0], "TM1").to_bytes()
+    assert b"TM1= 7 7 0\n" in edited
+    assert FEATURE in edited  # TM0
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [("a#b", "a#b"), ("a b", "a b"), ("a\tb", r"a\tb"), ("a\n", r"a\n"), ("", "")],
+)
+def test_path_that_an_ini_cannot_hold(path: str, shown: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        widened(PLAIN, path)
+    assert str(caught.value) == (
+        f'moses.ini cannot hold the path "{shown}": it must not be empty, nor have a blank or a # '
+        "in it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "shown"), [([], "none"), ([math.nan], "nan"), ([0.1, math.inf], "0.1 inf")]
+)
+def test_start_weights_that_moses_cannot_use(weights: list[float], shown: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        widened(PLAIN, "n", weights)
+    assert str(caught.value) == f"every new column needs a finite start weight, given: {shown}"
+
+
+def test_path_outside_utf8_is_written_as_given() -> None:
+    path = b"mod\xe9le.gz".decode("utf-8", "surrogateescape")
+    edited = widened(PLAIN, path)
+    assert b" path=mod\xe9le.gz " in edited.to_bytes()
+    assert edited.phrase_table().path == path
+
+
+@pytest.mark.skipif(not REAL_INI.is_file(), reason="the shared moses.ini is not on this machine")
+def test_ini_that_moses_training_wrote() -> None:
+    data = REAL_INI.read_bytes()
+    ini = MosesIni.read(REAL_INI)
+    assert ini.to_bytes() == data
+    table = ini.phrase_table()
+    assert (table.name, table.num_features) == ("TranslationModel0", 4)
+    assert table.weights == (0.2, 0.2, 0.2, 0.2)
+    edited = widened(data, "model/new.gz")
+    expected = data.replace(
+        b"num-features=4 path=model/phrase-table", b"num-features=5 path=model/new"
+    )
+    old = b"TranslationModel0= 0.2 0.2 0.2 0.2"
+    assert edited.to_bytes() == expected.replace(old, old + b" 0.1")
+
+
+@pytest.mark.skipif(shutil.which("moses") is None, reason="Moses is not on the PATH")
+def test_moses_accepts_an_edited_ini(tmp_path: Path) -> None:
+    features = b"UnknownWordPenalty\nWordPenalty\nDistortion\n" + FEATURE + b" output-factor=0"
+    weights = b"UnknownWordPenalty0= 1\nWordPenalty0= -1\nDistortion0= 0.3\nTM0= 0.2 0.3\n"
+    ini = b"[feature]\n" + features + b"\n[weight]\n" + weights
+    ini += b"[input-factors]\n0\n[mapping]\n0 T 0\n"
+    path = tmp_path / "moses.ini"
+    path.write_bytes(widened(ini).to_bytes())
+    shown = subprocess.run(
+        ["moses", "-f", str(path), "-show-weights"], capture_output=True, check=True, timeout=60
+    )
+    assert b"TM0= 0.200000 0.300000 0.100000" in shown.stdout
+
+
 # -- files -----------------------------------------------------------------------------------------
-
-
-def test_lines_with_a_path():
-    found = [(file.item.line, file.class_name, file.path) for file in feature_files(of(INI))]
-    assert found == [(4, "PhraseDictionaryMemory", "pt.gz"), (5, "KENLM", "lm.arpa")]
 
 
 def test_new_files_byte_for_byte():
@@ -87,32 +257,6 @@ def test_path_that_the_ini_cannot_hold(path, shown):
         with_files(of(INI), {5: ("KENLM", path)})
     why = "it must not be empty, nor have a blank or a # in it"
     assert str(caught.value) == f'moses.ini cannot hold the path "{shown}": {why}'
-
-
-def test_a_file_is_sought_here_and_beside_the_ini(folder):
-    (folder / "model" / "pt").touch()
-    assert find_file("pt", "model/moses.ini") == folder / "model" / "pt"
-    (folder / "pt.gz").touch()
-    assert find_file("pt", "model/moses.ini") == folder / "pt"  # first here, as Moses does
-    assert existing(folder / "pt") == folder / "pt.gz"
-    assert find_file(str(folder / "model" / "pt"), "model/moses.ini") == folder / "model" / "pt"
-
-
-@pytest.mark.parametrize("end", ["", ".gz", ".minphr", ".minlexr", ".binphr.idx", ".binlexr.idx"])
-def test_names_that_moses_completes(end, folder):
-    (folder / f"table{end}").touch()
-    assert find_file("table", "moses.ini") == folder / "table"
-
-
-def test_a_folder_is_a_file_too(folder):
-    (folder / "ondisk").mkdir()
-    assert find_file("ondisk", "moses.ini") == folder / "ondisk"
-
-
-def test_no_such_file(folder):
-    with pytest.raises(DataError) as caught:
-        find_file("pt", "model/moses.ini")
-    assert str(caught.value) == 'model/moses.ini: moses.ini names a file that is not there: "pt"'
 
 
 def test_absolute_paths(folder):
@@ -149,29 +293,6 @@ def test_file_of_a_line_is_not_there(folder):
 
 
 # -- weights ---------------------------------------------------------------------------------------
-
-
-def test_weights_by_name():
-    expected = {"UnknownWordPenalty0": (1.0,), "TM0": (0.2, 0.3), "LM0": (0.5,)}
-    assert weights_of(of(INI)) == expected
-    assert list(weights_of(of(INI))) == list(expected)
-
-
-def test_weights_of_an_ini_that_mert_wrote():
-    """The numbers are those of its last BEST line, in the order of features.list."""
-    weights = weights_of(MosesIni.read(GOLDEN / "tuning" / "mert-moses.ini"))
-    said = (GOLDEN / "tuning" / "mert-moses.out").read_text()
-    best = said.split("BEST at 2: ")[1].split(" => ")[0].split()
-    found = [value for name, values in weights.items() for value in values]
-    assert found == [*map(float, best), 1.0]
-    assert list(weights)[-1] == "UnknownWordPenalty0"
-    assert len(weights["LexicalReordering0"]) == 6
-
-
-def test_weight_that_is_no_number():
-    with pytest.raises(DataError) as caught:
-        weights_of(of(b"[weight]\nA0= 1\nB0= 0,5\n"))
-    assert str(caught.value) == 'moses.ini:3: a weight is not a number: "B0= 0,5"'
 
 
 def test_new_weights_byte_for_byte():
@@ -217,3 +338,30 @@ def test_sparse_weights_replace_others():
     )
     assert [item.text for item in after.values("weight-file")] == [b"/new/sparse"]
     assert weights_of(after) == {"A0": (1.0,)}
+
+
+# -- line ends -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_new_lines_end_as_the_first_line_does(final):
+    before = b"[feature]\r\nDistortion\r\n" + b"[weight]\r\nA0= 1" + b"\r\n" * final
+    weights = b"[weight]\r\nA0= 1\r\nB0= 2\r\nC0= 3\r\n"
+    after = with_weights(of(before), {"B0": (2,), "C0": (3,)}).to_bytes()
+    assert after == b"[feature]\r\nDistortion\r\n" + weights
+    after = with_language_model(of(before), "lm.arpa", 3, 0.5).to_bytes()
+    lines = b"Distortion\r\nKENLM name=LM0 factor=0 path=lm.arpa order=3\r\n"
+    assert after == b"[feature]\r\n" + lines + b"[weight]\r\nA0= 1\r\nLM0= 0.5\r\n"
+    after = with_weight_file(of(before), "/sparse").to_bytes()
+    assert after == before + b"\r\n" * (not final) + b"\r\n[weight-file]\r\n/sparse\r\n"
+
+
+def test_new_section_ends_its_lines_as_the_first_line_does():
+    before = b"[feature]\r\nDistortion\r\n"
+    after = with_weights(of(before), {"Distortion0": (0.3,)}).to_bytes()
+    assert after == before + b"\r\n[weight]\r\nDistortion0= 0.3\r\n"
+
+
+def test_weights_go_into_an_empty_section():
+    after = with_weights(of(b"[weight]\n\n[feature]\nDistortion\n"), {"Distortion0": (0.3,)})
+    assert after.to_bytes() == b"[weight]\nDistortion0= 0.3\n\n[feature]\nDistortion\n"

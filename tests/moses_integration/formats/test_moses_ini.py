@@ -1,29 +1,40 @@
-"""moses.ini: bytes that are not edited stay; edits, refusals and warnings are worked by hand.
+"""moses.ini as Moses reads it: features, weights, files; refusals are worked by hand.
 
 The rules come from Moses (Parameter.cpp, FeatureFunction.cpp, Factory.cpp) and mert-moses.pl.
 """
 
 from __future__ import annotations
 
-import math
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from toys import ROOT
+from toys import GOLDEN
 
-from moses_integration.formats.moses_ini import MosesIni, require_scores
+from moses_integration.formats.moses_ini import (
+    MosesIni,
+    PhraseTableFeature,
+    feature_files,
+    require_scores,
+    weights_of,
+)
 from phrase_scorer.errors import DataError, UsageError
-
-REAL_INI = ROOT.parent / "shared" / "data" / "multi30k-en-fr" / "moses.ini"
 
 FEATURE = b"PhraseDictionaryMemory name=TM0 num-features=2 path=pt.gz input-factor=0"
 PLAIN = b"[feature]\nWordPenalty\n" + FEATURE + b"\n[weight]\nWordPenalty0= -1\nTM0= 0.2 0.3\n"
 
-
-def with_one_column(data: bytes) -> bytes:
-    return MosesIni.parse(data).with_columns(path="new.gz", start_weights=[0.1]).to_bytes()
+MIXED = b"""\
+# caf\xe9, path=not/this
+[feature]\r
+UnknownWordPenalty
+\t PhraseDictionaryMemory  name=TM0\tnum-features=2  path=pt.gz input-factor=0 # path=old.gz
+KENLM name=LM0 path=lm.arpa order=3
+NoPath name=N0 mypath=x
+  [weight]
+UnknownWordPenalty0= 1
+  TM0= 0.2  0.3 # tuned by hand
+# LM0= 9
+LM0= 0.5\r
+"""
 
 
 def message(data: bytes, name: str | None = None, new_columns: int = 1) -> str:
@@ -109,104 +120,6 @@ def test_missing_num_features_is_one_and_missing_weights_are_none() -> None:
 def test_comment_ends_a_value() -> None:
     (table,) = MosesIni.parse(b"[feature]\nPhraseDictionaryMemory path=a#b name=x\n").phrase_tables
     assert (table.path, table.name) == ("a", "PhraseDictionaryMemory0")
-
-
-EDITS = {
-    "plain": (
-        PLAIN,
-        b"[feature]\nWordPenalty\n"
-        b"PhraseDictionaryMemory name=TM0 num-features=3 path=new.gz input-factor=0\n"
-        b"[weight]\nWordPenalty0= -1\nTM0= 0.2 0.3 0.1\n",
-    ),
-    "CRLF": (
-        b"[feature]\r\nPhraseDictionaryMemory name=TM0 num-features=2 path=p\r\n"
-        b"[weight]\r\nTM0= 1 2\r\n",
-        b"[feature]\r\nPhraseDictionaryMemory name=TM0 num-features=3 path=new.gz\r\n"
-        b"[weight]\r\nTM0= 1 2 0.1\r\n",
-    ),
-    "comments, tabs, blanks, Latin-1": (
-        b"[feature] # \xe9\n"
-        b"\t PhraseDictionaryMemory\tpath=caf\xe9=x  num-features=2 name=T\t # \xff\n"
-        b"\n[weight]#w\n T=\t1   2 \t#  tuned\n#end",
-        b"[feature] # \xe9\n"
-        b"\t PhraseDictionaryMemory\tpath=new.gz  num-features=3 name=T\t # \xff\n"
-        b"\n[weight]#w\n T=\t1   2 0.1 \t#  tuned\n#end",
-    ),
-    "no final newline": (
-        b"[weight]\nT= 1\n[feature]\nPhraseDictionaryMemory name=T num-features=1 path=p",
-        b"[weight]\nT= 1 0.1\n[feature]\nPhraseDictionaryMemory name=T num-features=2 path=new.gz",
-    ),
-    "no num-features": (
-        b"[feature]\nPhraseDictionaryMemory name=T path=p  #c\n[weight]\nT= 1\n",
-        b"[feature]\nPhraseDictionaryMemory name=T path=new.gz num-features=2  #c\n"
-        b"[weight]\nT= 1 0.1\n",
-    ),
-    "the last weight line counts": (
-        b"[weight]\nT= 1\nT= 2\n[feature]\nPhraseDictionaryMemory name=T path=p num-features=1\n",
-        b"[weight]\nT= 1\nT= 2 0.1\n"
-        b"[feature]\nPhraseDictionaryMemory name=T path=new.gz num-features=2\n",
-    ),
-    "no weight line": (
-        b"[feature]\nPhraseDictionaryMemory name=T path=p num-features=2\n"
-        b"[weight]\nLM0= 1\n\n# next\n[v]\n0\n",
-        b"[feature]\nPhraseDictionaryMemory name=T path=new.gz num-features=3\n"
-        b"[weight]\nLM0= 1\nT= 1 1 0.1\n\n# next\n[v]\n0\n",
-    ),
-    "no weight line, CRLF, no final newline": (
-        b"[feature]\r\nPhraseDictionaryMemory path=p\r\n[weight]\r\nLM0= 1",
-        b"[feature]\r\nPhraseDictionaryMemory path=new.gz num-features=2\r\n[weight]\r\nLM0= 1\r\n"
-        b"PhraseDictionaryMemory0= 1 0.1",
-    ),
-    "no weight section": (
-        b"[feature]\nPhraseDictionaryMemory path=p num-features=1\n[v]\n0\n",
-        b"[feature]\nPhraseDictionaryMemory path=new.gz num-features=2\n[v]\n0\n"
-        b"\n[weight]\nPhraseDictionaryMemory0= 1 0.1\n",
-    ),
-    "an empty weight section": (
-        b"[weight]\n\n[feature]\nPhraseDictionaryMemory path=p num-features=1\n",
-        b"[weight]\nPhraseDictionaryMemory0= 1 0.1\n\n"
-        b"[feature]\nPhraseDictionaryMemory path=new.gz num-features=2\n",
-    ),
-    "glue grammar is left alone": (
-        b"[feature]\nPhraseDictionaryMemory name=G path=m/glue-grammar num-features=1\n"
-        b"PhraseDictionaryMemory name=T path=p num-features=1\n[weight]\nG= 1\nT= 1\n",
-        b"[feature]\nPhraseDictionaryMemory name=G path=m/glue-grammar num-features=1\n"
-        b"PhraseDictionaryMemory name=T path=new.gz num-features=2\n[weight]\nG= 1\nT= 1 0.1\n",
-    ),
-    "tuneable-components": (
-        b"[feature]\nPhraseDictionaryMemory path=p tuneable-components=0,1 num-features=2\n"
-        b"[weight]\nPhraseDictionaryMemory0= 1 1\n",
-        b"[feature]\nPhraseDictionaryMemory path=new.gz tuneable-components=0,1,1 num-features=3\n"
-        b"[weight]\nPhraseDictionaryMemory0= 1 1 0.1\n",
-    ),
-}
-
-
-@pytest.mark.parametrize(("before", "after"), EDITS.values(), ids=EDITS.keys())
-def test_with_columns_changes_only_the_necessary_bytes(before: bytes, after: bytes) -> None:
-    assert with_one_column(before) == after
-
-
-def test_several_columns_and_their_number_format() -> None:
-    ini = MosesIni.parse(PLAIN)
-    wider = ini.with_columns("TM0", path="n", start_weights=[0, 0.1, -1 / 3, 1e-7])
-    assert b"num-features=6" in wider.to_bytes()
-    assert wider.to_bytes().endswith(b"TM0= 0.2 0.3 0 0.1 -0.333333 1e-07\n")
-    assert ini.to_bytes() == PLAIN  # the old one is as it was
-    assert wider.phrase_table().weights == (0.2, 0.3, 0.0, 0.1, -0.333333, 1e-7)
-
-
-def test_editing_twice_equals_editing_once() -> None:
-    once = MosesIni.parse(PLAIN).with_columns(path="n", start_weights=[0.1, 0.2])
-    first = MosesIni.parse(PLAIN).with_columns(path="m", start_weights=[0.1])
-    assert first.with_columns(path="n", start_weights=[0.2]).to_bytes() == once.to_bytes()
-
-
-def test_table_is_chosen_by_name() -> None:
-    two = PLAIN.replace(b"[weight]", FEATURE.replace(b"TM0", b"TM1") + b"\n[weight]\nTM1= 7 7")
-    edited = MosesIni.parse(two).with_columns("TM1", path="n", start_weights=[0]).to_bytes()
-    assert b"TM1= 7 7 0\n" in edited
-    assert FEATURE in edited  # TM0
 
 
 def of(feature: bytes, weights: bytes = b"") -> bytes:
@@ -333,35 +246,6 @@ def test_wrong_choice_is_a_usage_error_and_wrong_content_a_data_error() -> None:
         MosesIni.parse(b"").phrase_table("other")
 
 
-@pytest.mark.parametrize(
-    ("path", "shown"),
-    [("a#b", "a#b"), ("a b", "a b"), ("a\tb", r"a\tb"), ("a\n", r"a\n"), ("", "")],
-)
-def test_path_that_an_ini_cannot_hold(path: str, shown: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        MosesIni.parse(PLAIN).with_columns(path=path, start_weights=[0.1])
-    assert str(caught.value) == (
-        f'moses.ini cannot hold the path "{shown}": it must not be empty, nor have a blank or a # '
-        "in it"
-    )
-
-
-@pytest.mark.parametrize(
-    ("weights", "shown"), [([], "none"), ([math.nan], "nan"), ([0.1, math.inf], "0.1 inf")]
-)
-def test_start_weights_that_moses_cannot_use(weights: list[float], shown: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        MosesIni.parse(PLAIN).with_columns(path="n", start_weights=weights)
-    assert str(caught.value) == f"every new column needs a finite start weight, given: {shown}"
-
-
-def test_path_outside_utf8_is_written_as_given() -> None:
-    path = b"mod\xe9le.gz".decode("utf-8", "surrogateescape")
-    edited = MosesIni.parse(PLAIN).with_columns(path=path, start_weights=[0.1])
-    assert b" path=mod\xe9le.gz " in edited.to_bytes()
-    assert edited.phrase_table().path == path
-
-
 def test_require_scores() -> None:
     table = MosesIni.parse(PLAIN).phrase_table()
     require_scores(table, 2)
@@ -372,30 +256,85 @@ def test_require_scores() -> None:
     )
 
 
-@pytest.mark.skipif(not REAL_INI.is_file(), reason="the shared moses.ini is not on this machine")
-def test_ini_that_moses_training_wrote() -> None:
-    data = REAL_INI.read_bytes()
-    ini = MosesIni.read(REAL_INI)
-    assert ini.to_bytes() == data
-    table = ini.phrase_table()
-    assert (table.name, table.num_features) == ("TranslationModel0", 4)
-    assert table.weights == (0.2, 0.2, 0.2, 0.2)
-    edited = ini.with_columns(path="model/new.gz", start_weights=[0.1])
-    expected = data.replace(
-        b"num-features=4 path=model/phrase-table", b"num-features=5 path=model/new"
-    )
-    old = b"TranslationModel0= 0.2 0.2 0.2 0.2"
-    assert edited.to_bytes() == expected.replace(old, old + b" 0.1")
+# -- files -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(shutil.which("moses") is None, reason="Moses is not on the PATH")
-def test_moses_accepts_an_edited_ini(tmp_path: Path) -> None:
-    features = b"UnknownWordPenalty\nWordPenalty\nDistortion\n" + FEATURE + b" output-factor=0"
-    weights = b"UnknownWordPenalty0= 1\nWordPenalty0= -1\nDistortion0= 0.3\nTM0= 0.2 0.3\n"
-    ini = of(features, weights) + b"[input-factors]\n0\n[mapping]\n0 T 0\n"
-    path = tmp_path / "moses.ini"
-    path.write_bytes(with_one_column(ini))
-    shown = subprocess.run(
-        ["moses", "-f", str(path), "-show-weights"], capture_output=True, check=True, timeout=60
-    )
-    assert b"TM0= 0.200000 0.300000 0.100000" in shown.stdout
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder; the ini's is `model` in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    return tmp_path
+
+
+def table_at(path: str) -> PhraseTableFeature:
+    data = f"[feature]\nPhraseDictionaryMemory path={path}\n".encode()
+    (table,) = MosesIni.parse(data, "model/moses.ini").phrase_tables
+    return table
+
+
+def test_lines_with_a_path():
+    files = feature_files(MosesIni.parse(MIXED))
+    found = [(file.line, file.class_name, file.path) for file in files]
+    assert found == [(4, "PhraseDictionaryMemory", "pt.gz"), (5, "KENLM", "lm.arpa")]
+
+
+def test_a_file_is_sought_here_and_beside_the_ini(folder):
+    (folder / "model" / "pt").touch()
+    assert table_at("pt").place() == table_at("pt").file() == folder / "model" / "pt"
+    (folder / "pt.gz").touch()
+    assert table_at("pt").place() == folder / "pt"  # first here, as Moses does
+    assert table_at("pt").file() == folder / "pt.gz"
+    assert table_at(str(folder / "model" / "pt")).place() == folder / "model" / "pt"
+
+
+@pytest.mark.parametrize("end", ["", ".gz", ".minphr", ".minlexr", ".binphr.idx", ".binlexr.idx"])
+def test_names_that_moses_completes(end, folder):
+    (folder / f"table{end}").touch()
+    assert table_at("table").place() == folder / "table"
+
+
+def test_a_folder_is_a_file_too(folder):
+    (folder / "ondisk").mkdir()
+    assert table_at("ondisk").place() == folder / "ondisk"
+
+
+def test_no_such_file(folder):
+    with pytest.raises(DataError) as caught:
+        table_at("pt").file()
+    line = '"PhraseDictionaryMemory path=pt"'
+    assert str(caught.value) == f"model/moses.ini:2: the file of this line is not there: {line}"
+
+
+def test_no_path():
+    with pytest.raises(DataError) as caught:
+        table_at("").place()
+    line = '"PhraseDictionaryMemory path="'
+    expected = f"model/moses.ini:2: no path= on the line of the phrase table: {line}"
+    assert str(caught.value) == expected
+
+
+# -- weights ---------------------------------------------------------------------------------------
+
+
+def test_weights_by_name():
+    expected = {"UnknownWordPenalty0": (1.0,), "TM0": (0.2, 0.3), "LM0": (0.5,)}
+    assert weights_of(MosesIni.parse(MIXED)) == expected
+    assert list(weights_of(MosesIni.parse(MIXED))) == list(expected)
+
+
+def test_weights_of_an_ini_that_mert_wrote():
+    """The numbers are those of its last BEST line, in the order of features.list."""
+    weights = weights_of(MosesIni.read(GOLDEN / "tuning" / "mert-moses.ini"))
+    said = (GOLDEN / "tuning" / "mert-moses.out").read_text()
+    best = said.split("BEST at 2: ")[1].split(" => ")[0].split()
+    found = [value for name, values in weights.items() for value in values]
+    assert found == [*map(float, best), 1.0]
+    assert list(weights)[-1] == "UnknownWordPenalty0"
+    assert len(weights["LexicalReordering0"]) == 6
+
+
+def test_weight_that_is_no_number():
+    with pytest.raises(DataError) as caught:
+        weights_of(MosesIni.parse(b"[weight]\nA0= 1\nB0= 0,5\n"))
+    assert str(caught.value) == 'moses.ini:3: a weight is not a number: "B0= 0,5"'

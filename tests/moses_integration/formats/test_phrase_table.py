@@ -15,7 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moses_integration.formats import phrase_table
-from moses_integration.formats.phrase_table import PhraseTable, TableBlock, cut_at_sources, diagnose
+from moses_integration.formats.phrase_table import (
+    PhraseTable,
+    TableBlock,
+    cut_at_sources,
+    diagnose,
+    first_entry_scores,
+)
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.streams import Lines, line_blocks
 
@@ -483,3 +489,30 @@ def test_reading_starts_over_with_every_call(tmp_path: Path):
     path.write_bytes(b"\n".join(ENTRIES))
     table = PhraseTable(path)
     assert [b.lines.lines for b in table.blocks()] == [b.lines.lines for b in table.blocks()]
+
+
+# -- the first entry -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "scores"),
+    [(b"a ||| b ||| 1 1 1", 3), (b"a ||| b |||  1\t1 ||| 0-0", 2), (b"a ||| ||| 1\nno entry\n", 1)],
+)
+def test_scores_of_the_first_entry(text, scores, tmp_path):
+    (tmp_path / "t").write_bytes(text)
+    assert first_entry_scores(tmp_path / "t") == scores
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", ": the phrase table is empty"),
+        (b"a ||| ||| ||| 0-0\n", ':1: 0 scores, expected 1: ""'),
+        (b"a ||| b ||| 1 x\na ||| b ||| 1 1\n", ':1: a score is not a number: "x"'),
+    ],
+)
+def test_first_line_that_is_not_an_entry(text, message, tmp_path):
+    (tmp_path / "t").write_bytes(text)
+    with pytest.raises(DataError) as caught:
+        first_entry_scores(tmp_path / "t")
+    assert str(caught.value) == f"{tmp_path}/t{message}"

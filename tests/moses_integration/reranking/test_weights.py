@@ -8,8 +8,7 @@ from toys import DATA
 from toys import GOLDEN as ALL_GOLDEN
 
 from moses_integration.cli import main
-from moses_integration.formats.ini_edits import weights_of
-from moses_integration.formats.moses_ini import MosesIni
+from moses_integration.formats.moses_ini import MosesIni, weights_of
 from moses_integration.formats.nbest import read_nbest
 from moses_integration.reranking.features import NBestFeature, add_features
 from moses_integration.reranking.weights import (

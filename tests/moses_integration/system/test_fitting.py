@@ -185,7 +185,7 @@ def test_weights_that_did_not_fit_before(features, table, tmp_path):
 
 def test_table_that_is_not_there(tmp_path):
     assert refusal(content(line("gone")), tmp_path) == (
-        f'moses.ini:4: the phrase table of this line is not there: "{line("gone")}"'
+        f'moses.ini:4: the file of this line is not there: "{line("gone")}"'
     )
 
 
@@ -229,7 +229,7 @@ def test_no_table_tells(tmp_path):
 def test_choices_that_do_not_fit(table, tmp_path):
     text = content(line("table"), line("table", name="name=TM1 "))
     assert refusal(text, tmp_path, name="TM2") == (
-        'moses.ini: no phrase table "TM2" among TM0, TM1'
+        'moses.ini: no phrase table "TM2" among TM0, TM1; choose one with --table-name'
     )
     assert refusal(text, tmp_path, scores=5) == (
         "moses.ini: --scores is for one table; give --table-name: TM0, TM1"
