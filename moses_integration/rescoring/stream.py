@@ -259,29 +259,29 @@ class _Run:
 
     def _rescored(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Rescored]]:
         """Each block and what becomes of it, in order."""
-        sent: deque[Task] = deque()
-
-        def noted() -> Iterator[Task]:
-            for task in tasks:
-                sent.append(task)
-                yield task
-
         size = self._source.size
         if self._processes == 1 or (size is not None and size < workers.SMALL_INPUT):
-            results: Generator[Rescored] = self._in_this_process(noted())
+            results = self._in_this_process(tasks)
         else:
-            results = workers.ordered_map(self._rescorer, noted(), self._processes)
+            results = workers.ordered_map(self._rescorer, tasks, self._processes)
         with closing(results):
-            for rescored in results:
-                yield sent.popleft(), rescored
+            yield from results
 
-    def _in_this_process(self, tasks: Iterable[Task]) -> Generator[Rescored]:
+    def _in_this_process(self, tasks: Iterable[Task]) -> Generator[tuple[Task, Rescored]]:
         """Scoring has a thread of its own; what comes before and after it overlaps."""
         torch.set_num_threads(1)  # as in a worker
         rescorer = self._rescorer
-        parsed = prefetch(rescorer.table.parse(task.lines()) for task in tasks)
+        sent: deque[Task] = deque()
+
+        def parse() -> Iterator[TableBlock]:
+            for task in tasks:
+                sent.append(task)
+                yield rescorer.table.parse(task.lines())
+
+        parsed = prefetch(parse())
         with closing(parsed), closing(prefetch(map(rescorer.scored, parsed))) as scored:
-            yield from map(rescorer.written, scored)
+            for result in scored:
+                yield sent.popleft(), rescorer.written(result)
 
     def _skip(self, finished: FinishedBlock, task: Task | None) -> None:
         """Goes past a block that stands in the file already."""

@@ -30,7 +30,15 @@ SHARED = ("phrase_scorer.scoring.scorer",)  # imported once for all workers: tor
 SMALL_INPUT = 1 << 18  # bytes for which starting processes takes longer than the work
 AHEAD = 2  # items that a worker has been given: one in work, one waiting
 
-number = 0  # of this process among the workers, from 0
+_number = 0  # of this process among the workers
+
+
+def worker_number() -> int:
+    """The number of this process among the workers of its pool, from 0; elsewhere 0.
+
+    It is known before the worker unpickles its function, so that a model can choose its device.
+    """
+    return _number
 
 
 def available_cores() -> int:
@@ -51,12 +59,12 @@ def ordered_map(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     workers: int,
-) -> Generator[Result]:
-    """function(item) for each item, computed in worker processes, in the order of the items.
+) -> Generator[tuple[Item, Result]]:
+    """(item, function(item)) for each item, computed in worker processes, in their order.
 
     Args:
-        function: Pickled once for each worker.
-        items: Pickled.
+        function: Pickled once per worker.
+        items: Pickled, too.
         workers: At least one.
 
     Raises:
@@ -66,7 +74,7 @@ def ordered_map(
     prepare()
     context = multiprocessing.get_context("forkserver")
     pool = [_Worker(context, function, place) for place in range(workers)]
-    waiting: deque[_Worker] = deque()
+    waiting: deque[tuple[Item, _Worker]] = deque()
     remaining = enumerate(items)
     failure: Exception | None = None
     try:
@@ -79,17 +87,22 @@ def ordered_map(
                 failure = error
                 break
             if len(waiting) == AHEAD * workers:
-                yield waiting.popleft().receive()
+                yield _received_first(waiting)
             worker = pool[place % workers]
             worker.send(item)
-            waiting.append(worker)
+            waiting.append((item, worker))
         while waiting:
-            yield waiting.popleft().receive()
+            yield _received_first(waiting)
         if failure:
             raise failure
     finally:
         for worker in pool:
             worker.stop()
+
+
+def _received_first(waiting: deque[tuple[Item, _Worker]]) -> tuple[Item, Any]:
+    item, worker = waiting.popleft()
+    return item, worker.receive()
 
 
 class _Worker:
@@ -134,16 +147,16 @@ class _Worker:
 
 
 def _work(pipe: Connection, pickled: bytes, place: int) -> None:
-    """A worker's life."""
-    global number
-    number = place
+    """A worker's loop: receives an item, computes, sends the result."""
+    global _number
+    _number = place
     try:
         function = pickle.loads(pickled)
     except Exception as error:  # noqa: BLE001 - raised again in the parent, for the first item
         function = partial(_refuse, error)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, who gets it too, ends us
     with paused_garbage_collection(), contextlib.suppress(OSError):
-        for item in prefetch(_received(pipe), AHEAD):
+        for item in prefetch(_received_items(pipe), AHEAD):
             answer: tuple[Any, Exception | None]
             try:
                 answer = (function(item), None)
@@ -156,7 +169,7 @@ def _refuse(error: Exception, _: object) -> None:
     raise error
 
 
-def _received(pipe: Connection) -> Iterator[Any]:
+def _received_items(pipe: Connection) -> Iterator[Any]:
     with contextlib.suppress(EOFError, OSError):
         while True:
             yield pipe.recv()

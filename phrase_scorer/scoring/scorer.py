@@ -22,8 +22,8 @@ import torch
 from phrase_scorer.errors import UsageError
 from phrase_scorer.models import Direction, EncoderDecoder, PhraseModel
 from phrase_scorer.models.directory import ModelDirectory
-from phrase_scorer.runtime import workers
 from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.workers import worker_number
 from phrase_scorer.scoring.engine import Engine, PairwiseEngine, StepwiseEngine
 from phrase_scorer.scoring.precision import Precision
 from phrase_scorer.scoring.recurrent_engine import RecurrentEngine
@@ -62,7 +62,7 @@ class PhraseScorer:
         fingerprint: str = "",
     ) -> None:
         self.arithmetic = arithmetic or Arithmetic("cpu")
-        self.device = self.arithmetic.torch_device(workers.number)
+        self.device = self.arithmetic.torch_device(worker_number())
         self.model = model.to(self.device)
         self.source_vocabulary = source_vocabulary
         self.target_vocabulary = target_vocabulary

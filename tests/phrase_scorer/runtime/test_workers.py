@@ -15,8 +15,7 @@ import pytest
 from toys import ROOT
 
 from phrase_scorer.errors import DataError, PhraseScorerError
-from phrase_scorer.runtime import workers as worker_processes
-from phrase_scorer.runtime.workers import available_cores, ordered_map
+from phrase_scorer.runtime.workers import available_cores, ordered_map, worker_number
 
 
 def squared(number: int) -> tuple[int, int]:
@@ -43,14 +42,15 @@ def leaving(number: int) -> int:
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_results_come_in_the_order_of_the_items(workers):
     found = list(ordered_map(squared, range(40), workers))
-    assert [result for result, _ in found] == [n * n for n in range(40)]
-    processes = {process for _, process in found}
+    assert [item for item, _ in found] == list(range(40))
+    assert [square for _, (square, _) in found] == [n * n for n in range(40)]
+    processes = {process for _, (_, process) in found}
     assert len(processes) == workers
     assert os.getpid() not in processes
 
 
 def numbered(item: int) -> int:
-    return worker_processes.number
+    return worker_number()
 
 
 @dataclass
@@ -60,7 +60,7 @@ class NumberedAtStart:
     number: int = -1
 
     def __setstate__(self, _: object) -> None:
-        self.number = worker_processes.number
+        self.number = worker_number()
 
     def __call__(self, _: int) -> int:
         return self.number
@@ -68,15 +68,16 @@ class NumberedAtStart:
 
 @pytest.mark.parametrize("function", [numbered, NumberedAtStart()])
 def test_workers_know_their_number(function):
-    assert list(ordered_map(function, range(6), 3)) == [0, 1, 2, 0, 1, 2]
-    assert worker_processes.number == 0
+    numbers = [number for _, number in ordered_map(function, range(6), 3)]
+    assert numbers == [0, 1, 2, 0, 1, 2]
+    assert worker_number() == 0
 
 
 class Unloadable:
     """What cannot be unpickled in the second worker."""
 
     def __setstate__(self, _: object) -> None:
-        if worker_processes.number == 1:
+        if worker_number() == 1:
             raise DataError("no such device")
 
     def __getstate__(self) -> int:
@@ -90,7 +91,7 @@ def test_a_worker_that_cannot_begin_says_why():
     seen = []
     with pytest.raises(DataError, match=r"^no such device$"):
         seen.extend(ordered_map(Unloadable(), range(6), 2))
-    assert seen == [0]
+    assert seen == [(0, 0)]
 
 
 def test_nothing_to_do():
@@ -101,7 +102,7 @@ def test_the_first_error_in_order_is_raised_as_it_was():
     seen = []
     with pytest.raises(DataError) as caught:
         seen.extend(ordered_map(refusing, range(20), 2))
-    assert seen == list(range(7))
+    assert seen == [(n, n) for n in range(7)]
     assert str(caught.value) == 't:7: no such number: "x\\xff"'
 
 
@@ -113,7 +114,7 @@ def test_an_error_of_the_items_comes_after_the_results_before_it():
     seen = []
     with pytest.raises(DataError, match=r"^cut short$"):
         seen.extend(ordered_map(refusing, items(), 2))
-    assert seen == list(range(5))
+    assert seen == [(n, n) for n in range(5)]
 
 
 def test_few_items_wait():
@@ -147,7 +148,7 @@ def test_the_workers_end_when_their_parent_is_killed(tmp_path: Path):
         "from phrase_scorer.runtime.workers import ordered_map\n"
         "if __name__ == '__main__':\n"
         "    results = ordered_map(squared, iter(int, 1), 2)\n"
-        "    print(*{next(results)[1] for _ in range(4)}, flush=True)\n"
+        "    print(*{next(results)[1][1] for _ in range(4)}, flush=True)\n"
         "    time.sleep(60)\n"
     )
     (tmp_path / "script.py").write_text(script)
