@@ -1,4 +1,4 @@
-"""A random model of a few units on disk, its scorer, and toy phrase tables of seven fields.
+"""A random model of a few units on disk, its scorer, and the real Moses.
 
 For the tests that run the real Moses: the model of data/, filtered for a few sentences, with and
 without a column of ours.
@@ -7,42 +7,17 @@ without a column of ours.
 from __future__ import annotations
 
 import gzip
-import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toys import DATA
+from toys import DATA, save_model
 
 from moses_integration.cli import main
 from moses_integration.decoder.programs import Moses
-from phrase_scorer.models import ModelConfig, build
-from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.scoring.scorer import PhraseScorer
-from phrase_scorer.text.vocabulary import Vocabulary
-
-SOURCE_WORDS = b"la maison bleue le chat noir petit".split()
-TARGET_WORDS = b"the blue house black cat small".split()
-
 
 SENTENCES = 30
-
-
-def save_model(
-    path: Path,
-    source_words: list[bytes] = SOURCE_WORDS,
-    target_words: list[bytes] = TARGET_WORDS,
-    **settings: object,
-) -> Path:
-    """A model directory with random weights, as training would leave it."""
-    vocabularies = Vocabulary(source_words), Vocabulary(target_words)
-    sizes = {"hidden": 6, "embedding": 4, "maxout": 3, "output_rank": 0}
-    config = ModelConfig(*map(len, vocabularies), **{**sizes, **settings})
-    directory = ModelDirectory(path)
-    directory.create(config, vocabularies, {})
-    directory.save_weights(build(config, seed=5, deviation=0.6).state_dict())
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -61,24 +36,6 @@ def inverse_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scorer(model_path: Path) -> PhraseScorer:
     """The forward model, loaded."""
     return PhraseScorer.load(model_path, "cpu")
-
-
-@pytest.fixture(scope="session")
-def toy_lines() -> Callable[[int], list[bytes]]:
-    """That many entries of a table, a few targets a source, some words unknown to the model."""
-
-    def lines(entries: int) -> list[bytes]:
-        chance, made = random.Random(entries), []
-        while len(made) < entries:
-            source = b" ".join(chance.choices([*SOURCE_WORDS, b"Haus"], k=chance.randint(1, 4)))
-            for _ in range(chance.randint(1, 5)):
-                words = chance.choices([*TARGET_WORDS, b"Katze"], k=chance.randint(0, 4))
-                scores = b" ".join(b"%.5g" % chance.uniform(0, 1) for _ in range(4))
-                rest = b"0-0 ||| 3 2 1 ||| |||"
-                made.append(b"%b ||| %b ||| %b ||| %b" % (source, b" ".join(words), scores, rest))
-        return made[:entries]
-
-    return lines
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from toys import DATA
+from toys import DATA, toy_lines
 
 import moses_integration.ems
 from moses_integration.cli import main
@@ -47,7 +47,7 @@ def run(script: Path, *arguments: object, **variables: str) -> subprocess.Comple
 
 
 @pytest.fixture
-def table(tmp_path, toy_lines) -> Path:
+def table(tmp_path) -> Path:
     """A table, as a stem; many of its words are unknown to the model, one of them "error"."""
     text = b"\n".join(toy_lines(40)).replace(b"maison", b"error").replace(b"chat", b"abort")
     (tmp_path / "in.gz").write_bytes(gzip.compress(text + b"\n"))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toys import toy_lines
 
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring.columns import FeatureColumn, translation_column
@@ -36,7 +37,7 @@ SLOW = FeatureColumn("length", "m", slow_values)
 
 
 @pytest.fixture
-def table(tmp_path, toy_lines):
+def table(tmp_path):
     path = tmp_path / "table.gz"
     path.write_bytes(gzip.compress(b"".join(line + b"\n" for line in toy_lines(400)), mtime=0))
     return path
@@ -92,9 +93,7 @@ def test_killed_at_random_moments_and_gone_on_with(table, tmp_path):
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_any_number_of_processes_writes_the_same(
-    processes, tmp_path, model_path, toy_lines, monkeypatch
-):
+def test_any_number_of_processes_writes_the_same(processes, tmp_path, model_path, monkeypatch):
     monkeypatch.setattr("phrase_scorer.runtime.workers.SMALL_INPUT", 0)
     table = tmp_path / "table"
     table.write_bytes(
@@ -112,7 +111,7 @@ def test_any_number_of_processes_writes_the_same(
     assert vocabulary.unknown >= 2
 
 
-def test_a_bad_line_is_told_by_workers_as_without(tmp_path, model_path, toy_lines, monkeypatch):
+def test_a_bad_line_is_told_by_workers_as_without(tmp_path, model_path, monkeypatch):
     monkeypatch.setattr("phrase_scorer.runtime.workers.SMALL_INPUT", 0)
     lines = toy_lines(200)
     lines[122] = b"broken"
@@ -219,7 +218,7 @@ def test_standard_output_cannot_be_gone_on_with(table):
     assert str(caught.value) == "--resume needs a file to go on with, not -"
 
 
-def test_the_command_killed_with_its_workers_at_work(tmp_path, model_path, toy_lines):
+def test_the_command_killed_with_its_workers_at_work(tmp_path, model_path):
     table = tmp_path / "table"
     lines = [b"w%d %b" % (n // 40, line) for n, line in enumerate(toy_lines(400) * 150)]
     table.write_bytes(b"".join(line + b"\n" for line in lines))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toys import toy_lines
 
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring.columns import FeatureColumn, score_texts, translation_column
@@ -53,13 +54,13 @@ def pairs_of(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 @pytest.fixture
-def table(tmp_path, toy_lines):
+def table(tmp_path):
     path = tmp_path / "table"
     path.write_bytes(b"".join(line + b"\n" for line in toy_lines(300)))
     return path
 
 
-def test_lines_are_the_input_and_the_score_of_the_scorer(table, tmp_path, scorer, toy_lines):
+def test_lines_are_the_input_and_the_score_of_the_scorer(table, tmp_path, scorer):
     lines = toy_lines(300)
     statistics = run(table, tmp_path / "out", [translation_column(scorer)])
     found = read(tmp_path / "out")
@@ -141,7 +142,7 @@ def test_statistics_add():
 
 
 @pytest.mark.parametrize("name", ["out", "out.gz"])
-def test_error_late_in_the_table_leaves_what_is_done(name, tmp_path, toy_lines):
+def test_error_late_in_the_table_leaves_what_is_done(name, tmp_path):
     lines = toy_lines(4000)
     lines[2999] = b"broken"
     table = tmp_path / "table"
@@ -257,7 +258,7 @@ def test_bad_lines_may_be_kept(tmp_path):
         ]
 
 
-def test_scores_stand_by_their_lines_though_bad_ones_are_kept(tmp_path, toy_lines, scorer):
+def test_scores_stand_by_their_lines_though_bad_ones_are_kept(tmp_path, scorer):
     lines = toy_lines(120)
     values = iter(scorer.score(pairs_of(lines)))
     expected = dict(enumerate(score_texts(np.array(list(values)))))

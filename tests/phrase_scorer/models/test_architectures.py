@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from toys import phrase_pairs, tiny_model
 
 from phrase_scorer import PhraseScorer
 from phrase_scorer import models as module
@@ -28,7 +29,7 @@ SYSTEMS = [
 
 
 @pytest.mark.parametrize(("architecture", "cell"), SYSTEMS)
-def test_gradients_reach_every_parameter(tiny_model, phrase_pairs, architecture, cell):
+def test_gradients_reach_every_parameter(architecture, cell):
     model = tiny_model(architecture=architecture, cell=cell).requires_grad_(True)
     model.log_probs(pair_batch(phrase_pairs(PAIRS), np.arange(5))).sum().backward()
     for name, parameter in model.named_parameters():
@@ -38,7 +39,7 @@ def test_gradients_reach_every_parameter(tiny_model, phrase_pairs, architecture,
 
 
 @pytest.mark.parametrize(("architecture", "cell"), SYSTEMS)
-def test_a_pair_does_not_see_the_others_in_its_batch(tiny_model, phrase_pairs, architecture, cell):
+def test_a_pair_does_not_see_the_others_in_its_batch(architecture, cell):
     model = tiny_model(architecture=architecture, cell=cell, dtype=torch.float64)
     pairs = phrase_pairs(PAIRS)
     together = model.log_probs(pair_batch(pairs, np.arange(5))).sum(1)
@@ -47,7 +48,7 @@ def test_a_pair_does_not_see_the_others_in_its_batch(tiny_model, phrase_pairs, a
 
 
 @pytest.mark.parametrize("architecture", [n for n, a in ARCHITECTURES.items() if a.is_stepwise])
-def test_probabilities_of_all_targets_sum_to_one(tiny_model, phrase_pairs, architecture):
+def test_probabilities_of_all_targets_sum_to_one(architecture):
     model = tiny_model(architecture=architecture, target_words=3, dtype=torch.float64)
     finished = [list(t) for n in range(5) for t in itertools.product([1, 2], repeat=n)]
     pairs = phrase_pairs([([1, 2], target) for target in finished])
@@ -58,7 +59,7 @@ def test_probabilities_of_all_targets_sum_to_one(tiny_model, phrase_pairs, archi
     assert float(total) == pytest.approx(1, abs=1e-12)
 
 
-def test_the_masked_model_is_no_distribution(tiny_model, phrase_pairs):
+def test_the_masked_model_is_no_distribution():
     model = tiny_model(architecture="masked", target_words=3, dtype=torch.float64)
     targets = [list(t) for n in range(6) for t in itertools.product([1, 2], repeat=n)]
     pairs = phrase_pairs([([1, 2], target) for target in targets])
@@ -67,7 +68,7 @@ def test_the_masked_model_is_no_distribution(tiny_model, phrase_pairs):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_dropout(tiny_model, phrase_pairs, architecture):
+def test_dropout(architecture):
     """In training alone: units are left out at random; scoring has all of them."""
     batch = pair_batch(phrase_pairs(PAIRS), np.arange(5))
     plain, model = (tiny_model(architecture=architecture, dropout=p) for p in (0.0, 0.5))
@@ -132,7 +133,7 @@ class LeakyUnit(AdditiveCell):
     "names",
     [{"architecture": "bag"}, {"cell": "leaky"}, {"architecture": "attention", "cell": "leaky"}],
 )
-def test_a_new_one_is_a_class_and_a_line(names, monkeypatch, tmp_path, phrase_pairs):
+def test_a_new_one_is_a_class_and_a_line(names, monkeypatch, tmp_path):
     """Trained, saved, loaded and scored by the code that there is."""
     monkeypatch.setitem(module.ARCHITECTURES, "bag", BagOfWords)
     monkeypatch.setitem(module.CELLS, "leaky", LeakyUnit)

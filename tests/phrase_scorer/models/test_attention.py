@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from toys import parameters_of, phrase_pairs, tiny_model
 
 from phrase_scorer.scoring.reference import log_softmax, sigmoid
 from phrase_scorer.text.batches import pair_batch
@@ -55,7 +56,7 @@ def by_equations(p, source, target):
 
 
 @pytest.mark.parametrize("deviation", [0.5, 2.0])
-def test_is_its_equations(tiny_model, phrase_pairs, parameters_of, deviation):
+def test_is_its_equations(deviation):
     model = tiny_model(architecture="attention", deviation=deviation, dtype=torch.float64)
     batch = pair_batch(phrase_pairs(PAIRS), np.arange(len(PAIRS)))
     found, alignments = model.log_probs(batch), model.alignment(batch)
@@ -70,7 +71,7 @@ def test_is_its_equations(tiny_model, phrase_pairs, parameters_of, deviation):
         assert not soft[:, len(source) :].any()
 
 
-def test_an_lstm_attends_with_its_hidden_state(tiny_model, phrase_pairs):
+def test_an_lstm_attends_with_its_hidden_state():
     """The memory cell is not seen: what the attention gets has the width of h."""
     model = tiny_model(architecture="attention", cell="lstm")
     batch = pair_batch(phrase_pairs(PAIRS), np.arange(len(PAIRS)))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from toys import tiny_model
 
 from phrase_scorer.errors import ModelError
 from phrase_scorer.models.directory import ModelDirectory
@@ -17,7 +18,7 @@ TARGET = Vocabulary([b"t%d" % i for i in range(7)])
 
 
 @pytest.fixture
-def directory(tmp_path, tiny_model) -> ModelDirectory:
+def directory(tmp_path) -> ModelDirectory:
     model = tiny_model()
     made = ModelDirectory(tmp_path / "rnn")
     made.create(model.config, (SOURCE, TARGET), {"training": {"seed": 1}})
@@ -31,7 +32,7 @@ def message_of(call) -> str:
     return str(caught.value)
 
 
-def test_round_trip(directory, tiny_model):
+def test_round_trip(directory):
     loaded, made = directory.load_model(), tiny_model()
     assert loaded.config == made.config
     assert all(
@@ -153,7 +154,7 @@ def test_a_state_that_is_none(directory):
     assert message_of(directory.load_state).startswith(f"{path}: cannot be read (")
 
 
-def test_a_directory_that_cannot_be_made(tmp_path, tiny_model):
+def test_a_directory_that_cannot_be_made(tmp_path):
     path = tmp_path / "file" / "rnn"
     path.parent.touch()
     found = message_of(
@@ -171,7 +172,7 @@ def test_the_fingerprint_knows_the_direction(directory):
     assert directory.fingerprint() == first  # which no score depends on
 
 
-def test_fingerprint(directory, tiny_model):
+def test_fingerprint(directory):
     first = directory.fingerprint()
     assert first == directory.fingerprint()
     assert len(first) == 16
@@ -181,7 +182,7 @@ def test_fingerprint(directory, tiny_model):
     assert len({first, second, directory.fingerprint()}) == 3
 
 
-def test_a_new_training_removes_the_old_weights(directory, tiny_model):
+def test_a_new_training_removes_the_old_weights(directory):
     directory.save_state({"a": torch.zeros(1)}, {})
     directory.create(tiny_model().config, (SOURCE, TARGET), {})
     assert not directory.weights_file.exists()

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from toys import parameters_of, phrase_pairs, tiny_model
 
 from phrase_scorer.models import ModelConfig, build
 from phrase_scorer.scoring import reference
@@ -27,7 +28,7 @@ MIXED_PAIRS = [  # of 12 source and 9 target words
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("rank", [2, 0])
 @pytest.mark.parametrize("order", [1, -1])
-def test_equals_the_reference(variant, rank, order, tiny_model, phrase_pairs, parameters_of):
+def test_equals_the_reference(variant, rank, order):
     model = tiny_model(variant, output_rank=rank, dtype=torch.float64)
     pairs = phrase_pairs(MIXED_PAIRS)
     rows = np.arange(len(pairs))[::order].copy()
@@ -43,7 +44,7 @@ def test_equals_the_reference(variant, rank, order, tiny_model, phrase_pairs, pa
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_summary_equals_the_reference(variant, tiny_model, phrase_pairs, parameters_of):
+def test_summary_equals_the_reference(variant):
     model = tiny_model(variant, dtype=torch.float64)
     pairs = phrase_pairs(MIXED_PAIRS)
     summaries = model.encode(source_batch(pairs.source, np.arange(len(pairs))))
@@ -52,7 +53,7 @@ def test_summary_equals_the_reference(variant, tiny_model, phrase_pairs, paramet
         np.testing.assert_allclose(summary, expected, rtol=0, atol=1e-12)
 
 
-def test_variants_and_seeds_differ(tiny_model, phrase_pairs):
+def test_variants_and_seeds_differ():
     batch = pair_batch(phrase_pairs(MIXED_PAIRS), np.arange(7))
     paper, groundhog, other = (
         model.log_probs(batch)
@@ -63,7 +64,7 @@ def test_variants_and_seeds_differ(tiny_model, phrase_pairs):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_contexts_can_be_shared(variant, tiny_model, phrase_pairs):
+def test_contexts_can_be_shared(variant):
     """Encoding once and taking rows of the context equals encoding every pair's source."""
     model = tiny_model(variant, dtype=torch.float64)
     pairs = phrase_pairs([([3, 4], [2]), ([5], [6, 7]), ([3, 4], [8, 8])])
@@ -74,7 +75,7 @@ def test_contexts_can_be_shared(variant, tiny_model, phrase_pairs):
     torch.testing.assert_close(shared, model.features(pair_batch(pairs, every)), rtol=0, atol=1e-13)
 
 
-def test_gradients_reach_every_parameter(tiny_model, phrase_pairs):
+def test_gradients_reach_every_parameter():
     for variant in VARIANTS:
         model = tiny_model(variant).requires_grad_(True)
         model.log_probs(pair_batch(phrase_pairs(MIXED_PAIRS), np.arange(7))).sum().backward()
@@ -93,7 +94,7 @@ def test_parameters_at_paper_size(variant, count):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("rank", [20, 0])
-def test_loss_before_training_is_that_of_a_uniform_guess(variant, rank, phrase_pairs):
+def test_loss_before_training_is_that_of_a_uniform_guess(variant, rank):
     config = ModelConfig(60, 400, variant=variant, hidden=64, embedding=20, output_rank=rank)
     random = np.random.default_rng(3)
     drawn = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from toys import phrase_pairs, tiny_model
 
 from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.vocabulary import END
@@ -28,7 +29,7 @@ def torch_stack(cells, kind):
 @pytest.mark.parametrize("cell", KINDS)
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("rank", [0, 2])
-def test_is_two_networks_of_torch(tiny_model, phrase_pairs, cell, layers, rank):
+def test_is_two_networks_of_torch(cell, layers, rank):
     model = tiny_model(
         architecture="seq2seq", cell=cell, layers=layers, output_rank=rank, dtype=torch.float64
     )

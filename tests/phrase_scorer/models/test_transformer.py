@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from toys import phrase_pairs, tiny_model
 
 from phrase_scorer.models.transformer import LEARNED_POSITIONS
 from phrase_scorer.text.batches import pair_batch
@@ -115,7 +116,7 @@ BY_TORCH = {"transformer": encoder_decoder, "decoder_only": decoder_only, "maske
 @pytest.mark.parametrize("architecture", BY_TORCH)
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
 @pytest.mark.parametrize("shared", [False, True])
-def test_is_torchs_layers(tiny_model, phrase_pairs, architecture, positions, shared):
+def test_is_torchs_layers(architecture, positions, shared):
     model = tiny_model(
         architecture=architecture,
         positions=positions,
@@ -132,7 +133,7 @@ def test_is_torchs_layers(tiny_model, phrase_pairs, architecture, positions, sha
 
 
 @pytest.mark.parametrize("architecture", BY_TORCH)
-def test_phrases_longer_than_the_learned_positions(tiny_model, phrase_pairs, architecture):
+def test_phrases_longer_than_the_learned_positions(architecture):
     model = tiny_model(architecture=architecture, positions="learned", dtype=torch.float64, **WORDS)
     draw = np.random.default_rng(3)
     source, target = (draw.integers(1, 9, LEARNED_POSITIONS + 9).tolist() for _ in range(2))
@@ -143,7 +144,7 @@ def test_phrases_longer_than_the_learned_positions(tiny_model, phrase_pairs, arc
     torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-11)
 
 
-def test_how_parameters_start(tiny_model):
+def test_how_parameters_start():
     model = tiny_model(architecture="transformer", hidden=64, heads=2, feed_forward=200)
     weight = model.blocks[0].feed_forward.inner.weight
     assert float(weight.std()) == pytest.approx(math.sqrt(2 / 264), rel=0.05)

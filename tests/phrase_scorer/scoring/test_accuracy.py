@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from toys import tiny_model
 
 from phrase_scorer import PhraseScorer
 from phrase_scorer.runtime.device import Arithmetic
@@ -49,7 +50,7 @@ def test_nothing_to_compare():
     assert compare(np.zeros(0), np.zeros(0), []) == Accuracy(0, 0.0, 0.0, 0.0, None)
 
 
-def test_of_a_model(tiny_model):
+def test_of_a_model():
     words = [b"w%d" % i for i in range(20)]
     model = tiny_model(source_words=22, target_words=22, hidden=32, maxout=16, deviation=0.3)
     vocabularies = Vocabulary(words), Vocabulary(words)

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from toys import parameters_of, phrase_pairs, tiny_model
 
 from phrase_scorer.errors import UsageError
 from phrase_scorer.models import ARCHITECTURES
@@ -25,7 +26,7 @@ def every_target(allow_unknown: bool = True) -> list[tuple[int, ...]]:
     return [t for n in range(LONGEST + 1) for t in itertools.product(words, repeat=n)]
 
 
-def exhaustive(model, phrase_pairs, targets) -> dict[tuple[int, ...], float]:
+def exhaustive(model, targets) -> dict[tuple[int, ...], float]:
     """ln p of every target, by the plain model."""
     pairs = phrase_pairs([(SOURCE, list(target)) for target in targets])
     with torch.inference_mode():
@@ -35,9 +36,9 @@ def exhaustive(model, phrase_pairs, targets) -> dict[tuple[int, ...], float]:
 
 @pytest.mark.parametrize("architecture", STEPWISE)
 @pytest.mark.parametrize("allow_unknown", [True, False])
-def test_a_wide_beam_is_exhaustive_search(tiny_model, phrase_pairs, architecture, allow_unknown):
+def test_a_wide_beam_is_exhaustive_search(architecture, allow_unknown):
     model = tiny_model(architecture=architecture, target_words=WORDS, deviation=0.8)
-    truth = exhaustive(model, phrase_pairs, every_target(allow_unknown))
+    truth = exhaustive(model, every_target(allow_unknown))
     generator = Generator(model, longest=LONGEST, allow_unknown=allow_unknown)
     found = generator.search(SOURCE, beam=1000)
     assert len(found) == len(truth)
@@ -47,7 +48,7 @@ def test_a_wide_beam_is_exhaustive_search(tiny_model, phrase_pairs, architecture
 
 
 @pytest.mark.parametrize("variant", ["paper", "groundhog"])
-def test_a_beam_finds_the_best_target_of_the_papers_model(tiny_model, parameters_of, variant):
+def test_a_beam_finds_the_best_target_of_the_papers_model(variant):
     """Against reference.py, over all targets of up to 4 words of a toy vocabulary."""
     model = tiny_model(variant, target_words=WORDS, deviation=0.8, seed=3)
     parameters = parameters_of(model)
@@ -61,7 +62,7 @@ def test_a_beam_finds_the_best_target_of_the_papers_model(tiny_model, parameters
     assert found[0].log_prob == pytest.approx(truth[ranked[0]], abs=1e-5)
 
 
-def test_a_narrow_beam_finds_no_better_targets(tiny_model):
+def test_a_narrow_beam_finds_no_better_targets():
     model = tiny_model(target_words=WORDS, deviation=0.8)
     generator = Generator(model, longest=LONGEST)
     best = [generator.search(SOURCE, beam)[0].log_prob for beam in (1, 2, 5, 50)]
@@ -69,7 +70,7 @@ def test_a_narrow_beam_finds_no_better_targets(tiny_model):
     assert len(generator.search(SOURCE, 3)) == 3
 
 
-def test_greedy_search_takes_the_likeliest_symbol(tiny_model, phrase_pairs):
+def test_greedy_search_takes_the_likeliest_symbol():
     model = tiny_model(target_words=WORDS, deviation=0.8)
     words: list[int] = []
     while len(words) < LONGEST:
@@ -79,19 +80,19 @@ def test_greedy_search_takes_the_likeliest_symbol(tiny_model, phrase_pairs):
             logits = model.output(features)[-1].clone()
         logits[[END, UNKNOWN]] = -math.inf
         words.append(int(logits.argmax()))
-    truth = exhaustive(model, phrase_pairs, [tuple(words[:n]) for n in range(LONGEST + 1)])
+    truth = exhaustive(model, [tuple(words[:n]) for n in range(LONGEST + 1)])
     found = Generator(model, longest=LONGEST).search(SOURCE, beam=1)
     assert found[0].words in truth
     assert found[0].log_prob == pytest.approx(max(truth.values()), abs=1e-5)
 
 
 @pytest.mark.parametrize("architecture", STEPWISE)
-def test_samples_come_as_often_as_they_are_likely(tiny_model, phrase_pairs, architecture):
+def test_samples_come_as_often_as_they_are_likely(architecture):
     model = tiny_model(architecture=architecture, target_words=WORDS, deviation=0.8)
     generator = Generator(model, longest=LONGEST, allow_unknown=True)
     count = 4000
     found = generator.sample(SOURCE, count, seed=5)
-    truth = exhaustive(model, phrase_pairs, every_target())
+    truth = exhaustive(model, every_target())
     assert sum(g.count for g in found) <= count
     for generated in found:
         p = math.exp(truth[generated.words])
@@ -101,7 +102,7 @@ def test_samples_come_as_often_as_they_are_likely(tiny_model, phrase_pairs, arch
     assert set(likely) <= {g.words for g in found}
 
 
-def test_seeds_and_temperature(tiny_model):
+def test_seeds_and_temperature():
     generator = Generator(tiny_model(target_words=WORDS, deviation=0.8), longest=LONGEST)
     one = generator.sample(SOURCE, 50, seed=1)
     assert one == generator.sample(SOURCE, 50, seed=1)
@@ -115,7 +116,7 @@ def test_seeds_and_temperature(tiny_model):
     assert len(hot) > len(generator.sample(SOURCE, 500, temperature=0.3))
 
 
-def test_unknown_words_are_not_drawn(tiny_model):
+def test_unknown_words_are_not_drawn():
     generator = Generator(tiny_model(target_words=WORDS, deviation=0.8), longest=LONGEST)
     assert all(UNKNOWN not in g.words for g in generator.sample(SOURCE, 1500))
 
@@ -131,13 +132,13 @@ def test_unknown_words_are_not_drawn(tiny_model):
         ),
     ],
 )
-def test_wrong_numbers(tiny_model, call, message):
+def test_wrong_numbers(call, message):
     with pytest.raises(UsageError) as error:
         call(Generator(tiny_model()))
     assert str(error.value) == message
 
 
-def test_what_cannot_generate(tiny_model):
+def test_what_cannot_generate():
     with pytest.raises(UsageError) as error:
         Generator(tiny_model(architecture="masked"))
     assert str(error.value) == (

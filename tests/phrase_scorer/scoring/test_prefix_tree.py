@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from toys import phrase_ids
 
 from phrase_scorer.scoring.prefix_tree import PrefixTree
 
@@ -21,7 +22,7 @@ def path(tree: PrefixTree, node: int) -> tuple[int, tuple[int, ...]]:
 
 
 @given(phrases=PHRASES, data=st.data())
-def test_the_nodes_are_the_distinct_prefixes(phrase_ids, phrases, data):
+def test_the_nodes_are_the_distinct_prefixes(phrases, data):
     roots = data.draw(st.integers(1, 4))
     root_of = [data.draw(st.integers(0, roots - 1)) for _ in phrases]
     tree = PrefixTree.of(phrase_ids(phrases), np.array(root_of, np.int64), roots)
@@ -39,7 +40,7 @@ def test_the_nodes_are_the_distinct_prefixes(phrase_ids, phrases, data):
 
 
 @given(phrases=PHRASES)
-def test_children_of_a_parent_stand_side_by_side(phrase_ids, phrases):
+def test_children_of_a_parent_stand_side_by_side(phrases):
     tree = PrefixTree.of(phrase_ids(phrases))
     first = tree.roots
     for level in tree.levels:
@@ -50,7 +51,7 @@ def test_children_of_a_parent_stand_side_by_side(phrase_ids, phrases):
     assert first == len(tree)
 
 
-def test_no_phrase_at_all(phrase_ids):
+def test_no_phrase_at_all():
     tree = PrefixTree.of(phrase_ids([]), np.zeros(0, np.int64), 0)
     assert len(tree) == 0
     assert tree.levels == []

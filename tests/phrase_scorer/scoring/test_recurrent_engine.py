@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import phrase_ids, phrase_pairs, tiny_model
 
 from phrase_scorer.errors import UsageError
 from phrase_scorer.scoring import engine as module
@@ -24,7 +25,7 @@ PAIRS = st.lists(st.tuples(PHRASE.filter(bool), PHRASE), min_size=1, max_size=40
 
 
 @pytest.fixture(scope="module", params=["paper", "groundhog"])
-def model(request, tiny_model):
+def model(request):
     return tiny_model(request.param)
 
 
@@ -45,13 +46,13 @@ def check(model, pairs: PhrasePairs, tolerance: float = 1e-4) -> None:
 
 @given(pairs=PAIRS)
 @settings(deadline=None, max_examples=60)
-def test_random_trees(model, phrase_pairs, pairs):
+def test_random_trees(model, pairs):
     check(model, phrase_pairs(pairs), 2e-5)
 
 
 @given(pairs=PAIRS, rows=st.integers(1, 7))
 @settings(deadline=None, max_examples=30)
-def test_any_number_of_rows_at_once(model, phrase_pairs, pairs, rows):
+def test_any_number_of_rows_at_once(model, pairs, rows):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ROWS_ON_CPU", rows)
         check(model, phrase_pairs(pairs), 2e-5)
@@ -59,7 +60,7 @@ def test_any_number_of_rows_at_once(model, phrase_pairs, pairs, rows):
 
 @given(pairs=PAIRS)
 @settings(deadline=None, max_examples=20)
-def test_without_a_compiler(model, phrase_pairs, pairs):
+def test_without_a_compiler(model, pairs):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "epilogues_for", lambda device: Epilogues())
         check(model, phrase_pairs(pairs), 2e-5)
@@ -80,16 +81,16 @@ ADVERSARIAL = {
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_difficult_blocks(model, phrase_pairs, name):
+def test_difficult_blocks(model, name):
     check(model, phrase_pairs(ADVERSARIAL[name]))
 
 
-def test_an_empty_block(model, phrase_pairs):
+def test_an_empty_block(model):
     assert RecurrentEngine(model).score(phrase_pairs([])).tolist() == []
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
-def test_probabilities_of_all_targets_sum_to_one(tiny_model, phrase_pairs, precision):
+def test_probabilities_of_all_targets_sum_to_one(precision):
     """Over all targets of up to 5 words of 2: what is missing is the probability of longer ones."""
     model = tiny_model(target_words=3)
     targets = [list(t) for n in range(6) for t in itertools.product([1, 2], repeat=n)]
@@ -109,7 +110,7 @@ def test_probabilities_of_all_targets_sum_to_one(tiny_model, phrase_pairs, preci
 
 
 @pytest.mark.parametrize("deviation", [0.0, 40.0])
-def test_logits_far_from_zero(tiny_model, phrase_pairs, deviation):
+def test_logits_far_from_zero(deviation):
     """Without the maximum subtracted, exp overflows: those rows are computed again."""
     model = tiny_model()
     with torch.no_grad():
@@ -123,7 +124,7 @@ def test_logits_far_from_zero(tiny_model, phrase_pairs, deviation):
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bfloat16", 0.05), ("int8", 0.05)])
 @pytest.mark.parametrize("native", [True, False])
-def test_reduced_precision_is_near(model, phrase_pairs, monkeypatch, precision, tolerance, native):
+def test_reduced_precision_is_near(model, monkeypatch, precision, tolerance, native):
     if not native:
         monkeypatch.setattr(module, "epilogues_for", lambda device: Epilogues())
     pairs = phrase_pairs(ADVERSARIAL["one source, many targets"][:500])
@@ -133,18 +134,18 @@ def test_reduced_precision_is_near(model, phrase_pairs, monkeypatch, precision, 
     assert 0 < error.mean() < tolerance
 
 
-def test_what_there_is_not(tiny_model):
+def test_what_there_is_not():
     with pytest.raises(UsageError) as error:
         RecurrentEngine(tiny_model(), "int4")  # type: ignore[arg-type]
     assert str(error.value) == "unknown precision 'int4'; choose from float32, bfloat16, int8"
 
 
-def test_end_symbols_are_appended(phrase_ids):
+def test_end_symbols_are_appended():
     ended = with_end(phrase_ids([[4, 5], [], [6]]))
     assert [ended.phrase(i).tolist() for i in range(3)] == [[4, 5, END], [END], [6, END]]
 
 
-def test_every_prefix_is_stepped_once(model, phrase_pairs, monkeypatch):
+def test_every_prefix_is_stepped_once(model, monkeypatch):
     """Rows of the products that a step needs: one for each inner node, not for each pair."""
     engine = RecurrentEngine(model)
     rows = []

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from toys import parameters_of, tiny_model
 
 from phrase_scorer.scoring import reference
 
@@ -109,7 +110,7 @@ def test_one_unit_in_scalars(variant, source, target):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_probabilities_sum_to_one(variant, tiny_model, parameters_of):
+def test_probabilities_sum_to_one(variant):
     """Over words {0 = end, 1, 2}: finished phrases of up to 4 words, and all longer ones."""
     p = parameters_of(tiny_model(variant, target_words=3))
     source, longest = [3, 2, 0], 4
@@ -136,7 +137,7 @@ def test_probabilities_sum_to_one(variant, tiny_model, parameters_of):
         ([0], [9, -1, 0], "groundhog", "target ids [9, -1] are outside the vocabulary of 9"),
     ],
 )
-def test_wrong_arguments(source, target, variant, message, tiny_model, parameters_of):
+def test_wrong_arguments(source, target, variant, message):
     p = parameters_of(tiny_model("paper"))
     with pytest.raises(ValueError) as caught:
         reference.log_prob(p, source, target, variant)
@@ -152,7 +153,7 @@ def test_extreme_values_neither_overflow_nor_vanish():
     ]
 
 
-def test_float32_parameters_are_computed_in_float64(tiny_model, parameters_of):
+def test_float32_parameters_are_computed_in_float64():
     model = tiny_model()
     single = {name: value.numpy() for name, value in model.named_parameters()}
     assert single["output.bias"].dtype == np.float32

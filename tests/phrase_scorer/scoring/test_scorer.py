@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from toys import parameters_of, tiny_model
 
 from phrase_scorer import PhraseScorer
 from phrase_scorer.scoring import engine, reference, scorer
@@ -18,7 +19,7 @@ WORDS = [b"w%d" % i for i in range(20)]
 
 
 @pytest.fixture(params=["paper", "groundhog"])
-def made(request, tiny_model):
+def made(request):
     model = tiny_model(request.param, source_words=22, target_words=22, hidden=8, deviation=0.4)
     return PhraseScorer(model, Vocabulary(WORDS), Vocabulary(WORDS))
 
@@ -38,7 +39,7 @@ def random_pairs(count: int, seed: int = 5) -> list[tuple[list[str], list[str]]]
     return [(sources[i], phrase(0)) for i in draw.integers(0, len(sources), count)]
 
 
-def expected(made: PhraseScorer, pairs, parameters_of) -> list[float]:
+def expected(made: PhraseScorer, pairs) -> list[float]:
     parameters = parameters_of(made.model)
     result = []
     for source, target in pairs:
@@ -53,21 +54,19 @@ def expected(made: PhraseScorer, pairs, parameters_of) -> list[float]:
     return result
 
 
-def test_equals_the_reference(made, parameters_of):
+def test_equals_the_reference(made):
     pairs = random_pairs(300)
     scores = made.score(pairs)
     assert scores.dtype == np.float32
-    np.testing.assert_allclose(scores, expected(made, pairs, parameters_of), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(scores, expected(made, pairs), rtol=0, atol=1e-4)
 
 
-def test_equals_the_reference_over_several_blocks_and_parts(made, parameters_of, monkeypatch):
+def test_equals_the_reference_over_several_blocks_and_parts(made, monkeypatch):
     monkeypatch.setattr(scorer, "BLOCK_PAIRS", 37)
     monkeypatch.setattr(scorer, "PART_PAIRS", 19)
     monkeypatch.setattr(engine, "ROWS_ON_CPU", 5)
     pairs = random_pairs(150, seed=6)
-    np.testing.assert_allclose(
-        made.score(pairs), expected(made, pairs, parameters_of), rtol=0, atol=1e-4
-    )
+    np.testing.assert_allclose(made.score(pairs), expected(made, pairs), rtol=0, atol=1e-4)
 
 
 def test_a_score_does_not_depend_on_its_neighbours(made):
@@ -78,7 +77,7 @@ def test_a_score_does_not_depend_on_its_neighbours(made):
     np.testing.assert_allclose(made.score(pairs[::-1])[::-1], together, rtol=1e-6, atol=1e-5)
 
 
-def test_an_inverse_model_reads_the_target_side(tiny_model):
+def test_an_inverse_model_reads_the_target_side():
     sizes = {"source_words": 22, "target_words": 12, "hidden": 8}
     forward = tiny_model(**sizes)
     inverse = tiny_model(**sizes, direction="inverse")

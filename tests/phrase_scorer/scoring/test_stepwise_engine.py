@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import phrase_ids, phrase_pairs, tiny_model
 
 from phrase_scorer.models import CELLS
 from phrase_scorer.scoring import engine as engine_module
@@ -30,7 +31,7 @@ SYSTEMS = [
 
 
 @pytest.fixture(scope="module", params=SYSTEMS, ids="-".join)
-def model(request, tiny_model):
+def model(request):
     architecture, cell = request.param
     return tiny_model(architecture=architecture, cell=cell)
 
@@ -53,7 +54,7 @@ def check(model, pairs: PhrasePairs) -> None:
 
 @given(pairs=PAIRS, rows=st.integers(1, 9))
 @settings(deadline=None, max_examples=12)
-def test_random_trees(model, phrase_pairs, pairs, rows):
+def test_random_trees(model, pairs, rows):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine_module, "ROWS_ON_CPU", rows)
         check(model, phrase_pairs(pairs))
@@ -71,23 +72,23 @@ ADVERSARIAL = {
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_difficult_blocks(model, phrase_pairs, name):
+def test_difficult_blocks(model, name):
     check(model, phrase_pairs(ADVERSARIAL[name]))
 
 
-def test_an_empty_block(model, phrase_pairs):
+def test_an_empty_block(model):
     assert engine_for(model, "float32").score(phrase_pairs([])).tolist() == []
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_reduced_precision_is_near(model, phrase_pairs, precision):
+def test_reduced_precision_is_near(model, precision):
     pairs = phrase_pairs(ADVERSARIAL["one source, many targets"][:300])
     found = engine_for(model, precision).score(pairs).numpy()
     error = np.abs(found - plain_scores(model, pairs))
     assert 0 < error.mean() < 0.06
 
 
-def test_which_engine(tiny_model):
+def test_which_engine():
     known = {"encoder_decoder": RecurrentEngine, "masked": PairwiseEngine}
     for architecture, _ in SYSTEMS:
         engine = engine_for(tiny_model(architecture=architecture), "float32")
@@ -95,9 +96,7 @@ def test_which_engine(tiny_model):
 
 
 @pytest.mark.parametrize("architecture", ["encoder_decoder", "attention", "transformer"])
-def test_every_source_and_prefix_is_stepped_once(
-    tiny_model, phrase_pairs, architecture, monkeypatch
-):
+def test_every_source_and_prefix_is_stepped_once(architecture, monkeypatch):
     model = tiny_model(architecture=architecture)
     rows = {"read": 0, "advance": 0}
     read, advance = model.read, model.advance
@@ -115,7 +114,7 @@ def test_every_source_and_prefix_is_stepped_once(
     assert rows == {"read": 2, "advance": 4 + starts}  # 3, 3 4, 3 5 and, of the other source, 3
 
 
-def test_distinct_phrases(phrase_ids):
+def test_distinct_phrases():
     phrases, place = distinct(phrase_ids([[1, 2], [3], [1, 2], [], [3]]))
     assert [phrases.phrase(i).tolist() for i in range(len(phrases))] == [[], [3], [1, 2]]
     assert place.tolist() == [2, 1, 2, 0, 1]

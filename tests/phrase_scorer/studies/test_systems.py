@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from toys import phrase_pairs
 
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.models import build
@@ -39,7 +40,7 @@ def test_too_few_parameters():
     )
 
 
-def test_ranking_quality_by_hand(phrase_pairs):
+def test_ranking_quality_by_hand():
     pairs = phrase_pairs(
         [([1], [1]), ([2], [1]), ([1], [2]), ([3], [4]), ([2], [2]), ([2], [3])],
         weights=[5, 1, 3, 9, 4, 4],
@@ -55,7 +56,7 @@ def test_ranking_quality_by_hand(phrase_pairs):
     assert tied.reciprocal == pytest.approx((4 * 1.5 + 3 * (1 + 1 / 2 + 1 / 3)) / 17)
 
 
-def test_nothing_to_rank(phrase_pairs):
+def test_nothing_to_rank():
     every = [([1], [1]), ([1], [2]), ([2], [1])]
     assert ranking_quality(phrase_pairs(every), [0.0, 1.0, 2.0]) is None
     assert ranking_quality(phrase_pairs(every, weights=[2, 2, 5]), [0.0, 1.0, 2.0]) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from toys import phrase_ids, phrase_pairs
 
 from phrase_scorer.text.batches import (
     TrainingOrder,
@@ -15,7 +16,7 @@ from phrase_scorer.text.batches import (
 )
 
 
-def test_source_batch(phrase_ids):
+def test_source_batch():
     sources = source_batch(phrase_ids([[9], [5, 6, 7], [], [8, 8]]), np.array([1, 3]))
     assert sources.words.tolist() == [[5, 8], [6, 8], [7, 0], [0, 0]]
     assert sources.words.dtype == torch.int64
@@ -23,7 +24,7 @@ def test_source_batch(phrase_ids):
     assert sources.shortest == 3
 
 
-def test_empty_source_phrases_have_their_end_symbol(phrase_ids):
+def test_empty_source_phrases_have_their_end_symbol():
     sources = source_batch(phrase_ids([[], [4]]), np.array([0, 1]))
     assert sources.words.tolist() == [[0, 4], [0, 0]]
     assert sources.unfinished.tolist() == [[True, True], [False, True]]
@@ -31,7 +32,7 @@ def test_empty_source_phrases_have_their_end_symbol(phrase_ids):
     assert source_batch(phrase_ids([[]]), np.array([0])).words.tolist() == [[0]]
 
 
-def test_target_batch_packs_the_symbols(phrase_ids):
+def test_target_batch_packs_the_symbols():
     targets = target_batch(phrase_ids([[5, 6], [], [7]]), np.array([0, 1, 2]))
     assert targets.words.tolist() == [[5, 0, 7], [6, 0, 0], [0, 0, 0]]
     assert targets.symbols.tolist() == [0, 1, 2, 3, 5, 6]
@@ -39,7 +40,7 @@ def test_target_batch_packs_the_symbols(phrase_ids):
     assert targets.symbol_words.tolist() == [5, 0, 7, 6, 0, 0]
 
 
-def test_pair_batch_takes_the_weights_of_its_rows(phrase_pairs):
+def test_pair_batch_takes_the_weights_of_its_rows():
     pairs = [([2], [3]), ([4], [5]), ([6], [7])]
     batch = pair_batch(phrase_pairs(pairs, [1.0, 2.0, 3.0]), np.array([2, 0]))
     assert batch.source.words[0].tolist() == [6, 2]
@@ -56,7 +57,7 @@ def test_by_length():
 
 
 @pytest.fixture
-def some_pairs(phrase_pairs):
+def some_pairs():
     random = np.random.default_rng(5)
     return phrase_pairs(
         [([2] * random.integers(0, 6), [3] * random.integers(0, 5)) for _ in range(103)]
@@ -97,7 +98,7 @@ def test_batches_of_a_pool_are_sorted_by_length(some_pairs):
     assert firsts != sorted(firsts)  # but they come in random order
 
 
-def test_sources_backwards(phrase_ids):
+def test_sources_backwards():
     sources = source_batch(phrase_ids([[9], [5, 6, 7], []]), np.arange(3))
     backwards = sources.backwards()
     assert backwards.words.T.tolist() == [[9, 0, 0, 0], [7, 6, 5, 0], [0, 0, 0, 0]]

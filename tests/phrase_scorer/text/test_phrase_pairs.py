@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import phrase_ids, phrase_pairs
 
 from phrase_scorer.errors import DataError
 from phrase_scorer.text import phrase_pairs as module
@@ -59,14 +60,14 @@ def test_collect():
 
 @pytest.mark.usefixtures("_rows_at_once")
 @pytest.mark.parametrize("rows", [[], [0], [1, 3], [7, 0, 0, 1, 5], list(range(8))])
-def test_take(rows, phrase_ids):
+def test_take(rows):
     taken = phrase_ids(PHRASES).take(np.array(rows, np.int64))
     assert as_lists(taken) == [PHRASES[row] for row in rows]
     assert taken.ids.dtype == np.int32
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2], [1], [1, 3], [], [4, 0, 4]])
-def test_padded(rows, phrase_ids):
+def test_padded(rows):
     padded = phrase_ids(PHRASES).padded(np.array(rows, np.int64), -7)
     width = max((len(PHRASES[row]) for row in rows), default=0) + 1
     assert padded.shape == (len(rows), width)
@@ -74,12 +75,12 @@ def test_padded(rows, phrase_ids):
     assert padded.tolist() == [PHRASES[row] + [-7] * (width - len(PHRASES[row])) for row in rows]
 
 
-def test_padded_without_any_word(phrase_ids):
+def test_padded_without_any_word():
     assert phrase_ids([[], []]).padded(np.array([1, 0]), 3).tolist() == [[3], [3]]
 
 
 @pytest.mark.usefixtures("_rows_at_once")
-def test_hashes(phrase_ids):
+def test_hashes():
     hashes = phrase_ids(PHRASES).hashes()
     assert hashes.dtype == np.uint64
     assert len(hashes) == len(PHRASES)
@@ -114,7 +115,7 @@ def test_mixed_is_splitmix64():
 # -- PhrasePairs -------------------------------------------------------------------------------
 
 
-def test_pairs_take_and_swapped(phrase_pairs):
+def test_pairs_take_and_swapped():
     pairs = phrase_pairs([([1], [2, 3]), ([4, 5], []), ([6], [7])], [1, 2, 3])
     taken = pairs.take(np.array([2, 0]))
     assert as_pairs(taken) == [((6,), (7,)), ((1,), (2, 3))]
@@ -124,14 +125,14 @@ def test_pairs_take_and_swapped(phrase_pairs):
     assert swapped.weights.tolist() == [1, 2, 3]
 
 
-def test_hashes_of_pairs_know_the_sides(phrase_pairs):
+def test_hashes_of_pairs_know_the_sides():
     pairs = phrase_pairs([([1], [2]), ([2], [1]), ([1, 2], []), ([], [1, 2]), ([1], [2])])
     hashes = pairs.hashes().tolist()
     assert len(set(hashes)) == 4
     assert hashes[0] == hashes[4]
 
 
-def test_unique_keeps_first_places_and_adds_weights(phrase_pairs):
+def test_unique_keeps_first_places_and_adds_weights():
     listed = [([3], [1]), ([2], [2]), ([3], [1]), ([2], []), ([2], [2]), ([3], [1])]
     kept = phrase_pairs(listed, [1, 10, 2, 100, 20, 4]).unique()
     assert as_pairs(kept) == [((3,), (1,)), ((2,), (2,)), ((2,), ())]
@@ -141,7 +142,7 @@ def test_unique_keeps_first_places_and_adds_weights(phrase_pairs):
     assert phrase_pairs(listed).unique().weights is None
 
 
-def test_unique_of_unique_pairs_and_of_none(phrase_pairs):
+def test_unique_of_unique_pairs_and_of_none():
     pairs = phrase_pairs([([3], [1]), ([1], [3])], [5, 6])
     assert as_pairs(pairs.unique()) == as_pairs(pairs)
     assert pairs.unique().weights.tolist() == [5, 6]
@@ -159,7 +160,7 @@ def test_unique_is_that_of_a_dictionary(listed):
 
 
 @pytest.fixture(scope="module")
-def split_pairs(phrase_pairs):
+def split_pairs():
     """300 sources with 1 to 3 targets each."""
     return phrase_pairs(
         [([2 + i % 7, 2 + i, 3], [n]) for i in range(300) for n in range(1, 2 + i % 3)]
@@ -196,7 +197,7 @@ def test_split_depends_on_the_words_and_the_seed_alone(split_pairs):
         (0, 5, 0),
     ],
 )
-def test_split_of_few(sources, held_out, expected, phrase_pairs):
+def test_split_of_few(sources, held_out, expected):
     pairs = phrase_pairs([([2 + i], [1]) for i in range(sources)])
     for seed in range(8):
         training, validation = pairs.split_by_source(held_out, seed)
@@ -207,7 +208,7 @@ def test_split_of_few(sources, held_out, expected, phrase_pairs):
             assert len(validation) == expected
 
 
-def test_split_of_one_source_with_many_targets(phrase_pairs):
+def test_split_of_one_source_with_many_targets():
     training, validation = phrase_pairs([([2], [i]) for i in range(9)]).split_by_source(3, 1)
     assert (len(training), len(validation)) == (9, 0)
 

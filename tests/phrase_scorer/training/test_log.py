@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from toys import phrase_pairs
 
 from phrase_scorer.models import ModelConfig
 from phrase_scorer.runtime.console import progress_bar
@@ -33,7 +34,7 @@ SETTINGS = TrainingSettings(
 
 
 @pytest.fixture
-def log(monkeypatch, phrase_pairs, tmp_path):
+def log(monkeypatch, tmp_path):
     """A function that trains and returns the lines of the log."""
     monkeypatch.setattr(training_log, "LOG_EVERY", 3)
     draw = np.random.default_rng(1).integers(2, 5, (40, 4)).tolist()
@@ -58,7 +59,7 @@ def test_lines(log):
     assert lines[1].keys() == {"update", "seconds", "validation_loss"}
 
 
-def test_a_loss_is_the_mean_since_the_line_before(monkeypatch, phrase_pairs):
+def test_a_loss_is_the_mean_since_the_line_before(monkeypatch):
     monkeypatch.setattr(training_log, "LOG_EVERY", 2)
     text, progress = io.StringIO(), Progress()
     batch = pair_batch(phrase_pairs([([2], [3])]), np.array([0]))

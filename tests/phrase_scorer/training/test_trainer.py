@@ -10,6 +10,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from toys import phrase_pairs
 
 from phrase_scorer import PhraseScorer
 from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
@@ -40,7 +41,7 @@ SETTINGS = TrainingSettings(
 
 
 @pytest.fixture(scope="module")
-def toy(phrase_pairs) -> PhrasePairs:
+def toy() -> PhrasePairs:
     """A word-for-word translation: word i becomes word 13 - i, in the same order."""
     draw = np.random.default_rng(3)
     sources = {tuple(draw.integers(2, 12, draw.integers(1, 4)).tolist()) for _ in range(150)}
