@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from moses_integration.formats.phrase_table import PhraseTable
-from phrase_scorer.models import PRESETS, EncoderDecoder, ModelConfig, build
+from phrase_scorer.models import EncoderDecoder, ModelConfig, build
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.scoring.engine import with_end
 from phrase_scorer.scoring.precision import int8_matrix
@@ -35,6 +35,7 @@ from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs
 from phrase_scorer.text.vocabulary import SPECIAL_WORDS, Vocabulary
+from phrase_scorer.training.settings import PRESET_NAMES, preset_of
 
 PLAIN_BATCH = 512
 SHORTLIST = 15_000
@@ -70,7 +71,7 @@ def random_model(preset: str, pairs: list[tuple[list[bytes], list[bytes]]]) -> P
         filler = (b"filler%d" % i for i in range(SHORTLIST))
         every = [*(word for word in words if word not in SPECIAL_WORDS), *filler]
         vocabularies.append(Vocabulary(every[: SHORTLIST - len(SPECIAL_WORDS)]))
-    config = ModelConfig(SHORTLIST, SHORTLIST, **PRESETS[preset])
+    config = ModelConfig(SHORTLIST, SHORTLIST, **preset_of(preset, "encoder_decoder").sizes)
     model = build(config, seed=1, deviation=0.03).eval().requires_grad_(False)
     return PhraseScorer(model, *vocabularies)
 
@@ -142,7 +143,7 @@ def main() -> None:
     parser.add_argument("table", type=Path)
     parser.add_argument("--entries", type=int, default=20_000, help="0: all")
     parser.add_argument("--skip", type=int, default=0, help="entries at the table's start")
-    parser.add_argument("--preset", default="paper", choices=list(PRESETS))
+    parser.add_argument("--preset", default="paper", choices=PRESET_NAMES)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precisions", nargs="+", default=PRECISIONS)

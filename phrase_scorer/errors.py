@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 LONGEST_QUOTE = 120  # characters of offending text that a message shows
 
@@ -60,6 +61,16 @@ class DataError(PhraseScorerError):
 
 class ModelError(DataError):
     """A model directory is incomplete, of a newer format, or does not fit the use."""
+
+
+def require_choice(what: str, value: str, choices: Collection[str]) -> None:
+    """Checks a name against those that exist.
+
+    Raises:
+        UsageError: The name is not among them.
+    """
+    if value not in choices:
+        raise UsageError(f"unknown {what} {value!r}; choose from {', '.join(choices)}")
 
 
 def quoted(text: bytes | str, longest: int = LONGEST_QUOTE) -> str:

@@ -79,16 +79,17 @@ def train_lm(text: str, **options: Any) -> int:
     losses is nats a symbol, end symbols included; exp of it is the perplexity.
     """
     from phrase_scorer.language_model.model import read_sentences, text_pairs, text_vocabulary
-    from phrase_scorer.models import ModelConfig, preset_sizes
+    from phrase_scorer.models import ModelConfig
     from phrase_scorer.runtime.device import choose_device, set_threads
     from phrase_scorer.text.vocabulary import Vocabulary
-    from phrase_scorer.training.settings import TrainingSettings, preset_settings
+    from phrase_scorer.training.settings import TrainingSettings, preset_of
     from phrase_scorer.training.trainer import train
 
     set_threads(options["threads"])
     device, preset = choose_device(options["device"]), options["preset"]
-    settings = preset_settings(preset, "cslm", given(options, TrainingSettings))
-    sizes = preset_sizes(preset, "cslm") | {"architecture": "cslm"} | given(options, ModelConfig)
+    sizes, training = preset_of(preset, "cslm")
+    settings = TrainingSettings(**training | given(options, TrainingSettings))
+    sizes = sizes | {"architecture": "cslm"} | given(options, ModelConfig)
     ModelConfig(source_words=2, target_words=2, **sizes)
     check_directory(options)
     sentences = list(read_sentences(text))

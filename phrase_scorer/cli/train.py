@@ -201,33 +201,33 @@ def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
 
 def _settings(options: dict[str, Any]) -> TrainingSettings:
     """How to train: the preset, the architecture's own, what was given."""
-    from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_settings
+    from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
 
     chosen = given(options, TrainingSettings)
     if options["schedule"] == "timed":
         if options["max_minutes"] is None:
             raise UsageError("--schedule timed needs --max-minutes")
         chosen = {"max_updates": UNLIMITED, **chosen, "minutes": options["max_minutes"]}
-    return preset_settings(options["preset"], options["architecture"], chosen)
+    preset = preset_of(options["preset"], options["architecture"])
+    return TrainingSettings(**preset.training | chosen)
 
 
 def _sizes(options: dict[str, Any]) -> dict[str, Any]:
     """The model's sizes: the preset's and what was given; what does not fit is refused now."""
     import torch
 
-    from phrase_scorer.models import ModelConfig, architecture_class, build, preset_sizes
+    from phrase_scorer.models import ModelConfig, architecture_class, build
+    from phrase_scorer.training.settings import preset_of
 
     architecture = options["architecture"]
     kind = architecture_class(architecture)
     if not kind.reads_source:
         raise UsageError("a language model is trained on text: phrase-scorer train-lm")
     chosen = given(options, ModelConfig)
-    for name in ("cell", "embedding", "layers", "heads", "feed_forward", "positions"):
-        if name in chosen and kind.uses is not None and name not in kind.uses:
-            raise UsageError(f"{name} {chosen[name]}: {architecture} has no use for it")
-    sizes = preset_sizes(options["preset"], architecture) | chosen
+    sizes = preset_of(options["preset"], architecture).sizes | chosen
+    always = {"architecture", "direction", "variant", "shared_words"}  # given or not
     with torch.device("meta"):
-        build(ModelConfig(source_words=2, target_words=2, **sizes))
+        build(ModelConfig(source_words=2, target_words=2, **sizes), given=set(chosen) - always)
     return sizes
 
 

@@ -6,14 +6,14 @@ A new architecture is a class and a line in `ARCHITECTURES`, a new cell a class 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 
-from phrase_scorer.errors import UsageError
+from phrase_scorer.errors import UsageError, require_choice
 from phrase_scorer.models.attention import AttentionModel
 from phrase_scorer.models.cells import CELLS
-from phrase_scorer.models.config import PRESETS, Direction, ModelConfig, Variant
+from phrase_scorer.models.config import Direction, ModelConfig, Variant
 from phrase_scorer.models.continuous_space import ContinuousSpaceModel
 from phrase_scorer.models.encoder_decoder import Context, EncoderDecoder
 from phrase_scorer.models.phrase_model import PhraseModel
@@ -36,7 +36,6 @@ __all__ = [
     "ARCHITECTURES",
     "CELLS",
     "LANGUAGE_MODELS",
-    "PRESETS",
     "Context",
     "Direction",
     "EncoderDecoder",
@@ -45,8 +44,6 @@ __all__ = [
     "Variant",
     "architecture_class",
     "build",
-    "preset_sizes",
-    "training_preset",
 ]
 
 
@@ -54,40 +51,42 @@ def architecture_class(name: str) -> type[PhraseModel]:
     """The class of an architecture.
 
     Raises:
-        UsageError: There is no such architecture.
+        UsageError: The name is not that of an architecture.
     """
-    every = ARCHITECTURES | LANGUAGE_MODELS
-    if name not in every:
-        choices = ", ".join(ARCHITECTURES)
-        raise UsageError(f"unknown architecture {name!r}; choose from {choices}")
-    return every[name]
-
-
-def preset_sizes(preset: str, architecture: str) -> dict[str, Any]:
-    """The sizes of a preset, as fields of `ModelConfig`, for an architecture."""
-    chosen = architecture_class(architecture)
-    return {**PRESETS[preset], "cell": chosen.default_cell, **chosen.presets.get(preset, {})}
-
-
-def training_preset(preset: str, architecture: str) -> dict[str, Any]:
-    """Where an architecture's training settings differ from those of a preset."""
-    return dict(architecture_class(architecture).training_presets.get(preset, {}))
+    if name in LANGUAGE_MODELS:
+        return LANGUAGE_MODELS[name]
+    require_choice("architecture", name, ARCHITECTURES)
+    return ARCHITECTURES[name]
 
 
 def build(
-    config: ModelConfig, seed: int | None = None, deviation: float = INITIAL_DEVIATION
+    config: ModelConfig,
+    seed: int | None = None,
+    deviation: float = INITIAL_DEVIATION,
+    *,
+    given: Iterable[str] = (),
 ) -> PhraseModel:
     """The model of a configuration; with `seed`, its parameters drawn at random, else unset.
 
     Args:
-        config: Its sizes.
-        seed: Of the random numbers.
-        deviation: Of the weights' normal distribution; the paper's is 0.01.
+        config: What is built.
+        seed: Decides the random numbers.
+        deviation: Spread of the weights' normal distribution; the paper's is 0.01.
+        given: Fields of the configuration that a user asked for: refused where they have no effect,
+            even with their default.
 
     Raises:
-        UsageError: Unknown architecture or cell, or sizes that do not go together.
+        UsageError: Unknown architecture or cell, sizes that do not go together, or something that
+            this architecture or cell has no use for.
     """
-    model = architecture_class(config.architecture)(config)
+    kind = architecture_class(config.architecture)
+    wanted = config.chosen().union(given)
+    for name, value in vars(config).items():
+        if name in wanted and kind.uses is not None and name not in kind.uses:
+            raise UsageError(f"{name} {value}: {config.architecture} has no use for it")
+    model = kind(config)
+    if config.forget_bias and "forget_bias" not in CELLS[config.cell].uses:
+        raise UsageError(f"forget_bias {config.forget_bias}: {config.cell} has no use for it")
     if seed is not None:
         model.reset_parameters(deviation, torch.Generator().manual_seed(seed))
     return model

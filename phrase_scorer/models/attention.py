@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from phrase_scorer.models.cells import cell_of, run
+from phrase_scorer.models.cells import cell_of, unroll
 from phrase_scorer.models.config import ModelConfig
 from phrase_scorer.models.phrase_model import Affine, Output, Parts, PhraseModel, Readout
 from phrase_scorer.text.batches import Batch, Sources
@@ -41,14 +41,13 @@ class AdditiveAttention(nn.Module):
 class AttentionModel(PhraseModel):
     """p(target | source) by a bidirectional encoder, additive attention and a maxout readout.
 
-    Uses `cell`, `hidden`, `embedding`, `maxout`, `output_rank`, `forget_bias`, `dropout` (of
-    embeddings, contexts in the readout, and what goes into the output). A symbol is
+    Dropout is of embeddings, contexts in the readout, and what goes into the output. A symbol is
     predicted from s_i, y_{i-1} and c_i (equation 4); appendix A.2.2 has s_{i-1} there.
     """
 
-    uses: ClassVar = frozenset(
-        ("cell", "hidden", "embedding", "maxout", "output_rank", "forget_bias", "dropout")
-    )
+    uses: ClassVar = frozenset({
+        "cell", "hidden", "embedding", "maxout", "output_rank", "forget_bias", "dropout",
+    })  # fmt: skip
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -69,9 +68,9 @@ class AttentionModel(PhraseModel):
         (rows, time, 2 hidden), (rows, time, hidden), (rows, time) bool, (rows, state width).
         """
         inputs = self.drop(self.source_embedding.embed(sources.words))
-        ahead = run(self.forwards, self.forwards.read(inputs), sources)
+        ahead = unroll(self.forwards, self.forwards.read(inputs), sources)
         flipped = sources.flipped(self.backwards.read(inputs), keep_end=False)
-        back = run(self.backwards, flipped, sources)
+        back = unroll(self.backwards, flipped, sources)
         first = self.backwards.visible(back[-1])  # after the first word, read last
         hidden_ahead = torch.stack([self.forwards.visible(state) for state in ahead])
         hidden_back = torch.stack([self.backwards.visible(state) for state in back])

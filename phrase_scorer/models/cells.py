@@ -11,8 +11,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from phrase_scorer.errors import UsageError
+from phrase_scorer.errors import require_choice
 from phrase_scorer.models.config import ModelConfig
 from phrase_scorer.text.batches import Sources
 
@@ -21,25 +22,24 @@ class Cell(nn.Module):
     """What every cell has: its matrices side by side, one block of columns for each signal.
 
     Args:
+        config: Its `hidden` is the width of the state h, which all that is outside the cell sees.
         embedding: Width of the input.
-        hidden: Width of the hidden state h, which all that is outside the cell sees.
-        context: Width of a context that every step reads beside the input; 0: there is none.
+        context: Width of a context that every step reads beside the input; 0: no context.
+        forms: `reset_after`, `update_takes_new`: forms of the equations that only a GRU has.
     """
 
-    blocks: ClassVar[int]  # signals of a unit
+    blocks: ClassVar[int]  # signals per unit
     state_blocks: ClassVar[int] = 1  # vectors of width `hidden` that a step needs of the one before
+    uses: ClassVar[frozenset[str]] = frozenset()  # fields of the configuration that only it reads
 
-    def __init__(self, embedding: int, hidden: int, context: int = 0) -> None:
+    def __init__(
+        self, config: ModelConfig, embedding: int, context: int = 0, **forms: bool
+    ) -> None:
         super().__init__()
-        self.hidden = hidden
+        self.hidden = hidden = config.hidden
         self.input = nn.Parameter(torch.empty(embedding, self.blocks * hidden))
         self.recurrent = nn.Parameter(torch.empty(hidden, self.blocks * hidden))
         self.context = nn.Parameter(torch.empty(context, self.blocks * hidden)) if context else None
-
-    @classmethod
-    def of(cls, config: ModelConfig, embedding: int, context: int = 0, **_: bool) -> Cell:
-        """The cell of a model; the keyword arguments are forms that only a GRU has."""
-        return cls(embedding, config.hidden, context)
 
     @property
     def state_width(self) -> int:
@@ -92,16 +92,18 @@ class Cell(nn.Module):
 class AdditiveCell(Cell):
     """A cell whose signals are sums: s = x W + h U + k + b, and the rest goes unit by unit."""
 
-    def __init__(self, embedding: int, hidden: int, context: int = 0) -> None:
-        super().__init__(embedding, hidden, context)
-        self.bias = nn.Parameter(torch.empty(self.blocks * hidden))
+    def __init__(
+        self, config: ModelConfig, embedding: int, context: int = 0, **forms: bool
+    ) -> None:
+        super().__init__(config, embedding, context)
+        self.bias = nn.Parameter(torch.empty(self.blocks * self.hidden))
 
+    @override
     def read(self, inputs: Tensor) -> Tensor:
-        """(..., embedding) -> (..., blocks · hidden): x W + b."""
         return inputs @ self.input + self.bias
 
+    @override
     def forward(self, signals: Tensor, state: Tensor, context: Tensor | None = None) -> Tensor:
-        """One step (`Cell.forward`)."""
         if context is not None:
             signals = signals + context
         return self.update(torch.addmm(signals, self.visible(state), self.recurrent), state)
@@ -116,8 +118,8 @@ class VanillaRNN(AdditiveCell):
 
     blocks = 1
 
+    @override
     def update(self, signals: Tensor, state: Tensor) -> Tensor:
-        """The next state, tanh(s)."""
         return torch.tanh(signals).to(state.dtype)
 
 
@@ -133,34 +135,28 @@ class LongShortTermMemory(AdditiveCell):
         C' = f ∘ C + i ∘ g
         h' = o ∘ tanh(C')
 
-    The state is (h, C) side by side; columns are i, f, g, o, as in torch.nn.LSTMCell.
-
-    Args:
-        forget_bias: Where b_f starts; 1 lets a new network remember (Jozefowicz et al. 2015).
+    The state is (h, C) side by side; columns are i, f, g, o, as in torch.nn.LSTMCell. b_f starts at
+    `forget_bias`; 1 lets a new network remember (Jozefowicz et al. 2015).
     """
 
     blocks = 4
     state_blocks = 2
+    uses = frozenset({"forget_bias"})
 
     def __init__(
-        self, embedding: int, hidden: int, context: int = 0, *, forget_bias: float = 0.0
+        self, config: ModelConfig, embedding: int, context: int = 0, **forms: bool
     ) -> None:
-        super().__init__(embedding, hidden, context)
-        self.forget_bias = forget_bias
+        super().__init__(config, embedding, context)
+        self.forget_bias = config.forget_bias
 
-    @classmethod
-    def of(cls, config: ModelConfig, embedding: int, context: int = 0, **_: bool) -> Cell:
-        """The cell of a model."""
-        return cls(embedding, config.hidden, context, forget_bias=config.forget_bias)
-
+    @override
     def update(self, signals: Tensor, state: Tensor) -> Tensor:
-        """(h', C')."""
         i, f, g, o = signals.to(state.dtype).chunk(4, dim=1)
         memory = torch.sigmoid(f) * state[:, self.hidden :] + torch.sigmoid(i) * torch.tanh(g)
         return torch.cat([torch.sigmoid(o) * torch.tanh(memory), memory], 1)
 
+    @override
     def reset_parameters(self, deviation: float, generator: torch.Generator | None = None) -> None:
-        """As every cell; the forget gate's bias starts at `forget_bias`."""
         super().reset_parameters(deviation, generator)
         with torch.no_grad():
             self.bias[self.hidden : 2 * self.hidden] = self.forget_bias
@@ -183,42 +179,32 @@ class GatedRecurrentUnit(Cell):
 
     Columns: candidate, update, reset.
 
-    Args:
-        embedding: Width of the input.
-        hidden: Width of the state.
-        context: Width of the context; 0: there is none.
-        reset_after: The second form of h~.
-        update_takes_new: The second form of h'.
+    `reset_after` chooses the second form of h~, `update_takes_new` that of h'.
     """
 
     blocks = 3
 
     def __init__(
         self,
+        config: ModelConfig,
         embedding: int,
-        hidden: int,
         context: int = 0,
         *,
         reset_after: bool = False,
         update_takes_new: bool = False,
     ) -> None:
-        super().__init__(embedding, hidden, context)
+        super().__init__(config, embedding, context)
         self.reset_after = reset_after
         self.update_takes_new = update_takes_new
-        self.candidate_bias = nn.Parameter(torch.empty(hidden))
+        self.candidate_bias = nn.Parameter(torch.empty(self.hidden))
 
-    @classmethod
-    def of(cls, config: ModelConfig, embedding: int, context: int = 0, **forms: bool) -> Cell:
-        """The cell of a model; `forms` are `reset_after` and `update_takes_new`."""
-        return cls(embedding, config.hidden, context, **forms)
-
+    @override
     def read(self, inputs: Tensor) -> Tensor:
-        """The input's part of the signals: (..., embedding) -> (..., 3 hidden)."""
         padded_bias = nn.functional.pad(self.candidate_bias, (0, 2 * self.hidden))
         return inputs @ self.input + padded_bias
 
+    @override
     def forward(self, signals: Tensor, state: Tensor, context: Tensor | None = None) -> Tensor:
-        """One step: (rows, 3 hidden), (rows, hidden)[, (rows, 3 hidden)] -> (rows, hidden)."""
         if self.reset_after:
             update, candidate = self._reset_after(signals, state, context)
         else:
@@ -263,31 +249,24 @@ CELLS: dict[str, type[Cell]] = {
 
 
 def cell_of(config: ModelConfig, embedding: int, context: int = 0, **forms: bool) -> Cell:
-    """The cell that a configuration names.
-
-    Args:
-        config: Its `cell`, `hidden`, `forget_bias`.
-        embedding: Width of the input.
-        context: Width of the context; 0: there is none.
-        forms: `reset_after`, `update_takes_new`: of a GRU.
+    """The cell that a configuration names (`Cell` says what the arguments are).
 
     Raises:
-        UsageError: There is no such cell.
+        UsageError: The name is not in `CELLS`.
     """
-    if config.cell not in CELLS:
-        raise UsageError(f"unknown cell {config.cell!r}; choose from {', '.join(CELLS)}")
-    if config.forget_bias and config.cell != "lstm":
-        raise UsageError(f"forget_bias {config.forget_bias}: {config.cell} has no use for it")
-    return CELLS[config.cell].of(config, embedding, context, **forms)
+    require_choice("cell", config.cell, CELLS)
+    return CELLS[config.cell](config, embedding, context, **forms)
 
 
-def run(cell: Cell, signals: Tensor, phrases: Sources, state: Tensor | None = None) -> list[Tensor]:
+def unroll(
+    cell: Cell, signals: Tensor, phrases: Sources, state: Tensor | None = None
+) -> list[Tensor]:
     """The state after each step through padded phrases; after a phrase's end it stays.
 
     Args:
         cell: Without context.
         signals: (time, rows, blocks · hidden), of `Cell.read`.
-        phrases: Which steps are of a phrase, which are padding.
+        phrases: Say which steps belong to a phrase and which are padding.
         state: (rows, state_width) before the first step; None: zero.
 
     Returns:

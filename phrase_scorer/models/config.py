@@ -5,20 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from phrase_scorer.errors import UsageError
+from phrase_scorer.errors import UsageError, require_choice
 
 Variant = Literal["paper", "groundhog"]
 Direction = Literal["forward", "inverse"]
-Positions = Literal["sinusoidal", "learned"]
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Everything that decides a model's shape; the default is the paper's (section 3.1, 4.1).
-
-    What an architecture has no use for, it ignores; each says what it uses.
 
     `variant` chooses between the two documented forms of the model, nothing in between:
 
@@ -44,7 +41,7 @@ class ModelConfig:
     layers: int = 1  # cells or blocks on top of each other
     heads: int = 4  # of a Transformer's attention; they share `hidden`
     feed_forward: int = 1024  # units between a Transformer block's two layers
-    positions: Positions = "sinusoidal"  # what a Transformer adds to its embeddings
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"  # of a Transformer
     shared_words: bool = False  # one shortlist, one embedding for both languages
     # Of the continuous-space language model.
     order: int = 7  # of its n-grams
@@ -64,20 +61,14 @@ class ModelConfig:
                 raise UsageError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
         if self.output_rank < 0:
             raise UsageError(f"output_rank must be at least 0, not {self.output_rank}")
-        for name, kind in (
-            ("variant", Variant),
-            ("direction", Direction),
-            ("positions", Positions),
-        ):
-            value, choices = getattr(self, name), get_args(kind)
-            if value not in choices:
-                raise UsageError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
+        for name, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal:
+                require_choice(name, getattr(self, name), get_args(kind))
 
-    def choices(self) -> dict[str, Any]:
-        """What was chosen otherwise than the default, of what only some architectures have."""
-        names = ("variant", *_OF_SOME)
-        defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name in names}
-        return {n: getattr(self, n) for n, d in defaults.items() if getattr(self, n) != d}
+    def chosen(self) -> set[str]:
+        """The fields that only some architectures have, where they differ from the default."""
+        optional = (field for field in dataclasses.fields(self) if field.name in _OPTIONAL)
+        return {field.name for field in optional if getattr(self, field.name) != field.default}
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as config.json holds them.
@@ -85,20 +76,12 @@ class ModelConfig:
         Those of some architectures only are left out where they have their default, so that a
         model that knows nothing of them keeps its fingerprint.
         """
-        fields = dataclasses.fields(self)
-        known = {field.name: getattr(self, field.name) for field in fields}
-        optional = {f.name: f.default for f in fields if f.name in _OF_SOME}
-        return {n: v for n, v in known.items() if n not in optional or v != optional[n]}
+        left_out = set(_OPTIONAL) - {"variant"} - self.chosen()
+        return {n: v for n, v in dataclasses.asdict(self).items() if n not in left_out}
 
 
 _SIZES = ("source_words", "target_words", "hidden", "embedding", "maxout")
-_OF_SOME = (
-    *("forget_bias", "layers", "heads", "feed_forward", "positions", "shared_words"),
-    *("order", "second_hidden", "dropout", "short_histories"),
+_OPTIONAL = (
+    *("variant", "dropout", "forget_bias", "layers", "heads", "feed_forward", "positions"),
+    *("shared_words", "order", "second_hidden", "short_histories"),
 )
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "small": {"hidden": 256, "embedding": 128, "maxout": 128, "output_rank": 0},
-    "base": {"hidden": 512, "embedding": 128, "maxout": 256, "output_rank": 128},
-    "paper": {"hidden": 1000, "embedding": 100, "maxout": 500, "output_rank": 100},
-}

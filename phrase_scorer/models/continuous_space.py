@@ -21,31 +21,16 @@ from phrase_scorer.text.batches import Batch, Sources
 class ContinuousSpaceModel(PhraseModel):
     """p(w_t | w_{t-n+1} … w_{t-1}): embeddings side by side, two ReLU layers, softmax.
 
-    Uses `order`, `embedding`, `hidden`, `second_hidden`, `output_rank`, `dropout`,
-    `short_histories`. Before a sentence stand `order` - 1 start symbols. A history may also be
-    shorter than that, as those of a back-off model's lower orders are: then symbols that stand for
-    nothing come first. In training a share `short_histories` of the contexts is cut like this.
+    Before a sentence stand `order` - 1 start symbols. A history may also be shorter than that, as
+    those of a back-off model's lower orders are: then symbols that stand for nothing come first. In
+    training a share `short_histories` of the contexts is cut like this.
     """
 
     reads_source = False
-    uses: ClassVar = frozenset(
-        (
-            *("order", "embedding", "hidden", "second_hidden", "output_rank"),
-            *("dropout", "short_histories"),
-        )
-    )
-    presets: ClassVar = {
-        "small": {"embedding": 128, "hidden": 512, "second_hidden": 256, "dropout": 0.3},
-        "base": {"embedding": 256, "hidden": 1024, "second_hidden": 512, "dropout": 0.3},
-        "paper": {"embedding": 512, "hidden": 1536, "second_hidden": 1024, "output_rank": 0},
-    }
-    training_presets: ClassVar = {
-        "small": {"learning_rate": 3e-3, "max_updates": 1_500, "batch_pairs": 256,
-                  "validate_every": 100, "initial_deviation": 0.0},
-        "base": {"learning_rate": 2e-3, "max_updates": 10_000, "batch_pairs": 256,
-                 "initial_deviation": 0.0},
-        "paper": {},
-    }  # fmt: skip
+    uses: ClassVar = frozenset({
+        "order", "embedding", "hidden", "second_hidden", "output_rank",
+        "dropout", "short_histories",
+    })  # fmt: skip
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from phrase_scorer.models.cells import cell_of, run
+from phrase_scorer.models.cells import cell_of, unroll
 from phrase_scorer.models.config import ModelConfig
 from phrase_scorer.models.phrase_model import Affine, Output, Parts, PhraseModel, Readout
 from phrase_scorer.text.batches import Batch, Sources, Targets
@@ -32,18 +32,14 @@ class Context(NamedTuple):
 class EncoderDecoder(PhraseModel):
     """p(target | source) by a recurrent encoder and decoder (Cho et al. 2014, section 2, appendix).
 
-    Uses `cell`, `variant`, `hidden`, `embedding`, `maxout`, `output_rank`, `forget_bias`, `dropout`
-    (of embeddings, and of what goes into the output). Where the
-    cell is not the paper's GRU, all around it is; an LSTM's memory cell starts, as h'_0 does, from
-    tanh of an affine map of c.
+    Dropout is of embeddings, and of what goes into the output. Where the cell is not the paper's
+    GRU, all around it is; an LSTM's memory cell starts, as h'_0 does, from tanh of an affine map of
+    c.
     """
 
-    uses: ClassVar = frozenset(
-        (
-            *("cell", "variant", "hidden", "embedding", "maxout", "output_rank", "forget_bias"),
-            "dropout",
-        )
-    )
+    uses: ClassVar = frozenset({
+        "cell", "variant", "hidden", "embedding", "maxout", "output_rank", "forget_bias", "dropout",
+    })  # fmt: skip
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -66,7 +62,7 @@ class EncoderDecoder(PhraseModel):
     def encode(self, source: Sources) -> Tensor:
         """The summary c of each source phrase, its end symbol read too: (phrases, hidden)."""
         signals = self.encoder.read(self.drop(self.source_embedding.embed(source.words)))
-        state = self.encoder.visible(run(self.encoder, signals, source)[-1])
+        state = self.encoder.visible(unroll(self.encoder, signals, source)[-1])
         return state if self.summary is None else torch.tanh(self.summary(state))
 
     def context(self, summary: Tensor) -> Context:

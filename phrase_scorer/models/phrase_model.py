@@ -17,13 +17,11 @@ taken, repeated and left out without knowing what is in them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from phrase_scorer.errors import UsageError
 from phrase_scorer.models.cells import Cell
 from phrase_scorer.models.config import ModelConfig
 from phrase_scorer.text.batches import Batch, Sources
@@ -106,29 +104,22 @@ class Output(nn.Module):
 
 
 class PhraseModel(nn.Module):
-    """p(target | source), or what an architecture without one takes its place with.
+    """Base class of all models: p(target | source), or what an architecture has in its place.
 
-    A subclass sets `output`, and defines `features`; and the four steps, unless it `is_stepwise`
-    no more.
+    A subclass sets `output` and defines `features`; a stepwise one also `read`, `start`, `advance`
+    and `predict`.
     """
 
     is_stepwise: ClassVar[bool] = True  # whether each symbol is predicted from those before it
     reads_source: ClassVar[bool] = True  # a language model does not
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # sizes that differ from config.PRESETS
-    # Training settings that differ from training_settings.TRAINING_PRESETS.
-    training_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     # Fields of the configuration that it reads, beside the numbers of words; None: any.
     uses: ClassVar[frozenset[str] | None] = None
-    default_cell: ClassVar[str] = "gru"
     output: Output
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.drop = nn.Dropout(config.dropout)
-        for name, value in config.choices().items():
-            if self.uses is not None and name not in self.uses:
-                raise UsageError(f"{name} {value}: {config.architecture} has no use for it")
 
     def reset_parameters(self, deviation: float, generator: torch.Generator | None = None) -> None:
         """Weights from N(0, deviation²), biases 0, recurrent matrices orthogonal (`Cell`).

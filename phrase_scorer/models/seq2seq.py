@@ -13,7 +13,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from phrase_scorer.models.cells import Cell, cell_of, run
+from phrase_scorer.models.cells import Cell, cell_of, unroll
 from phrase_scorer.models.config import ModelConfig
 from phrase_scorer.models.phrase_model import Affine, Output, Parts, PhraseModel
 from phrase_scorer.text.batches import Batch, Sources
@@ -23,23 +23,20 @@ from phrase_scorer.text.vocabulary import END
 class SequenceToSequence(PhraseModel):
     """p(target | source) by stacked cells over the reversed source and the target.
 
-    Uses `cell` (the paper's: lstm), `layers`, `hidden`, `embedding`, `output_rank`, `forget_bias`,
-    `dropout` (between layers, as Zaremba et al. 2014).
+    Dropout is between layers, as in Zaremba et al. 2014. The paper's cell is the LSTM.
     """
 
-    uses: ClassVar = frozenset(
-        ("cell", "layers", "hidden", "embedding", "output_rank", "forget_bias", "dropout")
-    )
-    default_cell = "lstm"
-    presets: ClassVar = {"small": {"layers": 2}, "base": {"layers": 2}, "paper": {"layers": 4}}
+    uses: ClassVar = frozenset({
+        "cell", "layers", "hidden", "embedding", "output_rank", "forget_bias", "dropout",
+    })  # fmt: skip
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         widths = [config.embedding] + [config.hidden] * (config.layers - 1)
         self.source_embedding = Affine(config.source_words, config.embedding)
-        self.encoder = stack(config, widths)
+        self.encoder = _cells(config, widths)
         self.target_embedding = Affine(config.target_words, config.embedding)
-        self.decoder = stack(config, widths)
+        self.decoder = _cells(config, widths)
         self.output = Output(config.hidden, config)
 
     def encode(self, source: Sources) -> list[Tensor]:
@@ -47,7 +44,7 @@ class SequenceToSequence(PhraseModel):
         backwards = source.backwards()
         inputs, last = self.source_embedding.embed(backwards.words), []
         for cell in self.encoder:
-            states = run(cell, cell.read(self.drop(inputs)), backwards)
+            states = unroll(cell, cell.read(self.drop(inputs)), backwards)
             inputs = torch.stack([cell.visible(state) for state in states])
             last.append(states[-1])
         return last
@@ -59,7 +56,7 @@ class SequenceToSequence(PhraseModel):
         inputs = self.target_embedding.embed(read)  # (time, rows, embedding)
         everything = Sources(read, torch.ones_like(read, dtype=torch.bool), len(read))
         for cell, state in zip(self.decoder, self.encode(batch.source), strict=True):
-            states = run(cell, cell.read(self.drop(inputs)), everything, state)
+            states = unroll(cell, cell.read(self.drop(inputs)), everything, state)
             inputs = torch.stack([cell.visible(state) for state in states])
         units = inputs.flatten(0, 1).index_select(0, batch.target.symbols)
         return self.output.features(self.drop(units))
@@ -86,6 +83,6 @@ class SequenceToSequence(PhraseModel):
         return self.output.features(self.decoder[-1].visible(state[-1]))
 
 
-def stack(config: ModelConfig, widths: Sequence[int]) -> Sequence[Cell]:
+def _cells(config: ModelConfig, widths: Sequence[int]) -> Sequence[Cell]:
     """Cells on top of each other, with inputs of these widths."""
     return cast(Sequence[Cell], nn.ModuleList([cell_of(config, width) for width in widths]))

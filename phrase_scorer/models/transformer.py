@@ -154,23 +154,15 @@ class Positions(nn.Module):
 class TransformerModel(PhraseModel):
     """What the three arrangements share: embeddings, positions, the blocks, the last norm.
 
-    Use `hidden` (the width), `heads`, `layers`, `feed_forward`, `positions`, `shared_words`,
-    `output_rank`, `dropout` (Vaswani et al. 2017, section 5.4: of embeddings with their positions,
-    and of what each part of a block adds). Embeddings have the width of the blocks and are scaled
-    by its root.
+    `hidden` is the width of embeddings and blocks; embeddings are scaled by its root. Dropout is of
+    embeddings with their positions, and of what each part of a block adds (Vaswani et al. 2017,
+    section 5.4).
     """
 
-    uses: ClassVar = frozenset(
-        (
-            *("hidden", "heads", "layers", "feed_forward", "positions", "shared_words"),
-            *("output_rank", "dropout"),
-        )
-    )
-    presets: ClassVar = {
-        "small": {"heads": 4, "layers": 2, "feed_forward": 1024, "hidden": 256},
-        "base": {"heads": 8, "layers": 4, "feed_forward": 2048, "hidden": 512},
-        "paper": {"heads": 8, "layers": 6, "feed_forward": 2048, "hidden": 512, "output_rank": 0},
-    }
+    uses: ClassVar = frozenset({
+        "hidden", "heads", "layers", "feed_forward", "positions",
+        "shared_words", "output_rank", "dropout",
+    })  # fmt: skip
 
     def __init__(self, config: ModelConfig, *, cross: bool = False) -> None:
         super().__init__(config)

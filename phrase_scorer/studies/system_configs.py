@@ -12,6 +12,7 @@ import torch
 from phrase_scorer.errors import UsageError
 from phrase_scorer.models import ModelConfig, architecture_class, build
 from phrase_scorer.text.phrase_pairs import PhrasePairs
+from phrase_scorer.training.settings import preset_of
 
 SYSTEMS: dict[str, dict[str, str]] = {
     "vanilla RNN": {"architecture": "encoder_decoder", "cell": "rnn"},
@@ -50,7 +51,7 @@ def sized_config(system: dict[str, str], words: tuple[int, int], parameters: int
     def config(hidden: int) -> ModelConfig:
         kind = architecture_class(system["architecture"])
         sizes = {
-            **kind.presets.get("small", {}),
+            **preset_of("small", system["architecture"]).sizes,
             **system,
             "hidden": hidden,
             "embedding": hidden // 2,

@@ -40,7 +40,7 @@ from phrase_scorer.studies.system_configs import (
 from phrase_scorer.text.batches import TrainingOrder, pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
 from phrase_scorer.training.data import TrainingData
-from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_settings
+from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
 from phrase_scorer.training.trainer import Trainer, train
 
 TIMED_UPDATES = 12
@@ -261,18 +261,16 @@ def _planned(
         if plan["key"] == key:
             return TrainingSettings(**plan["training"])
         ModelDirectory(path).state_file.unlink(missing_ok=True)
-    training = preset_settings(
-        settings.preset,
-        config.architecture,
-        {
-            "validation_pairs": settings.validation_pairs,
-            "seed": settings.seed,
-            "patience": 0,
-            "schedule": "timed",
-            "minutes": settings.minutes,
-            "max_updates": UNLIMITED,
-        },
-    )
+    timed = {
+        "validation_pairs": settings.validation_pairs,
+        "seed": settings.seed,
+        "patience": 0,
+        "schedule": "timed",
+        "minutes": settings.minutes,
+        "max_updates": UNLIMITED,
+    }
+    preset = preset_of(settings.preset, config.architecture)
+    training = TrainingSettings(**{**preset.training, **timed})
     seconds = _seconds_per_update(pairs, config, training, device)
     between = round(60 * settings.minutes / seconds / VALIDATIONS)
     training = dataclasses.replace(training, validate_every=max(1, between))

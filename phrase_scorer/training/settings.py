@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from phrase_scorer.errors import UsageError
-from phrase_scorer.models import INITIAL_DEVIATION, training_preset
-
-Optimizer = Literal["adamw", "adadelta"]
-Schedule = Literal["constant", "linear", "inverse-sqrt", "timed"]
-Reduction = Literal["mean", "sum"]
-Precision = Literal["float32", "bfloat16"]
-
+from phrase_scorer.errors import UsageError, require_choice
+from phrase_scorer.models import INITIAL_DEVIATION
 
 UNLIMITED = 1 << 40  # updates: never reached
 
@@ -23,20 +17,20 @@ class TrainingSettings:
     """How to train; the default is the paper's (section 4.1.1), the rest as in GroundHog."""
 
     batch_pairs: int = 64
-    optimizer: Optimizer = "adadelta"  # rho 0.95, epsilon 1e-6
+    optimizer: Literal["adamw", "adadelta"] = "adadelta"  # rho 0.95, epsilon 1e-6
     learning_rate: float = 1.0
-    schedule: Schedule = "constant"
+    schedule: Literal["constant", "linear", "inverse-sqrt", "timed"] = "constant"
     warmup: int = 0  # updates in which the learning rate rises from 0
     initial_deviation: float = INITIAL_DEVIATION  # of the weights at the start
     clip_norm: float = 1.0  # largest norm of the gradient; 0: not clipped
-    reduction: Reduction = "mean"  # objective over the pairs of a batch: eq. 4's mean, or a sum
+    reduction: Literal["mean", "sum"] = "mean"  # of the pairs of a batch: eq. 4's mean, or a sum
     max_updates: int = 3_000_000
     minutes: float = 0.0  # that a timed schedule fills: the learning rate falls to 0, training ends
     pool_batches: int = 10  # batches sorted by length together
     validation_pairs: int = 5_000  # pairs of held-out source phrases
     validate_every: int = 1_000  # updates
     patience: int = 20  # validations without improvement before training stops; 0: never
-    precision: Precision = "float32"  # of the recurrent and readout products
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the recurrent and readout products
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -45,15 +39,9 @@ class TrainingSettings:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if (self.schedule == "timed") != (self.minutes > 0):
             raise UsageError(f"schedule {self.schedule} with minutes {self.minutes}")
-        for name, kind in (
-            ("optimizer", Optimizer),
-            ("schedule", Schedule),
-            ("reduction", Reduction),
-            ("precision", Precision),
-        ):
-            if getattr(self, name) not in get_args(kind):
-                choices = ", ".join(get_args(kind))
-                raise UsageError(f"unknown {name} {getattr(self, name)!r}; choose from {choices}")
+        for name, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal:
+                require_choice(name, getattr(self, name), get_args(kind))
 
     def learning_rate_at(self, update: int, seconds: float = 0.0) -> float:
         """The learning rate of an update (from 0), `seconds` into the training."""
@@ -69,29 +57,63 @@ class TrainingSettings:
         return self.learning_rate * rising
 
 
-_FAST: dict[str, Any] = {
-    "batch_pairs": 512,
-    "optimizer": "adamw",
-    "schedule": "linear",
-    "warmup": 100,
-    "initial_deviation": 0.1,
-    "clip_norm": 5.0,
-    "pool_batches": 50,
-    "validate_every": 500,
+class Preset(NamedTuple):
+    """What a name like "small" stands for."""
+
+    sizes: dict[str, Any]  # fields of ModelConfig
+    training: dict[str, Any]  # fields of TrainingSettings
+
+
+PRESET_NAMES = ("small", "base", "paper")
+_FAST = {
+    "batch_pairs": 512, "optimizer": "adamw", "schedule": "linear", "warmup": 100,
+    "initial_deviation": 0.1, "clip_norm": 5.0, "pool_batches": 50, "validate_every": 500,
     "patience": 6,
+}  # fmt: skip
+_FAST_LM = {"batch_pairs": 256, "initial_deviation": 0.0}
+# (preset, architecture) -> sizes, training settings. What the entry of an architecture leaves out,
+# or all where it has no entry, is that of "any".
+PRESETS: dict[tuple[str, str], Preset] = {
+    ("small", "any"): Preset(
+        {"hidden": 256, "embedding": 128, "maxout": 128, "output_rank": 0},
+        {**_FAST, "learning_rate": 4e-3, "max_updates": 5_000},
+    ),
+    ("base", "any"): Preset(
+        {"hidden": 512, "embedding": 128, "maxout": 256, "output_rank": 128},
+        {**_FAST, "learning_rate": 2e-3, "max_updates": 20_000},
+    ),
+    ("paper", "any"): Preset(
+        {"hidden": 1000, "embedding": 100, "maxout": 500, "output_rank": 100}, {}
+    ),
+    ("small", "seq2seq"): Preset({"cell": "lstm", "layers": 2}, {}),
+    ("base", "seq2seq"): Preset({"cell": "lstm", "layers": 2}, {}),
+    ("paper", "seq2seq"): Preset({"cell": "lstm", "layers": 4}, {}),
+    ("small", "transformer"): Preset(
+        {"hidden": 256, "heads": 4, "layers": 2, "feed_forward": 1024}, {}
+    ),
+    ("base", "transformer"): Preset(
+        {"hidden": 512, "heads": 8, "layers": 4, "feed_forward": 2048}, {}
+    ),
+    ("paper", "transformer"): Preset(
+        {"hidden": 512, "heads": 8, "layers": 6, "feed_forward": 2048, "output_rank": 0}, {}
+    ),
+    ("small", "cslm"): Preset(
+        {"embedding": 128, "hidden": 512, "second_hidden": 256, "dropout": 0.3},
+        {**_FAST_LM, "learning_rate": 3e-3, "max_updates": 1_500, "validate_every": 100},
+    ),
+    ("base", "cslm"): Preset(
+        {"embedding": 256, "hidden": 1024, "second_hidden": 512, "dropout": 0.3},
+        {**_FAST_LM, "learning_rate": 2e-3, "max_updates": 10_000},
+    ),
+    ("paper", "cslm"): Preset(
+        {"embedding": 512, "hidden": 1536, "second_hidden": 1024, "output_rank": 0}, {}
+    ),
 }
-TRAINING_PRESETS: dict[str, dict[str, Any]] = {
-    "small": {**_FAST, "learning_rate": 4e-3, "max_updates": 5_000},
-    "base": {**_FAST, "learning_rate": 2e-3, "max_updates": 20_000},
-    "paper": {},
-}
+_SAME_SIZES = {"decoder_only": "transformer", "masked": "transformer"}
 
 
-def preset_settings(preset: str, architecture: str, chosen: dict[str, Any]) -> TrainingSettings:
-    """The settings of a preset, as an architecture has them, with what was chosen otherwise.
-
-    Raises:
-        UsageError: A setting that cannot be.
-    """
-    own = training_preset(preset, architecture)
-    return TrainingSettings(**TRAINING_PRESETS[preset] | own | chosen)
+def preset_of(name: str, architecture: str) -> Preset:
+    """The sizes and training settings of a preset, as an architecture has them."""
+    common = PRESETS[name, "any"]
+    own = PRESETS.get((name, _SAME_SIZES.get(architecture, architecture)), Preset({}, {}))
+    return Preset(common.sizes | own.sizes, common.training | own.training)

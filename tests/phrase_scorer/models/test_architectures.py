@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -94,8 +93,6 @@ def test_seeds_are_reproducible(architecture):
 
 class BagOfWords(PhraseModel):
     """Each target symbol from the mean of the source words: no order, no history."""
-
-    default_cell: ClassVar[str] = "gru"
 
     def __init__(self, config):
         super().__init__(config)

@@ -22,10 +22,14 @@ FORMS = list(itertools.product([False, True], repeat=3))  # reset_after, takes_n
 EMBEDDING, HIDDEN, ROWS = 3, 4, 5
 
 
+def config(hidden):
+    return ModelConfig(2, 2, hidden=hidden)
+
+
 def random_cell(reset_after, update_takes_new, context, *, embedding=EMBEDDING, hidden=HIDDEN):
     cell = GatedRecurrentUnit(
+        config(hidden),
         embedding,
-        hidden,
         hidden if context else 0,
         reset_after=reset_after,
         update_takes_new=update_takes_new,
@@ -160,7 +164,7 @@ def test_read_takes_all_time_steps_at_once():
 
 
 def test_a_cell_without_context_has_no_matrix_for_it():
-    cell = CELLS["gru"](EMBEDDING, HIDDEN)
+    cell = CELLS["gru"](config(HIDDEN), EMBEDDING)
     assert [name for name, _ in cell.named_parameters()] == ["input", "recurrent", "candidate_bias"]
     with pytest.raises(AssertionError):
         cell.read_context(torch.zeros(1, HIDDEN))
@@ -191,7 +195,7 @@ def as_torch_cell(cell, kind):
 @pytest.mark.parametrize("name", PLAIN)
 def test_values_and_gradients_are_those_of_torch(name):
     kind, torch_kind = PLAIN[name]
-    cell = random_parameters(kind(EMBEDDING, HIDDEN))
+    cell = random_parameters(kind(config(HIDDEN), EMBEDDING))
     torch_cell = as_torch_cell(cell, torch_kind)
     inputs = random_rows(6, ROWS, EMBEDDING)
     state = random_rows(ROWS, cell.state_width)
@@ -213,7 +217,9 @@ def test_values_and_gradients_are_those_of_torch(name):
 
 
 def test_an_lstm_step_with_context_is_its_equations():
-    cell = random_parameters(LongShortTermMemory(EMBEDDING, HIDDEN, 2)).requires_grad_(False)
+    cell = random_parameters(LongShortTermMemory(config(HIDDEN), EMBEDDING, 2)).requires_grad_(
+        False
+    )
     x, c = random_rows(1, EMBEDDING), random_rows(1, 2)
     state = random_rows(1, 2 * HIDDEN)
     with torch.no_grad():
@@ -234,7 +240,7 @@ def test_an_lstm_step_with_context_is_its_equations():
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_gradients_by_finite_differences(name):
-    cell = random_parameters(PLAIN[name][0](2, 2, 3))
+    cell = random_parameters(PLAIN[name][0](config(2), 2, 3))
     names = [name for name, _ in cell.named_parameters()]
 
     def two_steps(inputs, state, contexts, *parameters):
@@ -251,8 +257,8 @@ def test_gradients_by_finite_differences(name):
 
 @pytest.mark.parametrize("name", CELLS)
 def test_how_parameters_start(name):
-    config = ModelConfig(2, 2, cell=name, hidden=30, forget_bias=1.5 if name == "lstm" else 0.0)
-    cell = cell_of(config, 20, 10)
+    bias = 1.5 if name == "lstm" else 0.0
+    cell = cell_of(ModelConfig(2, 2, cell=name, hidden=30, forget_bias=bias), 20, 10)
     cell.reset_parameters(0.02, torch.Generator().manual_seed(1))
     for block in cell.recurrent.detach().chunk(cell.blocks, dim=1):
         torch.testing.assert_close(block.T @ block, torch.eye(30), rtol=0, atol=1e-5)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from phrase_scorer.errors import UsageError
-from phrase_scorer.models import ARCHITECTURES, PRESETS, ModelConfig, build, preset_sizes
+from phrase_scorer.models import ARCHITECTURES, ModelConfig, build
+from phrase_scorer.training.settings import PRESET_NAMES, preset_of
 
 
 @pytest.mark.parametrize(
@@ -51,12 +52,13 @@ def test_default_is_the_papers():
         "maxout": 500,
         "output_rank": 100,
     }
-    assert config == ModelConfig(source_words=15_001, target_words=15_001, **PRESETS["paper"])
+    sizes, _ = preset_of("paper", "encoder_decoder")
+    assert config == ModelConfig(source_words=15_001, target_words=15_001, **sizes)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", PRESET_NAMES)
 def test_presets_and_dictionary_form(name):
-    config = ModelConfig(source_words=7, target_words=8, **PRESETS[name])
+    config = ModelConfig(source_words=7, target_words=8, **preset_of(name, "encoder_decoder").sizes)
     assert ModelConfig(**config.as_dict()) == config
 
 
@@ -69,9 +71,10 @@ def test_what_only_some_architectures_use_is_kept_where_it_is_not_the_default():
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", PRESET_NAMES)
 def test_presets_of_every_architecture(architecture, preset):
-    config = ModelConfig(9, 9, architecture=architecture, **preset_sizes(preset, architecture))
+    sizes, _ = preset_of(preset, architecture)
+    config = ModelConfig(9, 9, architecture=architecture, **sizes)
     with torch.device("meta"):
         model = build(config)
     assert model.config.cell == ("lstm" if architecture == "seq2seq" else "gru")
