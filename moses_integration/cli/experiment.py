@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
-from moses_integration.cli.options import moses_of, moses_options
+from moses_integration.cli.options import moses_options
+from moses_integration.decoder.programs import Moses
+from phrase_scorer.cli.options import takes
 from phrase_scorer.runtime.console import say
+
+
+@dataclass(frozen=True)
+class Table1Request:
+    """Which experiment to do, and where."""
+
+    config: Path
+    output_dir: Path
+    jobs: int
+    dry_run: bool
+    moses_bin: str | None
+    moses_scripts: str | None
+
+    @property
+    def moses_words(self) -> list[str]:
+        """The options that say where Moses is, as they were given."""
+        given = {"--moses-bin": self.moses_bin, "--moses-scripts": self.moses_scripts}
+        return [word for option, value in given.items() if value for word in (option, value)]
 
 
 @click.command(
@@ -56,33 +76,22 @@ experiment.toml (paths are relative to its folder):
   language_models = ["cslm"]"""
 )
 @click.option(
-    "--config",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
+    "--config", required=True, type=click.Path(path_type=Path), metavar="FILE",
     help="What to do: a TOML file.",
-)
+)  # fmt: skip
 @click.option(
-    "--output-dir",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
+    "--output-dir", required=True, type=click.Path(path_type=Path), metavar="DIR",
     help="Where everything is kept; table1.md, table1.json and table1.svg are the results.",
-)
+)  # fmt: skip
 @click.option(
-    "--jobs",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    metavar="N",
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N",
     help="Steps at the same time, each with the configuration's threads; with more than one,"
     " what they say is in DIR/logs.",
-)
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only show the commands.")
 @moses_options
-def table1(
-    config: Path, output_dir: Path, jobs: int, dry_run: bool, **options: Any
-) -> None:  # fmt: skip
+@takes(Table1Request)
+def table1(request: Table1Request) -> None:
     """Train, rescore, tune several times, decode and evaluate every system of the configuration.
 
     The first [[system]] is the baseline. What is done is not done again; what a changed
@@ -91,19 +100,17 @@ def table1(
     """
     from moses_integration.experiment.config import Experiment
     from moses_integration.experiment.plan import Plan
-    from moses_integration.experiment.report import collect, markdown, write_report
+    from moses_integration.experiment.report import collect, table1_markdown, write_table1
     from moses_integration.experiment.runner import Runner
 
-    given = {"--moses-bin": options["moses_bin"], "--moses-scripts": options["moses_scripts"]}
-    moses = [word for name, value in given.items() if value for word in (name, value)]
-    plan = Plan(Experiment.read(config), output_dir, moses)
-    if dry_run:
+    plan = Plan(Experiment.read(request.config), request.output_dir, request.moses_words)
+    if request.dry_run:
         for step in plan.steps:
             click.echo(f"phrase-scorer {shlex.join(step.arguments)}")
         return
-    say(f"Moses {moses_of(options).version}")
-    Runner(output_dir, say, jobs).do(plan.steps)
+    say(f"Moses {Moses(request.moses_bin, request.moses_scripts).version}")
+    Runner(request.output_dir, say, request.jobs).do(plan.steps)
     results = collect(plan)
-    paths = write_report(results, output_dir)
-    click.echo(markdown(results))
+    paths = write_table1(results, request.output_dir)
+    click.echo(table1_markdown(results))
     say(f"written: {', '.join(map(str, paths))}")

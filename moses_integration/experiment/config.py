@@ -1,23 +1,26 @@
 """The configuration of an experiment: a TOML file, checked key by key.
 
-Paths in it are relative to its folder.
+Paths in it are relative to its folder. What a section alone can get wrong is checked by its
+dataclass, what sections say of each other by `Experiment`.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
 
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.output import reason
 
 Section = TypeVar("Section")
+Number = int | float  # a whole number stays one, as it stands in the file
 
 TUNING_SET = "tuning set"  # as the reports call it
 
@@ -25,23 +28,21 @@ KINDS = {
     str: "a text",
     bool: "true or false",
     int: "a whole number",
-    float: "a number",
+    Number: "a number",
     tuple[str, ...]: "a list of texts",
-    tuple[float, ...]: "a list of numbers",
+    tuple[Number, ...]: "a list of numbers",
 }
-RANGES = {
-    "threads": (1, math.inf, "at least 1"),
-    "runs": (1, math.inf, "at least 1"),
-    "size": (1, math.inf, "at least 1"),
-    "share": (1e-9, 1, "above 0 and at most 1"),
-    "prune": (0, math.inf, "at least 0"),
-}
-FILES = {"source", "reference", "pairs", "model", "text", "validation", "arpa"}  # keys of paths
+FILES = {"moses_ini", "source", "reference", "pairs", "model", "text", "validation", "arpa"}
 
 
 def file_name(name: str) -> str:
     """A name as a file has it: "RNN + WP" becomes "rnn-wp"; mert-moses.pl knows no blanks."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+
+
+def _require(holds: bool, message: str, text: object) -> None:
+    if not holds:
+        raise DataError(message, text=str(text))
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,10 @@ class Network:
     options: tuple[str, ...] = ()  # of `train`
     model: str = ""
 
+    def __post_init__(self) -> None:
+        one = bool(self.pairs) != bool(self.model)
+        _require(one, "give pairs or model, one of both", self.name)
+
 
 @dataclass(frozen=True)
 class ContinuousSpaceLM:
@@ -75,9 +80,16 @@ class ContinuousSpaceLM:
     validation: str = ""
     options: tuple[str, ...] = ()  # of `train-lm`
     model: str = ""
-    prune: float = 0.0  # of `export-arpa`, as the next two
-    share: float = 1.0
+    prune: Number = 0.0  # of `export-arpa`, as the next two
+    share: Number = 1.0
     nbest_of: str = ""  # a system before it, whose lists (of run 1) give more n-grams
+
+    def __post_init__(self) -> None:
+        where = "in [[language_model]] must be"
+        _require(0 < self.share <= 1, f"share {where} above 0 and at most 1", self.share)
+        _require(self.prune >= 0, f"prune {where} at least 0", self.prune)
+        one = bool(self.text) != bool(self.model)
+        _require(one, "give text or model, one of both", self.name)
 
 
 @dataclass(frozen=True)
@@ -94,9 +106,21 @@ class System:
     unknown_words: bool = False  # to the first network
     unknown_words_of: str = ""  # a network or a language model
     ensemble: bool = False
-    weights: tuple[float, ...] = ()  # start weights of the new columns
+    weights: tuple[Number, ...] = ()  # start weights of the new columns
     language_models: tuple[str, ...] = ()  # names of language models
     nbest_of: str = ""  # a system before it
+
+    def __post_init__(self) -> None:
+        both = self.unknown_words and self.unknown_words_of
+        _require(not both, "give unknown_words or unknown_words_of, one of both", self.name)
+        if self.unknown_words or self.unknown_words_of:
+            message = "unknown words are a column beside those of models"
+            _require(bool(self.networks), message, self.name)
+        if self.nbest_of:
+            message = "nbest_of goes without ensemble and weights"
+            _require(not (self.ensemble or self.weights), message, self.name)
+            features = self.networks + self.language_models
+            _require(bool(features), "nbest_of needs models", self.name)
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -105,7 +129,7 @@ class System:
 
 
 @dataclass(frozen=True)
-class Tuning:
+class TuningSet:
     """[tuning]: the tuning set, and how to tune."""
 
     source: str
@@ -113,21 +137,32 @@ class Tuning:
     runs: int = 3
     options: tuple[str, ...] = ()  # of `tune`
 
+    def __post_init__(self) -> None:
+        _require(self.runs >= 1, "runs in [tuning] must be at least 1", self.runs)
+
 
 @dataclass(frozen=True)
 class Reranking:
     """[reranking]: all n-best lists, also those for language models, and weights for them."""
 
-    size: int = 200  # distinct hypotheses a sentence, at most
+    size: int = 200  # distinct hypotheses per sentence, at most
     options: tuple[str, ...] = ()  # of `tune --rescore-nbest`
+
+    def __post_init__(self) -> None:
+        _require(self.size >= 1, "size in [reranking] must be at least 1", self.size)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A configuration file, its paths made absolute (they are relative to its folder)."""
+    """A configuration file, its paths made absolute (they are relative to its folder).
+
+    Raises:
+        DataError: A system names a network that is not there, or n-best lists of a system that
+            comes later; two things have one name.
+    """
 
     moses_ini: str
-    tuning: Tuning
+    tuning: TuningSet
     tests: tuple[TestSet, ...]
     systems: tuple[System, ...]
     networks: tuple[Network, ...] = ()
@@ -142,7 +177,7 @@ class Experiment:
 
         Raises:
             DataError: It cannot be read, is no TOML, or a key is missing, unknown or of the wrong
-                kind; a system names a network that is not there; two things have one name.
+                kind; or what sections say does not go together.
         """
         try:
             content = tomllib.loads(Path(path).read_text())
@@ -150,170 +185,116 @@ class Experiment:
             raise DataError(f"cannot read: {reason(error)}", path=path) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise DataError(f"not TOML: {error}", path=path) from error
-        reader = _Reader(Path(path))
-        known = {"moses_ini", "tuning", "test", "system", "threads", "lowercase"}
-        known |= {"network", "language_model", "reranking"}
-        reader.refuse_unknown(content, known, "the file")
         try:
-            experiment = cls(
-                moses_ini=reader.absolute(
-                    reader.checked("moses_ini", content["moses_ini"], str, "the file")
-                ),
-                tuning=reader.section(Tuning, content["tuning"], "[tuning]"),
-                tests=reader.sections(TestSet, content["test"], "[[test]]"),
-                systems=reader.sections(System, content["system"], "[[system]]"),
-                networks=reader.sections(Network, content.get("network", []), "[[network]]"),
-                language_models=reader.sections(
-                    ContinuousSpaceLM, content.get("language_model", []), "[[language_model]]"
-                ),
-                reranking=reader.section(Reranking, content.get("reranking", {}), "[reranking]"),
-                threads=reader.checked("threads", content.get("threads", 1), int, "the file"),
-                lowercase=reader.checked(
-                    "lowercase", content.get("lowercase", False), bool, "the file"
-                ),
-            )
-        except KeyError as error:
-            raise DataError(f"{error.args[0]} is missing", path=path) from error
-        experiment._check(Path(path))
-        return experiment
+            return _experiment(content, Path(path).resolve().parent)
+        except DataError as error:
+            raise DataError(error.message, path=path, text=error.text) from error
 
-    def _check(self, path: Path) -> None:
-        known = {network.name for network in self.networks}
-        language_models = {model.name for model in self.language_models}
+    def __post_init__(self) -> None:
+        _require(self.threads >= 1, "threads in the file must be at least 1", self.threads)
         kinds: tuple[Sequence[Network | ContinuousSpaceLM | System | TestSet], ...] = (
-            self.networks,
-            self.language_models,
-            self.systems,
-            self.tests,
-        )
+            self.networks, self.language_models, self.systems, self.tests,
+        )  # fmt: skip
         for kind in kinds:
             files = [file_name(item.name) for item in kind]
             for item, name in zip(kind, files, strict=True):
-                if not name:
-                    raise DataError("a name needs a letter or a digit", path=path, text=item.name)
-                if files.count(name) > 1:
-                    raise DataError("two names lead to one file", path=path, text=item.name)
-        for name in sorted(known & language_models):
-            message = "a [[network]] and a [[language_model]] have one name"
-            raise DataError(message, path=path, text=name)
-        for test in self.tests:
-            if file_name(test.name) == file_name(TUNING_SET):
-                raise DataError("a [[test]] needs another name", path=path, text=test.name)
-        for system in self.systems:
-            other = system.unknown_words_of
-            if other and other not in known | language_models:
-                raise DataError(f"{system.name} names no model", path=path, text=other)
-            if other and system.unknown_words:
-                message = "give unknown_words or unknown_words_of, one of both"
-                raise DataError(message, path=path, text=system.name)
-            if (other or system.unknown_words) and not system.networks:
-                message = "unknown words are a column beside those of models"
-                raise DataError(message, path=path, text=system.name)
-            for name in system.networks:
-                if name not in known:
-                    raise DataError(f"{system.name} names no [[network]]", path=path, text=name)
-        self._check_order(path)
-        for model in self.language_models:
-            if bool(model.text) == bool(model.model):
-                raise DataError("give text or model, one of both", path=path, text=model.name)
+                _require(bool(name), "a name needs a letter or a digit", item.name)
+                _require(files.count(name) == 1, "two names lead to one file", item.name)
+        networks = {network.name for network in self.networks}
+        models = {model.name for model in self.language_models}
         for network in self.networks:
-            if bool(network.pairs) == bool(network.model):
-                raise DataError("give pairs or model, one of both", path=path, text=network.name)
-        if not self.tests or not self.systems:
-            raise DataError("give at least one [[test]] and one [[system]]", path=path)
-
-    def _check_order(self, path: Path) -> None:
-        """Checks that n-best lists come from systems that are decoded before they are wanted."""
-        models = {model.name: model for model in self.language_models}
-        before: set[str] = set()
+            message = "a [[network]] and a [[language_model]] have one name"
+            _require(network.name not in models, message, network.name)
+        for test in self.tests:
+            is_other = file_name(test.name) != file_name(TUNING_SET)
+            _require(is_other, "a [[test]] needs another name", test.name)
         for system in self.systems:
-            wanted = [(system.name, system.nbest_of)] if system.nbest_of else []
+            known, other = {"", *networks, *models}, system.unknown_words_of
+            _require(other in known, f"{system.name} names no model", other)
+            for name in system.networks:
+                _require(name in networks, f"{system.name} names no [[network]]", name)
             for name in system.language_models:
-                if name not in models:
-                    message = f"{system.name} names no [[language_model]]"
-                    raise DataError(message, path=path, text=name)
-                if models[name].nbest_of and not system.nbest_of:
-                    wanted.append((name, models[name].nbest_of))
-            for name, other in wanted:
-                if other not in before:
-                    message = f"nbest_of {name} must be a decoded [[system]] that stands before"
-                    raise DataError(message, path=path, text=other)
+                _require(name in models, f"{system.name} names no [[language_model]]", name)
+        self._check_order()
+        if not self.tests or not self.systems:
+            raise DataError("give at least one [[test]] and one [[system]]")
+
+    def _check_order(self) -> None:
+        """Checks that n-best lists come from systems that are decoded before they are wanted."""
+        lists_of = {model.name: model.nbest_of for model in self.language_models}
+        decoded: set[str] = set()
+        for system in self.systems:
+            if system.nbest_of:
+                wanted = {system.name: system.nbest_of}
+            else:
+                wanted = {name: lists_of[name] for name in system.language_models}
+            for name, other in wanted.items():
+                message = f"nbest_of {name} must be a decoded [[system]] that stands before"
+                _require(not other or other in decoded, message, other)
             if not system.nbest_of:
-                before.add(system.name)
-                continue
-            if system.ensemble or system.weights:
-                raise DataError(
-                    "nbest_of goes without ensemble and weights", path=path, text=system.name
-                )
-            if not (system.networks or system.language_models):
-                raise DataError("nbest_of needs models", path=path, text=system.name)
-        for model in self.language_models:
-            if model.nbest_of and model.nbest_of not in before:
-                message = f"nbest_of {model.name} is no decoded [[system]]"
-                raise DataError(message, path=path, text=model.nbest_of)
+                decoded.add(system.name)
+        for name, other in lists_of.items():
+            message = f"nbest_of {name} is no decoded [[system]]"
+            _require(not other or other in decoded, message, other)
 
 
-def _is(value: Any, kind: type) -> bool:
-    """Whether a value is of a kind, a whole number being a number; true is none."""
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+# -- from TOML to dataclasses ----------------------------------------------------------------------
+
+SECTIONS = {"tuning": TuningSet, "reranking": Reranking}
+ARRAYS = {
+    "test": TestSet,
+    "system": System,
+    "network": Network,
+    "language_model": ContinuousSpaceLM,
+}
 
 
-class _Reader:
-    """Reads sections into dataclasses; fields named like files become absolute paths."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.folder = path, path.resolve().parent
-
-    def absolute(self, name: str) -> str:
-        return os.path.normpath(self.folder / name) if name else ""
-
-    def checked(self, key: str, value: Any, kind: Any, where: str) -> Any:
-        """A value of TOML as a field of this kind holds it.
-
-        Raises:
-            DataError: It is of another kind, or out of the range of what has this name.
-        """
-        wanted = KINDS[kind]
-        if get_origin(kind) is tuple:
-            element, _ = get_args(kind)
-            is_right = isinstance(value, list) and all(_is(item, element) for item in value)
-            value = tuple(value) if is_right else value
+def _experiment(content: dict[str, Any], folder: Path) -> Experiment:
+    """The file as a whole; its arrays have the names of `Experiment`'s fields less an s."""
+    known = {"moses_ini", "threads", "lowercase", *SECTIONS, *ARRAYS}
+    _refuse_unknown(content, known, "the file")
+    for key in ("moses_ini", "tuning", "test", "system"):
+        if key not in content:
+            raise DataError(f"{key} is missing")
+    values: dict[str, Any] = {}
+    for key, given in content.items():
+        if key in SECTIONS:
+            values[key] = _table(SECTIONS[key], given, f"[{key}]", folder)
+        elif key in ARRAYS:
+            if not isinstance(given, list):
+                raise DataError(f"[[{key}]] must be an array of tables")
+            values[f"{key}s"] = [_table(ARRAYS[key], item, f"[[{key}]]", folder) for item in given]
         else:
-            is_right = _is(value, kind)
-        if is_right and key in RANGES:
-            least, most, wanted = RANGES[key]
-            is_right = least <= value <= most
-        if not is_right:
-            raise DataError(f"{key} in {where} must be {wanted}", path=self.path, text=str(value))
-        return value
+            values[key] = given
+    return _table(Experiment, values, "the file", folder)
 
-    def refuse_unknown(self, content: Mapping[str, Any], known: set[str], where: str) -> None:
-        for key in content:
-            if key not in known:
-                choices = ", ".join(sorted(known))
-                raise DataError(
-                    f"unknown key in {where} (known: {choices})", path=self.path, text=key
-                )
 
-    def section(self, kind: type[Section], content: Any, where: str) -> Section:
-        if not isinstance(content, dict):
-            raise DataError(f"{where} must be a table", path=self.path)
-        known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-        self.refuse_unknown(content, known, where)
-        values = {}
-        types = get_type_hints(kind)
-        for key, given in content.items():
-            value = self.checked(key, given, types[key], where)
-            values[key] = self.absolute(value) if key in FILES else value
-        try:
-            return kind(**values)
-        except TypeError as error:
-            missing = str(error).partition("argument")[2].lstrip("s: ")
-            raise DataError(f"missing in {where}: {missing}", path=self.path) from error
+def _table(kind: type[Section], content: Any, where: str, folder: Path) -> Section:
+    """A table of the file as its dataclass, names of files made absolute."""
+    if not isinstance(content, dict):
+        raise DataError(f"{where} must be a table")
+    kinds = get_type_hints(kind)
+    _refuse_unknown(content, set(kinds), where)
+    try:
+        return msgspec.convert(dict(_absolute(content, folder)), kind)
+    except msgspec.ValidationError as error:
+        # "Object missing required field `name`", or "Expected `int`, got `str` - at `$.runs`"
+        told, at, place = str(error).partition(" - at `$.")
+        if not at:
+            raise DataError(f"missing in {where}: '{told.split('`')[1]}'") from error
+        key = re.split(r"\W", place)[0]
+        message = f"{key} in {where} must be {KINDS[kinds[key]]}"
+        raise DataError(message, text=str(content[key])) from error
 
-    def sections(self, kind: type[Section], content: Any, where: str) -> tuple[Section, ...]:
-        if not isinstance(content, list):
-            raise DataError(f"{where} must be an array of tables", path=self.path)
-        return tuple(self.section(kind, item, where) for item in content)
+
+def _absolute(content: dict[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        is_file = key in FILES and value and isinstance(value, str)
+        yield key, os.path.normpath(folder / value) if is_file else value
+
+
+def _refuse_unknown(content: dict[str, Any], known: set[str], where: str) -> None:
+    for key in content:
+        if key not in known:
+            choices = ", ".join(sorted(known))
+            raise DataError(f"unknown key in {where} (known: {choices})", text=key)

@@ -20,9 +20,7 @@ from pathlib import Path
 from moses_integration.decoder.programs import ProgramError
 from moses_integration.experiment.config import file_name
 from moses_integration.experiment.plan import Step, keys_of
-from phrase_scorer.runtime.output import write_file
-
-Say = Callable[[str], None]
+from phrase_scorer.runtime.report import write_json
 
 POLL_SECONDS = 0.2  # between looks at the processes
 
@@ -34,31 +32,24 @@ def note_of(folder: Path, step: Step) -> Path:
 
 @dataclass(eq=False)
 class Job:
-    """A step to do.
-
-    Attributes:
-        step: Itself.
-        title: As told to the user.
-        key: Of its inputs as they were before anything was begun.
-        started: By the monotonic clock.
-    """
+    """A step to do."""
 
     step: Step
-    title: str
-    key: str
-    started: float = 0.0
+    title: str  # as told to the user
+    key: str  # from its inputs as they were before anything was begun
+    started: float = 0.0  # by the monotonic clock
 
 
 class Runner:
     """Does the steps of a plan that are not done yet.
 
     Args:
-        folder: Of the experiment; notes of finished steps are in `steps/`.
-        say: Is told how it goes.
+        folder: The experiment's; notes of finished steps are in `steps/`.
+        say: Told how it goes.
         jobs: Steps at the same time. With more than one, what a step says is in `logs/`.
     """
 
-    def __init__(self, folder: Path, say: Say, jobs: int = 1) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], None], jobs: int = 1) -> None:
         self.folder, self.say, self.jobs = folder.resolve(), say, jobs
 
     def do(self, steps: Sequence[Step]) -> None:
@@ -153,8 +144,7 @@ class Runner:
 
     def _write(self, job: Job, seconds: float | None) -> None:
         content = {"key": job.key, "command": ["phrase-scorer", *job.step.arguments]}
-        text = json.dumps({**content, "seconds": seconds}, indent=2)
-        write_file(note_of(self.folder, job.step), text.encode())
+        write_json(note_of(self.folder, job.step), {**content, "seconds": seconds})
 
 
 def _names(steps: Sequence[Step]) -> set[str]:
@@ -162,7 +152,7 @@ def _names(steps: Sequence[Step]) -> set[str]:
 
 
 def _finished(running: Mapping[Job, subprocess.Popen[bytes]]) -> list[Job]:
-    """Those that have ended, as soon as one has; none where none runs."""
+    """Those that have ended, as soon as one has; an empty list where nothing runs."""
     while running:
         ended = [job for job, process in running.items() if process.poll() is not None]
         if ended:

@@ -87,6 +87,14 @@ def test_everything_is_read(write, tmp_path):
         ('inverse_models = ["inverse"]', 'inverse_models = ["x"]',
          'RNN + WP names no [[network]]: "x"'),
         ('model = "there"', "", 'give pairs or model, one of both: "inverse"'),
+        ("threads = 2", "threads = 0", 'threads in the file must be at least 1: "0"'),
+        ("threads = 2", 'threads = "two"', 'threads in the file must be a whole number: "two"'),
+        ("threads = 2", "lowercase = 1", 'lowercase in the file must be true or false: "1"'),
+        ("runs = 2", "runs = 0", 'runs in [tuning] must be at least 1: "0"'),
+        ('"--nbest", "50"', '"--nbest", 50', 'options in [tuning] must be a list of texts: '
+         '"[\'--nbest\', 50]"'),
+        ("0.1, 0.0", "0.1, true", 'weights in [[system]] must be a list of numbers: '
+         '"[0.1, True, 0.2]"'),
         ('model = "there"', 'model = "a"\npairs = "b"', 'give pairs or model, one of both: '
          '"inverse"'),
     ],
@@ -174,6 +182,12 @@ def test_refusals_about_n_best_lists(old, new, message, write):
     with pytest.raises(DataError) as caught:
         Experiment.read(path)
     assert str(caught.value) == f"{path}: {message}"
+
+
+def test_whole_numbers_stay_as_they_are_written(write):
+    """They are options of commands, and a command that changes is run again."""
+    experiment = Experiment.read(write(GOOD.replace("0.0, 0.2", "0, 1")))
+    assert repr(experiment.systems[1].weights) == "(0.1, 0, 1)"
 
 
 def test_no_test_is_called_like_the_tuning_set(write):

@@ -23,7 +23,7 @@ from moses_integration.experiment.config import (
     Reranking,
     System,
     TestSet,
-    Tuning,
+    TuningSet,
 )
 from moses_integration.experiment.plan import Plan, Step, keys_of
 from moses_integration.experiment.runner import Runner
@@ -39,7 +39,7 @@ def experiment(tmp_path):
     path = {name: str(tmp_path / name) for name in os.listdir(tmp_path)}
     return Experiment(
         path["moses.ini"],
-        Tuning(path["val.en"], path["val.fr"], 2, ("--nbest", "50")),
+        TuningSet(path["val.en"], path["val.fr"], 2, ("--nbest", "50")),
         (TestSet("t", path["t.en"], path["t.fr"]),),
         (System("Baseline"), System("RNN + WP", ("new",), ("old",), unknown_words=True)),
         (
@@ -76,34 +76,34 @@ def test_steps_in_order(experiment, tmp_path):
 def test_language_models_are_trained_exported_and_added(experiment, tmp_path):
     text, arpa = tmp_path / "val.fr", tmp_path / "table.gz"
     models = (
-        ContinuousSpaceLM("new", str(arpa), text=str(text), options=("--order", "5"), prune=1e-8),
-        ContinuousSpaceLM("old", str(arpa), model=str(tmp_path / "there")),
+        ContinuousSpaceLM("big", str(arpa), text=str(text), options=("--order", "5"), prune=1e-8),
+        ContinuousSpaceLM("far", str(arpa), model=str(tmp_path / "there")),
     )
     systems = (
-        System("CSLM", language_models=("new",)),
-        System("2", ("new",), language_models=("new", "old")),
+        System("CSLM", language_models=("big",)),
+        System("2", ("new",), language_models=("big", "far")),
     )
     changed = dataclasses.replace(experiment, systems=systems, language_models=models)
     out = tmp_path / "out"
     by_name = {step.name: step for step in Plan(changed, out).steps}
-    new, old = (out / "language_models" / name / "cslm.arpa" for name in ("new", "old"))
-    network = str(out / "language_models" / "new" / "network")
-    assert by_name["train language model new"].arguments == (
+    big, far = (out / "language_models" / name / "cslm.arpa" for name in ("big", "far"))
+    network = str(out / "language_models" / "big" / "network")
+    assert by_name["train language model big"].arguments == (
         "train-lm", str(text), "--model", network, "--threads", "2", "--order", "5",
     )  # fmt: skip
-    assert by_name["export language model new"].arguments == (
-        "export-arpa", "--model", network, "--arpa", str(arpa), "--output", str(new),
+    assert by_name["export language model big"].arguments == (
+        "export-arpa", "--model", network, "--arpa", str(arpa), "--output", str(big),
         "--threads", "2", "--prune", "1e-08",
     )  # fmt: skip
-    assert by_name["export language model old"].after == ()
-    assert by_name["export language model old"].files == (
+    assert by_name["export language model far"].after == ()
+    assert by_name["export language model far"].files == (
         str(arpa),
         f"{tmp_path}/there/model.safetensors",
     )
     both = by_name["language models for 2"]
     assert both.arguments == (
         "ini", f"{out}/systems/2/model/moses.ini", "--output", f"{out}/systems/2/model/moses.2.ini",
-        "--language-model", str(new), "--language-model", str(old),
+        "--language-model", str(big), "--language-model", str(far),
     )  # fmt: skip
     assert by_name["tune 2"].arguments[2] == f"{out}/systems/2/model/moses.2.ini"
     assert by_name["tune CSLM"].arguments[2] == f"{out}/filtered/moses.cslm.ini"
