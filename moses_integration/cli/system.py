@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from moses_integration.formats.ini_edits import with_language_model
+from moses_integration.ems import installed_program, write_ems_files
+from moses_integration.formats.ini_edits import START_WEIGHT, with_language_model
 from moses_integration.formats.moses_ini import MosesIni
 from moses_integration.system.check import stale_warnings
+from moses_integration.system.filtering import LONGEST_PHRASE, filter_model
 from moses_integration.system.fitting import Fit, fit_ini
-from phrase_scorer.cli.options import quiet_option
+from phrase_scorer.cli.options import quiet_option, takes
 from phrase_scorer.errors import UsageError
 from phrase_scorer.language_model.arpa import arpa_order
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.output import OutputFile, make_new_folder
 
-START_WEIGHT = 0.1
+
+@dataclass(frozen=True)
+class IniRequest:
+    """A moses.ini that is to fit its tables, and n-gram models that it is to gain.
+
+    Raises:
+        UsageError: Neither `output` nor `in_place`, or both.
+    """
+
+    moses_ini: str
+    output: str | None
+    in_place: bool
+    weight: float  # of what is new
+    table_name: str | None
+    scores: int | None  # of the table, where it does not say
+    language_models: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.in_place == bool(self.output):
+            raise UsageError("give --output FILE or --in-place")
 
 
 @click.command(
@@ -29,48 +50,43 @@ Examples:
 )
 @click.argument("moses_ini", metavar="MOSES_INI")
 @click.option("--output", metavar="FILE", help="Where to write it; - is standard output.")
-@click.option("--in-place", is_flag=True, help="Replace MOSES_INI, where anything is to change.")
+@click.option("--in-place", is_flag=True, help="Replace MOSES_INI, if anything in it changes.")
 @click.option(
     "--weight", type=float, default=START_WEIGHT, show_default=True, metavar="W",
-    help="Start weight of each new score; tune them.",
+    help="Start weight of each new score, to be tuned.",
 )  # fmt: skip
-@click.option("--table-name", metavar="NAME", help="Only this table.  [default: all]")
+@click.option("--table-name", metavar="NAME", help="Fit only this table.  [default: all]")
 @click.option(
     "--scores", type=click.IntRange(1), metavar="N",
-    help="How many the table has, where it cannot be read (PhraseDictionaryCompact).",
+    help="Scores per entry of a table that does not tell (PhraseDictionaryCompact).",
 )  # fmt: skip
 @click.option(
     "--language-model", "language_models", multiple=True, metavar="FILE",
-    help="A further n-gram model, an ARPA file; --weight is its start weight, too.",
+    help="ARPA file of an n-gram model to add, also with --weight as its start weight.",
 )  # fmt: skip
-def ini(
-    moses_ini: str,
-    output: str | None,
-    in_place: bool,
-    weight: float,
-    table_name: str | None,
-    scores: int | None,
-    language_models: tuple[str, ...],
-) -> None:
+@takes(IniRequest)
+def ini(request: IniRequest) -> None:
     """Make num-features and the weights of MOSES_INI fit the scores that its phrase tables have.
 
     With --language-model, n-gram models are added, too, as KENLM features.
 
-    For a moses.ini that train-model.perl wrote: it counts 4 scores in every table. Text tables are
-    asked by their first entry, binarised ones by what they note; all else stays byte for byte. A
-    table with fewer scores than num-features is an error.
+    For a moses.ini that train-model.perl wrote: it counts 4 scores in every table. The scores of a
+    text table are those of its first entry, those of a binarised one stand beside it; all else
+    stays byte for byte. A table with fewer scores than num-features is an error.
     """
-    if in_place == bool(output):
-        raise UsageError("give --output FILE or --in-place")
-    before = MosesIni.read(moses_ini)
-    after, fits = fit_ini(before, weight=weight, name=table_name, scores=scores)
+    before = MosesIni.read(request.moses_ini)
+    after, fits = fit_ini(
+        before, weight=request.weight, name=request.table_name, scores=request.scores
+    )
     for fit in fits:
-        _tell(before, fit, weight)
-    for path in language_models:
-        after = with_language_model(after, str(Path(path).resolve()), arpa_order(path), weight)
-        say(f"{moses_ini}: one more KENLM, {path}")
-    if output or after is not before:
-        with OutputFile(output or os.path.realpath(moses_ini)) as out:
+        _tell(before, fit, request.weight)
+    for path in request.language_models:
+        place, order = str(Path(path).resolve()), arpa_order(path)
+        after = with_language_model(after, place, order, request.weight)
+        say(f"{request.moses_ini}: one more KENLM, {path}")
+    if request.output or after is not before:
+        output = request.output or request.moses_ini
+        with OutputFile(output, inputs=request.language_models) as out:
             out.write(after.to_bytes())
 
 
@@ -101,11 +117,21 @@ def ems(output_dir: str) -> None:
     makes each moses.ini of EMS fit it; config.phrase-scorer has the lines for your config, which
     say the rest.
     """
-    from moses_integration.ems import installed_program, write_ems_files
-
     program = installed_program()
     for path in write_ems_files(make_new_folder(output_dir, "--output-dir"), program):
         click.echo(path)
+
+
+@dataclass(frozen=True)
+class FilterRequest:
+    """A model of which only the part that some inputs need is to be kept."""
+
+    moses_ini: str
+    inputs: tuple[str, ...]
+    more_inputs: tuple[str, ...]  # those that follow the first --input without the option
+    output_dir: str
+    longest: int  # words of a source phrase
+    quiet: bool
 
 
 @click.command(
@@ -115,45 +141,30 @@ Examples:
   phrase-scorer filter --moses-ini moses.ini --input val.en --input test.en --output-dir filtered/
   phrase-scorer rescore filtered/ filtered.rnn/ --model rnn/""",
 )
-@click.option("--moses-ini", required=True, metavar="FILE", help="The model.")
+@click.option("--moses-ini", required=True, metavar="FILE", help="moses.ini of the whole model.")
 @click.option(
-    "--input",
-    "inputs",
-    required=True,
-    multiple=True,
-    metavar="FILE",
-    help="Tokenised text; repeat.",
-)
+    "--input", "inputs", required=True, multiple=True, metavar="FILE",
+    help="Tokenised text that is to be translated. Repeat for several.",
+)  # fmt: skip
 @click.argument("more_inputs", nargs=-1, metavar="[FILE]...")
-@click.option("--output-dir", required=True, metavar="DIR", help="A new folder.")
+@click.option("--output-dir", required=True, metavar="DIR", help="A folder that is new or empty.")
 @click.option(
-    "--longest",
-    type=click.IntRange(1),
-    default=10,
-    show_default=True,
-    metavar="N",
+    "--longest", type=click.IntRange(1), default=LONGEST_PHRASE, show_default=True, metavar="N",
     help="Longest source phrase, in words.",
-)
+)  # fmt: skip
 @quiet_option
-def filter_command(
-    moses_ini: str,
-    inputs: tuple[str, ...],
-    more_inputs: tuple[str, ...],
-    output_dir: str,
-    longest: int,
-    quiet: bool,
-) -> None:  # fmt: skip
+@takes(FilterRequest)
+def filter_command(request: FilterRequest) -> None:
     """Write the part of a model that some inputs need: its text tables, and a moses.ini for them.
 
     The tables are read once for all inputs together, so that tuning and test sets can then be
     rescored together. More files may follow the first --input.
     """
-    from moses_integration.system.filtering import filter_model
-
-    ini = MosesIni.read(moses_ini)
-    folder = make_new_folder(output_dir, "--output-dir")
+    ini = MosesIni.read(request.moses_ini)
+    folder = make_new_folder(request.output_dir, "--output-dir")
+    inputs = [*request.inputs, *request.more_inputs]
     for table in filter_model(
-        ini, [*inputs, *more_inputs], folder, longest=longest, show_progress=not quiet
+        ini, inputs, folder, longest=request.longest, show_progress=not request.quiet
     ):
         share = table.kept / table.entries
         say(f"{table.name}: {table.kept:,} of {table.entries:,} entries kept ({share:.1%})")

@@ -18,10 +18,10 @@ from moses_integration.formats.phrase_table import SEPARATOR
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.streams import line_blocks
 
-FIELDS = 4  # number, hypothesis, features, total: what a line must have
-FEATURES = 2  # the place of the features among the fields
 LOG_10 = 2.302585092994046  # natural logarithm of 10: KenLM speaks log10, Moses does not
 
+_FIELDS = 4  # number, hypothesis, features, total: what a line must have
+_FEATURES = 2  # the place of the features among the fields
 _NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|nan)")
 _SPAN = re.compile(rb"(\d+)(?:-(\d+))?=(?:(\d+)(?:-(\d+))?)?")
 
@@ -31,17 +31,11 @@ Span = tuple[int, int]  # first word and the one after the last, from 0
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One line of an n-best list.
+    """One line of an n-best list."""
 
-    Attributes:
-        path: Of the list, for messages.
-        line: 1-based number of the line.
-        fields: As read, between the bars.
-    """
-
-    path: str
-    line: int
-    fields: list[bytes]
+    path: str  # of the list, for messages
+    line: int  # its number, from 1
+    fields: list[bytes]  # as read, between the bars
 
     @cached_property
     def sentence(self) -> int:
@@ -53,7 +47,7 @@ class Hypothesis:
 
     @cached_property
     def words(self) -> list[bytes]:
-        """The translation; factors and all."""
+        """The translation, with all factors of its words."""
         return self.fields[1].split()
 
     @cached_property
@@ -65,7 +59,7 @@ class Hypothesis:
         """
         features: Features = {}
         values: list[float] | None = None
-        for token in self.fields[FEATURES].split():
+        for token in self.fields[_FEATURES].split():
             if token.endswith(b"="):
                 if token[:-1] in features:
                     raise self.error("a feature stands twice", token)
@@ -97,12 +91,12 @@ class Hypothesis:
         Raises:
             DataError: The list was written without it, or it is broken.
         """
-        text = self.fields[FIELDS] if len(self.fields) > FIELDS else b""
+        text = self.fields[_FIELDS] if len(self.fields) > _FIELDS else b""
         if b"=" not in text and self.words:
             raise self.error("no segmentation; decode with --segmentation", None)
-        found = [_SPAN.fullmatch(token) for token in text.split()]
         spans = []
-        for match in found:
+        for token in text.split():
+            match = _SPAN.fullmatch(token)
             if match is None:
                 raise self.error("not a segmentation (source=target …)", text.strip())
             spans.append((_span(match[1], match[2]), _span(match[3], match[4])))
@@ -110,17 +104,15 @@ class Hypothesis:
 
     def with_features(self, values: Iterable[tuple[str, float]]) -> bytes:
         """The line with more features at the end of the third field."""
-        fields = list(self.fields)
-        text = fields[FEATURES].rstrip(b" ")
         added = b"".join(f" {name}= {value:.6g}".encode() for name, value in values)
-        fields[FEATURES] = text + added + b" "
+        fields = list(self.fields)
+        fields[_FEATURES] = fields[_FEATURES].rstrip(b" ") + added + b" "
         return SEPARATOR.join(fields)
 
     def with_total(self, total: float) -> bytes:
         """The line with another total."""
-        fields = list(self.fields)
-        ended = len(fields) > FIELDS
-        fields[3] = f" {total:.6g}".encode() + (b" " if ended else b"")
+        end = " " if len(self.fields) > _FIELDS else ""
+        fields = [*self.fields[:3], f" {total:.6g}{end}".encode(), *self.fields[_FIELDS:]]
         return SEPARATOR.join(fields)
 
     def error(self, message: str, text: bytes | None) -> DataError:
@@ -131,15 +123,15 @@ class Hypothesis:
 def _span(first: bytes | None, last: bytes | None) -> Span:
     if first is None:  # an empty target phrase
         return (0, 0)
-    return (int(first), int(last if last is not None else first) + 1)
+    return (int(first), int(last or first) + 1)
 
 
 def read_nbest(path: str | Path) -> Iterator[list[Hypothesis]]:
     """The hypotheses sentence by sentence, in the order of the list.
 
     Raises:
-        DataError: A missing field, a sentence number that is none or smaller than the one before,
-            or an unreadable file.
+        DataError: A missing field, a sentence number that is not a number or smaller than the one
+            before, or an unreadable file.
     """
     group: list[Hypothesis] = []
     for hypothesis in _hypotheses(path):
@@ -159,13 +151,12 @@ def _hypotheses(path: str | Path) -> Iterator[Hypothesis]:
     for block in line_blocks(path):
         for line, text in enumerate(block.lines, block.first):
             fields = text.split(SEPARATOR)
-            if len(fields) < FIELDS:
+            hypothesis = Hypothesis(str(path), line, fields)
+            if len(fields) < _FIELDS:
                 found = f"{len(fields)} field{'s' * (len(fields) != 1)}"
-                raise DataError(
-                    f"{found}, expected number ||| hypothesis ||| features ||| total",
-                    path=path, line=line, text=text,
-                )  # fmt: skip
-            yield Hypothesis(str(path), line, fields)
+                expected = "expected number ||| hypothesis ||| features ||| total"
+                raise hypothesis.error(f"{found}, {expected}", text)
+            yield hypothesis
 
 
 def check_feature_name(name: str) -> None:

@@ -7,6 +7,7 @@ but a known source of silent trouble (moses/TranslationModel, probingpt/, Compac
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,22 +20,13 @@ from moses_integration.formats.phrase_table import (
     TableBlock,
     diagnose,
 )
-from phrase_scorer.errors import DataError, quoted
+from phrase_scorer.errors import quoted
 
-Level = Literal["error", "warning"]
+Severity = Literal["error", "warning"]
 
 KNOWN_PROPERTIES = frozenset(  # moses/PP/Factory.cpp:61-69; any other key stops Moses
-    {
-        b"Counts",
-        b"SourceLabels",
-        b"TargetConstituentBoundariesLeft",
-        b"TargetConstituentBoundariesRightAdjacent",
-        b"TargetPreferences",
-        b"Tree",
-        b"SpanLength",
-        b"NonTermContext",
-        b"Orientation",
-    }
+    b"Counts SourceLabels TargetConstituentBoundariesLeft TargetConstituentBoundariesRightAdjacent "
+    b"TargetPreferences Tree SpanLength NonTermContext Orientation".split()
 )
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!$)")
 _UNICODE_BREAK = re.compile(b"|".join(mark.encode() for mark in "\x85\u2028\u2029"))
@@ -46,7 +38,7 @@ _PROPERTY = re.compile(rb"\{\{(\S*)")
 class Finding:
     """Something to say about one line."""
 
-    level: Level
+    level: Severity
     line: int
     message: str
     text: bytes
@@ -58,29 +50,25 @@ class Finding:
 
 @dataclass
 class Report:
-    """What a check found.
+    """What a check found."""
 
-    Attributes:
-        path: The table, as named by the user.
-        entries: Lines read.
-        scores: Scores of a line.
-        counts: How often each (level, message) was found.
-    """
-
-    path: str
+    path: str  # of the table, as the user named it
     entries: int = 0
-    scores: int = 0
-    counts: dict[tuple[Level, str], int] = field(default_factory=dict)
+    scores: int = 0  # per entry
+    counts: Counter[tuple[Severity, str]] = field(default_factory=Counter)  # by level and message
 
     @property
     def errors(self) -> int:
         """How many errors."""
-        return sum(n for (level, _), n in self.counts.items() if level == "error")
+        return self._count("error")
 
     @property
     def warnings(self) -> int:
         """How many warnings."""
-        return sum(n for (level, _), n in self.counts.items() if level == "warning")
+        return self._count("warning")
+
+    def _count(self, wanted: Severity) -> int:
+        return sum(count for (level, _), count in self.counts.items() if level == wanted)
 
 
 def check_table(
@@ -88,15 +76,13 @@ def check_table(
     *,
     require_scores: Callable[[int], None] | None = None,
     on_finding: Callable[[Finding], None],
-    on_block: Callable[[int], None] = lambda _: None,
 ) -> Report:
-    """Reads a whole table and tells every error and warning.
+    """Reads a whole table and tells every error and warning, in the order of lines.
 
     Args:
         path: As `PhraseTable`.
         require_scores: Is given the number of scores once it is known.
-        on_finding: Is given each finding, in the order of lines.
-        on_block: Is given the number of entries after each block.
+        on_finding: Is given each finding.
 
     Raises:
         DataError: An unreadable, empty or hierarchical table, or what `require_scores` raises.
@@ -110,17 +96,15 @@ def check_table(
             require_scores(table.scores)
         report.scores = table.scores
         for finding in _findings(block, table.scores, order):
-            key = (finding.level, finding.message)
-            report.counts[key] = report.counts.get(key, 0) + 1
+            report.counts[finding.level, finding.message] += 1
             on_finding(finding)
         report.entries += len(block.lines.lines)
-        on_block(report.entries)
     return report
 
 
 def _findings(block: TableBlock, scores: int, order: _Order) -> Iterator[Finding]:
     lines = block.lines
-    clean = _is_plain(lines.lines)
+    is_plain = not any(_text_warnings(b"\n".join(lines.lines)))  # one fast look at all lines
     bad = set(block.bad)
     for place, line in enumerate(lines.lines):
         number = lines.first + place
@@ -132,28 +116,17 @@ def _findings(block: TableBlock, scores: int, order: _Order) -> Iterator[Finding
         fields = line.split(SEPARATOR)
         for message, text in _field_errors(fields):
             yield Finding("error", number, message, text)
-        warnings = [] if clean else list(_text_warnings(line))
-        if b"  " in line:
-            warnings += _blank_warnings(fields)
+        warnings = [] if is_plain else list(_text_warnings(line))
+        if b"  " in line and any(b"  " in part.strip() for part in fields[:FIELDS]):
+            warnings.append("double blank (CreateProbingPT takes it for one more score or word)")
         if out_of_order := order.warning(fields[0]):
             warnings.append(out_of_order)
         for message in warnings:
             yield Finding("warning", number, message, line)
 
 
-def _is_plain(lines: Sequence[bytes]) -> bool:
-    """Whether a block has nothing that `_text_warnings` looks for; one fast look for all lines."""
-    text = b"\n".join(lines)
-    if _CONTROL.search(text) or b"\r" in text or _UNICODE_BREAK.search(text):
-        return False
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _text_warnings(line: bytes) -> Iterator[str]:
+    """What is strange in a line. Lines joined by line ends are strange if any of them is."""
     if line.endswith(b"\r"):
         yield "CRLF line end (the binarisers of Moses keep the carriage return)"
     if _CONTROL.search(line):
@@ -164,12 +137,6 @@ def _text_warnings(line: bytes) -> Iterator[str]:
         line.decode("utf-8")
     except UnicodeDecodeError:
         yield "not UTF-8"
-
-
-def _blank_warnings(fields: Sequence[bytes]) -> list[str]:
-    if any(b"  " in part.strip() for part in fields[:FIELDS]):
-        return ["double blank (CreateProbingPT takes it for one more score or word)"]
-    return []
 
 
 def _field_errors(fields: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
@@ -208,8 +175,3 @@ class _Order:
             return None
         self._told = True
         return "not in LC_ALL=C order (processPhraseTableMin needs it; first place)"
-
-
-def as_error(path: str, finding: Finding) -> DataError:
-    """The finding as the error that `rescore` would raise."""
-    return DataError(finding.message, path=path, line=finding.line, text=finding.text)
