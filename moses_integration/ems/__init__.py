@@ -28,14 +28,9 @@ _BAD_IN_CONFIG = re.compile(r"""[\s#$"'|<>\\;&()*?]|VERSION""")
 
 
 def write_ems_files(folder: Path, program: Path) -> list[Path]:
-    """Writes the two scripts, executable, and the config lines.
+    """Writes the two scripts, executable, and the config lines into an existing folder.
 
-    Args:
-        folder: An existing folder.
-        program: The command phrase-scorer, which the scripts will run.
-
-    Returns:
-        The files.
+    The scripts will run `program`, the command phrase-scorer. Returns the files.
 
     Raises:
         UsageError: A config of EMS cannot hold the path of the folder.

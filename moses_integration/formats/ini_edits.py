@@ -9,6 +9,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 from moses_integration.formats.moses_ini import (
@@ -37,7 +38,7 @@ def with_columns(
         DataError: The table has more or fewer weights than num-features.
         UsageError: A path that moses.ini cannot hold; no start weight, or one not finite.
     """
-    check_path(path)
+    _check_path(path)
     if not start_weights or not all(map(math.isfinite, start_weights)):
         given = _numbers(start_weights) or " none"
         raise UsageError(f"every new column needs a finite start weight, given:{given}")
@@ -91,7 +92,7 @@ def with_files(ini: MosesIni, files: Mapping[int, tuple[str, str]]) -> MosesIni:
     """
     lines = list(ini.lines)
     for number, (class_name, path) in files.items():
-        check_path(path)
+        _check_path(path)
         line = lines[number - 1]
         line = line.replace(line.split(maxsplit=1)[0], os.fsencode(class_name), 1)
         lines[number - 1] = _set_option(line, "path", path)
@@ -120,21 +121,19 @@ def with_absolute_paths(ini: MosesIni) -> MosesIni:
 def with_language_model(ini: MosesIni, path: str, order: int, weight: float) -> MosesIni:
     """The ini with one more n-gram model, `KENLM name=LM… factor=0 path=… order=…`, and its weight.
 
-    It stands behind the last language model, or at the end of [feature]; its name is the first of
-    LM0, LM1, … that is free.
+    It stands behind the last language model, or at the end of [feature], under the first of the
+    names LM0, LM1, … that is free.
 
     Raises:
         DataError: The ini has no [feature].
         UsageError: A path that moses.ini cannot hold.
     """
-    check_path(path)
+    _check_path(path)
     features = ini.values("feature", "feature-add")
     if not features:
         raise DataError("no [feature] in it", path=ini.path)
-    text = b" ".join(item.text for item in features)
-    number = 0
-    while re.search(rb"(?<!\S)name=LM%d(?!\S)" % number, text):
-        number += 1
+    tokens = {token for item in features for token in item.tokens}
+    number = next(n for n in count() if b"name=LM%d" % n not in tokens)
     models = [item for item in features if item.tokens[0].upper().endswith(b"LM")]
     line = b"KENLM name=LM%d factor=0 path=%b order=%d" % (number, os.fsencode(path), order)
     lines = list(ini.lines)
@@ -142,12 +141,7 @@ def with_language_model(ini: MosesIni, path: str, order: int, weight: float) -> 
     return with_weights(ini.with_lines(lines), {f"LM{number}": [weight]})
 
 
-def check_path(path: str) -> None:
-    """Check a `path=` before it is written.
-
-    Raises:
-        UsageError: moses.ini cannot hold it.
-    """
+def _check_path(path: str) -> None:
     if not path or re.search("[# \t\r\n]", path):
         reason = "it must not be empty, nor have a blank or a # in it"
         raise UsageError(f"moses.ini cannot hold the path {quoted(path)}: {reason}")

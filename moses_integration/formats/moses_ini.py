@@ -21,7 +21,6 @@ Weights = dict[str, tuple[float, ...]]  # by feature name, in the order of the f
 
 TEXT_TABLE = "PhraseDictionaryMemory"  # the one class that reads a phrase-based table as text
 MERT_NAME = re.compile(r"[A-Za-z][0-9A-Za-z]*")  # mert-moses.pl takes any other for sparse
-SUFFIXES = ("", ".gz", ".minphr", ".minlexr", ".binphr.idx", ".binlexr.idx")  # as Moses tries
 BINARISERS = {
     "PhraseDictionaryCompact": "processPhraseTableMin -in NEW.gz -out NEW -nscores {} -threads 1",
     "PhraseDictionaryOnDisk": "CreateOnDiskPt 1 1 {} 100 2 NEW.gz NEW",
@@ -30,6 +29,7 @@ BINARISERS = {
 
 _TABLE_CLASS = re.compile(r"PhraseDictionary\w*|ProbingPT|RuleTable|Mmsapt")
 _COMBINING_CLASS = re.compile(r"PhraseDictionary(Group|MultiModel\w*)")
+_SUFFIXES = ("", ".gz", ".minphr", ".minlexr", ".binphr.idx", ".binlexr.idx")  # as Moses tries
 _PATH = re.compile(rb"(?<=[ \t]path=)[^ \t]+")
 
 
@@ -77,29 +77,17 @@ class Feature:
         return "glue-grammar" in self.path
 
     def require_path(self) -> None:
-        """Check that the line says where the file is.
-
-        Raises:
-            DataError: It does not.
-        """
+        """Refuse (DataError) a line that does not say where the file is."""
         if not self.path:
             raise self.item.error("no path= on the line of the phrase table")
 
     def place(self) -> Path:
-        """What `path=` means, see `place_of`.
-
-        Raises:
-            DataError: The line has no `path=`, or the file is not there (line number, text).
-        """
+        """What `path=` means, see `place_of`; a line without it is refused, too."""
         self.require_path()
         return place_of(self.item, self.path)
 
     def file(self) -> Path:
-        """The file that Moses' scripts take: `place`, or `place` with .gz.
-
-        Raises:
-            DataError: As `place`.
-        """
+        """The file that Moses' scripts take: `place`, or `place` with .gz."""
         place = self.place()
         return place if place.is_file() else Path(f"{place}.gz")
 
@@ -128,11 +116,7 @@ class MosesIni:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> MosesIni:
-        """Read a file.
-
-        Raises:
-            DataError: It cannot be read, or `parse` refuses it.
-        """
+        """Read a file; DataError where it cannot be read or `parse` refuses it."""
         try:
             data = Path(path).read_bytes()
         except OSError as error:
@@ -157,11 +141,7 @@ class MosesIni:
         return ini
 
     def with_lines(self, lines: Iterable[bytes]) -> MosesIni:
-        """The same file with other lines.
-
-        Raises:
-            DataError: As `parse`.
-        """
+        """The same file with other lines, parsed."""
         return self.parse(b"".join(lines), self.path)
 
     def to_bytes(self) -> bytes:
@@ -241,7 +221,7 @@ def place_of(item: IniLine, path: str) -> Path:
     """
     for folder in (Path.cwd(), Path(item.ini_path).resolve().parent):
         place = Path(os.path.normpath(folder / path))
-        if any(Path(f"{place}{suffix}").exists() for suffix in SUFFIXES):
+        if any(Path(f"{place}{suffix}").exists() for suffix in _SUFFIXES):
             return place
     raise item.error("the file of this line is not there")
 

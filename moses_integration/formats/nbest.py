@@ -31,7 +31,7 @@ Span = tuple[int, int]  # first word and the one after the last, from 0
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One line of an n-best list."""
+    """One line of an n-best list; a broken part is refused (DataError) when it is asked for."""
 
     path: str  # of the list, for messages
     line: int  # its number, from 1
@@ -52,11 +52,7 @@ class Hypothesis:
 
     @cached_property
     def features(self) -> Features:
-        """The values of each feature, in the order of the line; a sparse one has one value.
-
-        Raises:
-            DataError: A value without a name, or a value that is not a number.
-        """
+        """The values of each feature, in the order of the line; a sparse one has one value."""
         features: Features = {}
         values: list[float] | None = None
         for token in self.fields[_FEATURES].split():
@@ -74,11 +70,7 @@ class Hypothesis:
 
     @property
     def total(self) -> float:
-        """The decoder's weighted sum.
-
-        Raises:
-            DataError: It is not a number.
-        """
+        """The decoder's weighted sum."""
         text = self.fields[3].strip()
         if not _NUMBER.fullmatch(text):
             raise self.error("the total is not a number", text)
@@ -86,11 +78,7 @@ class Hypothesis:
 
     @property
     def segmentation(self) -> list[tuple[Span, Span]]:
-        """(source words, target words) of each phrase, in target order.
-
-        Raises:
-            DataError: The list was written without it, or it is broken.
-        """
+        """(source words, target words) of each phrase, in target order."""
         text = self.fields[_FIELDS] if len(self.fields) > _FIELDS else b""
         if b"=" not in text and self.words:
             raise self.error("no segmentation; decode with --segmentation", None)
@@ -160,7 +148,7 @@ def _hypotheses(path: str | Path) -> Iterator[Hypothesis]:
 
 
 def check_feature_name(name: str) -> None:
-    """Checks a name for a new feature.
+    """Checks the name of a new feature.
 
     Raises:
         UsageError: Moses' tools would take it for something else.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -46,75 +46,38 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class TableBlock:
-    """Consecutive entries of a table, cut where the source changes.
+    """Consecutive entries of a table, cut where the source changes."""
 
-    Attributes:
-        lines: As read, without the line end.
-        pairs: Their words (surface factors), of the good lines.
-        score_ends: For each line the place after its last score; None: no scores there.
-        bad: Places in `lines` of those that are no entries (only with `on_bad_line="keep"`).
-    """
-
-    lines: Lines
-    pairs: PairBlock
-    score_ends: list[int | None]
-    bad: list[int] = field(default_factory=list)
+    lines: Lines  # as read
+    pairs: PairBlock  # the words (surface factors) of the good lines
+    score_ends: list[int | None]  # for each line the place after its last score; None: no scores
+    bad: list[int] = field(default_factory=list)  # places in `lines`, where bad ones are kept
 
     def with_scores(self, columns: Sequence[Sequence[bytes]]) -> bytes:
-        """The text of the block with one more score a column in each line.
+        """The text of the block with one more score per column in each line.
 
         Args:
-            columns: One list a column, with a text for each line.
+            columns: One list per column, with a text for each line.
         """
-        if len(columns) == 1:
-            added: Iterable[bytes] = columns[0]
-        else:
-            added = map(b" ".join, zip(*columns, strict=True))
-        if self.bad:
-            entries = map(_with_score, self.lines.lines, self.score_ends, added)
-            text = b"\n".join(entries)
-        else:
-            text = b"\n".join(
-                [
-                    b"%b %b%b" % (line[:end], score, line[end:])
-                    for line, end, score in zip(
-                        self.lines.lines, self.score_ends, added, strict=True
-                    )
-                ]
-            )
-        return text + b"\n" if self.lines.ended else text
+        one = len(columns) == 1
+        added = columns[0] if one else map(b" ".join, zip(*columns, strict=True))
+        entries = [
+            line if end is None else b"%b %b%b" % (line[:end], score, line[end:])
+            for line, end, score in zip(self.lines.lines, self.score_ends, added, strict=True)
+        ]
+        return b"\n".join(entries) + b"\n" * self.lines.ended
 
 
-def _with_score(line: bytes, end: int | None, score: bytes) -> bytes:
-    return line if end is None else b"%b %b%b" % (line[:end], score, line[end:])
-
-
+@dataclass(eq=False)
 class PhraseTable:
-    """A phrase table to be read once, in blocks.
+    """A phrase table to be read once, in blocks."""
 
-    Args:
-        path: Plain, gz, bz2, xz or zst; `-` is standard input.
-        scores: How many scores a line must have; None: as many as the first line.
-        on_bad_line: "stop" raises at the first bad line; "keep" passes it on, listed in
-            `TableBlock.bad`.
-        with_counts: Read the joint counts (the fifth field's last number) of the pairs.
-        block_entries: About how many entries a block has.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        scores: int | None = None,
-        on_bad_line: OnBadLine = "stop",
-        with_counts: bool = False,
-        block_entries: int = BLOCK_ENTRIES,
-    ) -> None:
-        self.path = path
-        self.scores = scores
-        self.on_bad_line = on_bad_line
-        self.with_counts = with_counts
-        self.block_entries = block_entries
+    path: str | Path  # plain, gz, bz2, xz or zst; `-` is standard input
+    _: KW_ONLY
+    scores: int | None = None  # how many a line must have; None: as many as the first line
+    on_bad_line: OnBadLine = "stop"  # "keep": it is passed on, listed in `TableBlock.bad`
+    with_counts: bool = False  # read the pairs' joint counts (the fifth field's last number)
+    block_entries: int = BLOCK_ENTRIES  # about how many entries a block has
 
     def blocks(self, lines: Iterable[Lines] | None = None) -> Iterator[TableBlock]:
         """The entries in order; `lines` may come from a reader of the caller's.
@@ -270,7 +233,7 @@ def diagnose_scores(text: bytes, scores: int) -> Problem | None:
 
 
 def joint_count(fields: list[bytes]) -> float:
-    """How often a pair was extracted: the last of the counts "e f ef"; 1 where there are none."""
+    """How often a pair was extracted: the last of the counts "e f ef", or 1 without counts."""
     rest = fields[3].split(SEPARATOR) if len(fields) > FIELDS else []
     counts = rest[1].split() if len(rest) > 1 else []
     return float(counts[-1]) if counts and _SCORE.fullmatch(counts[-1]) else 1.0

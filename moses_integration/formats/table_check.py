@@ -77,12 +77,9 @@ def check_table(
     require_scores: Callable[[int], None] | None = None,
     on_finding: Callable[[Finding], None],
 ) -> Report:
-    """Reads a whole table and tells every error and warning, in the order of lines.
+    """Reads a whole table; `on_finding` is given every error and warning, in the order of lines.
 
-    Args:
-        path: As `PhraseTable`.
-        require_scores: Is given the number of scores once it is known.
-        on_finding: Is given each finding.
+    `require_scores` is given the number of scores as soon as it is known.
 
     Raises:
         DataError: An unreadable, empty or hierarchical table, or what `require_scores` raises.

@@ -7,8 +7,9 @@ markup in an input is taken for words (the script strips it).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from moses_integration.formats.ini_edits import with_absolute_paths, with_files
@@ -37,21 +38,20 @@ class Filtered:
 
 def source_phrases(
     inputs: Sequence[str | Path],
-    factors: Sequence[Factors] = ((0,),),
+    factors: Iterable[Factors] = ((0,),),
     longest: int = LONGEST_PHRASE,
 ) -> dict[Factors, set[bytes]]:
-    """All phrases of the inputs, of at most `longest` words, for each choice of factors.
+    """All phrases of up to `longest` words in the inputs, for each choice of factors.
 
     Raises:
         DataError: An input cannot be read.
     """
     phrases: dict[Factors, set[bytes]] = {chosen: set() for chosen in factors}
-    for path in inputs:
-        for block in line_blocks(path):
-            for line in block.lines:
-                words = [word for word in line.replace(b"\t", b" ").split(b" ") if word]
-                for chosen, found in phrases.items():
-                    found.update(_ngrams(_with_factors(words, chosen), longest))
+    for block in chain.from_iterable(map(line_blocks, inputs)):
+        for line in block.lines:
+            words = [word for word in line.replace(b"\t", b" ").split(b" ") if word]
+            for chosen, found in phrases.items():
+                found.update(_ngrams(_with_factors(words, chosen), longest))
     return phrases
 
 
@@ -79,27 +79,22 @@ def filter_table(
     Raises:
         DataError: The table has no entry, or a file cannot be read or written.
     """
-    kept = entries = 0
-    size = Path(table).stat().st_size
+    name, kept, entries = Path(table).name, 0, 0
+    size = Path(table).stat().st_size if Path(table).is_file() else None
     with (
         OutputFile(output) as out,
-        progress_bar(
-            f"filtering {Path(table).name}", show=show_progress, total=size, unit="B"
-        ) as bar,
+        progress_bar(f"filtering {name}", show=show_progress, total=size, unit="B") as bar,
     ):
         for block in line_blocks(table, position=lambda place: bar.update(place - bar.n)):
-            chosen = [
-                line
-                for line in block.lines
-                if line.partition(SEPARATOR)[0].strip(b" \t") in phrases
-            ]
+            sources = (line.partition(SEPARATOR)[0].strip(b" \t") for line in block.lines)
+            chosen = [line for line, s in zip(block.lines, sources, strict=True) if s in phrases]
             entries += len(block.lines)
             kept += len(chosen)
             if chosen:
                 out.write(b"\n".join(chosen) + b"\n")
         if not entries:
             raise DataError("the table is empty", path=table)
-    return Filtered(Path(table).name, kept, entries)
+    return Filtered(name, kept, entries)
 
 
 def filter_model(
@@ -125,7 +120,7 @@ def filter_model(
     outputs = _new_names(folder.resolve(), tables)
     changed = {feature.line: (feature.class_name, str(out)) for feature, out in outputs.items()}
     edited = with_files(with_absolute_paths(ini), changed)  # what cannot be is told beforehand
-    phrases = source_phrases(inputs, sorted(set(map(_factors, tables))), longest)
+    phrases = source_phrases(inputs, set(map(_factors, tables)), longest)
     filtered = []
     for feature, table in tables.items():
         output, chosen = outputs[feature], phrases[_factors(feature)]
@@ -149,7 +144,7 @@ def _is_filterable(feature: Feature) -> bool:
 def _factors(feature: Feature) -> Factors:
     for token in feature.item.tokens:
         if token.startswith(b"input-factor="):
-            return tuple(int(factor) for factor in token.partition(b"=")[2].split(b","))
+            return tuple(map(int, token.partition(b"=")[2].split(b",")))
     return (0,)
 
 

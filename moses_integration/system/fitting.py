@@ -50,17 +50,13 @@ def fit_ini(
 ) -> tuple[MosesIni, list[Fit]]:
     """Makes num-features and weights fit the number of scores of the phrase tables.
 
-    Without a name all tables are fitted but glue grammars and those that combine others.
+    Returns the new ini (the same one where all fits) and what was found.
 
     Args:
-        ini: Tables are looked for as Moses does, and from the folder of the ini; `path=` may lack
-            the suffix .gz, as EMS leaves it off.
+        ini: `path=` of its tables may lack the suffix .gz, as EMS leaves it off.
         weight: Start weight of each new score.
-        name: The one table to fit.
-        scores: How many it has, where the table does not say.
-
-    Returns:
-        The new ini, the same one where all fits; and what was found.
+        name: The one table to fit; None: all but glue grammars and those that combine others.
+        scores: How many that table has, where it does not say.
 
     Raises:
         DataError: A table is not there, is empty or begins with a bad line; it has fewer scores

@@ -33,39 +33,24 @@ class IniTarget:
     def check_out(self, others: Mapping[str, Place | None]) -> None:
         """Checks, before hours of work, the moses.ini that is written after them.
 
-        Args:
-            others: The other files of the command, by their names.
-
         Raises:
-            UsageError: It is one of these or `moses_ini`, a folder, or in a folder that is not
-                there.
+            UsageError: It is `moses_ini` or one of `others`, by their names the other files of the
+                command; it is a folder, or in a folder that is not there.
         """
         if self.moses_ini_out:
             named = {"--moses-ini": self.moses_ini, **others}
             check_option("--moses-ini-out", self.moses_ini_out, named)
 
     def read(self) -> MosesIni | None:
-        """The moses.ini; None where there is none.
-
-        Raises:
-            DataError: It cannot be read.
-        """
+        """The moses.ini; None where none was named."""
         return MosesIni.read(self.moses_ini) if self.moses_ini else None
 
     def feature(self, ini: MosesIni) -> PhraseTableFeature:
-        """The phrase table that is meant.
-
-        Raises:
-            DataError, UsageError: As `MosesIni.phrase_table`.
-        """
+        """The phrase table that is meant, chosen by `MosesIni.phrase_table`."""
         return ini.phrase_table(self.table_name)
 
     def write(self, ini: MosesIni) -> bool:
-        """Writes the edited moses.ini, if it is wanted; whether it was.
-
-        Raises:
-            DataError: It cannot be written.
-        """
+        """Writes the edited moses.ini, if it is wanted; whether it was."""
         if self.moses_ini_out:
             write_file(self.moses_ini_out, ini.to_bytes())
         return bool(self.moses_ini_out)

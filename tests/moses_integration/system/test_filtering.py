@@ -212,6 +212,15 @@ def test_a_missing_file_is_told_before_filtering(model):
     assert list(Path("out").iterdir()) == []
 
 
+def test_a_text_table_that_stands_there_only_binarised(model):
+    Path("pt.minphr").touch()
+    Path("ini").write_text("[feature]\nPhraseDictionaryMemory path=pt\n")
+    with pytest.raises(DataError) as caught:
+        run_filter(Path("ini"), [Path("input")], Path("out"))
+    assert str(caught.value) == f"{model}/pt.gz: cannot read: No such file or directory"
+    assert list(Path("out").iterdir()) == []
+
+
 def test_a_folder_with_a_blank_is_told_before_filtering(model):
     Path("ini").write_text("[feature]\nPhraseDictionaryMemory path=t.gz\n")
     with pytest.raises(UsageError) as caught:
