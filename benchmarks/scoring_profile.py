@@ -2,7 +2,7 @@
 
     python benchmarks/scoring_profile.py phrase-table.gz [--entries 20000] [--preset paper]
 
-The same pairs and random weights as in scoring.py. Prints microseconds an entry and the share of
+The same pairs and random weights as in scoring.py. Prints microseconds per entry and the share of
 the whole; what a part does besides the parts inside it is told under its own name.
 """
 
@@ -25,12 +25,12 @@ from phrase_scorer.models.encoder_decoder import EncoderDecoder
 from phrase_scorer.models.phrase_model import Output, Readout
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.scoring.engine import Engine
-from phrase_scorer.scoring.kernels import Epilogues, native_epilogues
-from phrase_scorer.scoring.precision import Bfloat16Factor, Factor, Int8Factor
+from phrase_scorer.scoring.kernels import Kernels
+from phrase_scorer.scoring.precision import Bfloat16Weights, Int8Weights, MatrixWeights
 from phrase_scorer.scoring.prefix_tree import PrefixTree
 from phrase_scorer.scoring.recurrent_engine import GatedRecurrence, RecurrentEngine
 from phrase_scorer.scoring.scorer import PhraseScorer
-from phrase_scorer.scoring.softmax import Normalizer
+from phrase_scorer.scoring.softmax import Softmax
 
 PLAIN = {
     "recurrent steps": [(GatedRecurrentUnit, "forward")],
@@ -42,19 +42,17 @@ PLAIN = {
 
 def engine_parts() -> dict[str, list[tuple[Any, str]]]:
     """What the engine calls, by part."""
-    epilogues = type(native_epilogues() or Epilogues())
-    factors = (Factor, Bfloat16Factor, Int8Factor)
+    weights = (MatrixWeights, Bfloat16Weights, Int8Weights)
     return {
-        "product": [(factor, "product") for factor in factors],
-        "rounding": [(factor, "operand") for factor in factors[1:]],
+        "product": [(kind, "product") for kind in weights],
+        "rounding": [(kind, "rounded") for kind in weights[1:]],
         "gates": [
-            (epilogues, name)
-            for name in ("reset_after", "reset_before_gates", "reset_before_state")
+            (Kernels, name) for name in ("reset_after", "reset_before_gates", "reset_before_state")
         ],
-        "maxout": [(epilogues, "maxout")],
-        "sum of exponentials": [(epilogues, "add_sum_exp")],
+        "maxout": [(Kernels, "maxout")],
+        "sum of exponentials": [(Kernels, "add_sum_exp")],
         "recurrence": [(GatedRecurrence, "step")],
-        "normaliser": [(Normalizer, "log_z")],
+        "softmax": [(Softmax, "log_z")],
         "contexts": [(RecurrentEngine, "_contexts")],
         "readout": [(RecurrentEngine, "_features")],
         "chosen words": [(Engine, "_sums")],
@@ -105,7 +103,7 @@ def clocked(parts: dict[str, list[tuple[Any, str]]]) -> Iterator[Clock]:
 
 def tell(name: str, clock: Clock, entries: int) -> None:
     total = sum(clock.seconds.values())
-    print(f"{name}: {total / entries * 1e6:.1f} µs an entry")
+    print(f"{name}: {total / entries * 1e6:.1f} µs per entry")
     for part, seconds in sorted(clock.seconds.items(), key=lambda item: -item[1]):
         print(f"    {part:<28} {seconds / entries * 1e6:7.1f} µs  {seconds / total:4.0%}")
 

@@ -20,9 +20,9 @@ from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.models.continuous_space import ContinuousSpaceModel
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.streams import line_blocks
-from phrase_scorer.scoring.kernels import epilogues_for
-from phrase_scorer.scoring.precision import Rounding
-from phrase_scorer.scoring.softmax import Normalizer
+from phrase_scorer.scoring.kernels import kernels_for
+from phrase_scorer.scoring.precision import PrecisionScheme
+from phrase_scorer.scoring.softmax import Softmax
 from phrase_scorer.text.phrase_pairs import PhraseIds, PhrasePairs
 from phrase_scorer.text.vocabulary import END, Vocabulary
 
@@ -58,7 +58,6 @@ class LanguageModel:
         self.model = model
         self.vocabulary = vocabulary
         self.device = model.output.bias.device
-        epilogues = epilogues_for(self.device)
         output = model.output
         with torch.inference_mode():
             if len(excluded):
@@ -66,9 +65,8 @@ class LanguageModel:
                 output.load_state_dict(model.output.state_dict())
                 output.requires_grad_(False).to(self.device)
                 output.bias[torch.tensor(excluded, device=self.device)] = -1e30
-            self._normalizer = Normalizer(
-                output, Rounding("float32", self.device, epilogues), epilogues
-            )
+            scheme = PrecisionScheme("float32", self.device, kernels_for(self.device))
+            self._softmax = Softmax(output, scheme)
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> LanguageModel:
@@ -124,10 +122,10 @@ class LanguageModel:
         result = np.empty(len(rows))
         for number, start in enumerate(range(0, len(contexts), CONTEXTS_AT_ONCE)):
             features = self._features(contexts[start : start + CONTEXTS_AT_ONCE])
-            log_z = self._normalizer.log_z(features).double()
+            log_z = self._softmax.log_z(features).double()
             inside = order[bounds[number] : bounds[number + 1]]
             row = self._tensor(rows[inside] - start)
-            logits = self._normalizer.logits(features, row, self._tensor(words[inside]))
+            logits = self._softmax.logits(features, row, self._tensor(words[inside]))
             result[inside] = (logits.double() - log_z.index_select(0, row)).cpu().numpy()
         return np.minimum(result, 0.0)  # what is nearly certain may be rounded up
 

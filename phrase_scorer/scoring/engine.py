@@ -16,10 +16,11 @@ from torch import Tensor
 
 from phrase_scorer.models import PhraseModel
 from phrase_scorer.models.phrase_model import Parts, take
-from phrase_scorer.scoring.kernels import epilogues_for
-from phrase_scorer.scoring.precision import Precision, Rounding
+from phrase_scorer.runtime.device import Precision
+from phrase_scorer.scoring.kernels import kernels_for
+from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.prefix_tree import PrefixTree
-from phrase_scorer.scoring.softmax import Normalizer
+from phrase_scorer.scoring.softmax import Softmax
 from phrase_scorer.text.batches import by_length, pair_batch, source_batch
 from phrase_scorer.text.phrase_pairs import Ids, PhraseIds, PhrasePairs, Rows
 from phrase_scorer.text.vocabulary import END
@@ -39,17 +40,12 @@ class Engine:
         UsageError: An unknown precision, or one that the device cannot compute in.
     """
 
-    def __init__(
-        self,
-        model: PhraseModel,
-        precision: Precision = "float32",
-    ) -> None:
+    def __init__(self, model: PhraseModel, precision: Precision = "float32") -> None:
         self.device = model.output.bias.device
-        self._epilogues = epilogues_for(self.device)
         self._rows = ROWS_ON_CPU if self.device.type == "cpu" else ROWS_ON_GPU
-        self._rounding = Rounding(precision, self.device, self._epilogues)
+        self._scheme = PrecisionScheme(precision, self.device, kernels_for(self.device))
         with torch.inference_mode():
-            self._normalizer = Normalizer(model.output, self._rounding, self._epilogues)
+            self._softmax = Softmax(model.output, self._scheme)
 
     @torch.inference_mode()
     def score(self, pairs: PhrasePairs) -> Tensor:
@@ -66,12 +62,12 @@ class Engine:
             tree: Of target phrases, a root for each source.
             features: (nodes, rank) what the output matrix is multiplied with at each node.
         """
-        log_z = self._normalizer.log_z(features)
+        log_z = self._softmax.log_z(features)
         words, parents = self._tensor(tree.words.astype(np.int64)), self._tensor(tree.parents)
         # Of each node's word after its parent; then of all words up to it. Sums lose nothing.
         log_probs = features.new_zeros(len(tree), dtype=torch.float64)
         for rows in self._chunks(len(words), 16 * self._rows):
-            chosen = self._normalizer.logits(features, parents[rows], words[rows])
+            chosen = self._softmax.logits(features, parents[rows], words[rows])
             nodes = slice(tree.roots + rows.start, tree.roots + rows.stop)
             log_probs[nodes] = chosen - log_z[parents[rows]]
         for level in tree.levels[1:]:
@@ -80,7 +76,7 @@ class Engine:
                 parents[nodes.start - tree.roots : nodes.stop - tree.roots]
             ]
         node_of = self._tensor(tree.node_of)
-        ends = self._normalizer.logits_of(features, END) - log_z
+        ends = self._softmax.logits_of(features, END) - log_z
         return (log_probs + ends).index_select(0, node_of).float()
 
     def _chunks(self, count: int, size: int | None = None) -> Iterator[slice]:
@@ -105,7 +101,7 @@ def with_end(phrases: PhraseIds) -> PhraseIds:
     return PhraseIds(ids, offsets - offsets[0])
 
 
-PAIRS_AT_ONCE = 64  # of a model that reads every pair as a whole, a copy for each symbol
+_PAIRS_AT_ONCE = 64  # for a model that reads every pair as a whole, once per symbol
 
 
 class ModelEngine(Engine):
@@ -115,11 +111,7 @@ class ModelEngine(Engine):
     matrix is rounded.
     """
 
-    def __init__(
-        self,
-        model: PhraseModel,
-        precision: Precision = "float32",
-    ) -> None:
+    def __init__(self, model: PhraseModel, precision: Precision = "float32") -> None:
         super().__init__(model, precision)
         self.model = model
         self._half = precision == "bfloat16"
@@ -185,13 +177,13 @@ class PairwiseEngine(ModelEngine):
         kept = pairs.take(first)
         found = torch.zeros(len(kept), dtype=torch.float64, device=self.device)
         lengths = (kept.target.lengths << 16) + kept.source.lengths
-        for rows in by_length(lengths, PAIRS_AT_ONCE):
+        for rows in by_length(lengths, _PAIRS_AT_ONCE):
             batch = pair_batch(kept, rows, self.device)
             with self._autocast():
                 features = self.model.features(batch).float()
-            log_z = self._normalizer.log_z(features)
+            log_z = self._softmax.log_z(features)
             every = torch.arange(len(features), device=self.device)
-            chosen = self._normalizer.logits(features, every, batch.target.symbol_words) - log_z
+            chosen = self._softmax.logits(features, every, batch.target.symbol_words) - log_z
             places = self._tensor(rows).index_select(0, batch.target.phrases)
             found.index_add_(0, places, chosen.double())
         return found.index_select(0, self._tensor(place)).float()

@@ -1,10 +1,16 @@
-// What follows each matrix product of the scoring engine, in one pass over its result.
+// The compiled kernels: what follows each matrix product of the scoring engine, in one pass over its
+// result.
 //
 // The products themselves are the library's; here is what would otherwise be ten passes over
-// memory: gates, maxout, the sum of exponentials. Every function has its slow twin in epilogues.py,
-// which documents it and runs where this file cannot be compiled. `Product` is what a product
-// gives: float or bfloat16. All arrays are row-major; `parent`, `word` and `source` choose for each
-// row of the result the rows of the tables it is made of.
+// memory: gates, maxout, the sum of exponentials. Every function has its torch twin of the same name
+// in kernels.py, which documents it and runs where this file cannot be compiled. For speed, loops
+// depart from the twins' equations in this: exp is a polynomial, tanh and the sigmoid are made of it,
+// nothing is written out between gates and state, and tables are read in place instead of gathered.
+//
+// A function is given rows and columns of its result, the arguments of its twin in their order, and
+// where the result goes. `Product` is what a matrix product gives: float or bfloat16. All arrays are
+// row-major; `parent`, `word` and `source` choose for each row of the result the rows of the tables
+// that it is made of.
 
 #include <cstdint>
 
@@ -60,8 +66,8 @@ inline float interpolate(float update, float old_state, float candidate, bool ta
 
 template <typename Product>
 void reset_after(int64_t rows, int64_t hidden, const Product* recurrent, const float* states,
-                 const int64_t* parent, const float* words, const int64_t* word,
-                 const float* contexts, const int64_t* source, bool takes_new, float* result) {
+                 const float* words, const float* contexts, const int64_t* parent,
+                 const int64_t* word, const int64_t* source, bool takes_new, float* result) {
     for (int64_t i = 0; i < rows; ++i) {
         const Product* u = recurrent + parent[i] * 3 * hidden;
         const float* h = states + parent[i] * hidden;
@@ -81,9 +87,9 @@ void reset_after(int64_t rows, int64_t hidden, const Product* recurrent, const f
 
 template <typename Product>
 void reset_before_gates(int64_t rows, int64_t hidden, const Product* recurrent, const float* states,
-                        const int64_t* parent, const float* words, const int64_t* word,
-                        const float* contexts, const int64_t* source, float* updates,
-                        float* reset_states) {
+                        const float* words, const float* contexts, const int64_t* parent,
+                        const int64_t* word, const int64_t* source, float* updates) {
+    float* reset_states = updates + rows * hidden;
     for (int64_t i = 0; i < rows; ++i) {
         const Product* u = recurrent + parent[i] * 2 * hidden;
         const float* h = states + parent[i] * hidden;
@@ -102,8 +108,8 @@ void reset_before_gates(int64_t rows, int64_t hidden, const Product* recurrent, 
 
 template <typename Product>
 void reset_before_state(int64_t rows, int64_t hidden, const Product* recurrent,
-                        const float* updates, const float* states, const int64_t* parent,
-                        const float* words, const int64_t* word, const float* contexts,
+                        const float* updates, const float* states, const float* words,
+                        const float* contexts, const int64_t* parent, const int64_t* word,
                         const int64_t* source, bool takes_new, float* result) {
     for (int64_t i = 0; i < rows; ++i) {
         const Product* u = recurrent + i * hidden;
@@ -121,7 +127,7 @@ void reset_before_state(int64_t rows, int64_t hidden, const Product* recurrent,
 
 template <typename Product>
 void maxout(int64_t rows, int64_t units, const Product* pieces, const float* words,
-            const int64_t* word, const float* contexts, const int64_t* source, float* result) {
+            const float* contexts, const int64_t* word, const int64_t* source, float* result) {
     for (int64_t i = 0; i < rows; ++i) {
         const Product* u = pieces + i * 2 * units;
         const float* w = words + word[i] * 2 * units;
@@ -144,7 +150,9 @@ inline float dot(const float* a, const float* b, int64_t count) {
     return sum;
 }
 
-// Logits and `bias` are taken times log2 e, so that exp is 2^x.
+// Logits and `bias` are taken times log2 e, so that exp is 2^x. No maximum is subtracted: that would
+// be one more pass; who calls this looks for sums that left float32's range. Large terms are looked
+// for by stretch, so that the sum is still one vectorised loop.
 template <typename Product>
 void sum_exp(int64_t rows, int64_t words, int64_t rank, const Product* logits,
              const float* row_scale, const float* bias, const float* features, const float* by_word,
@@ -178,8 +186,9 @@ void sum_exp(int64_t rows, int64_t words, int64_t rank, const Product* logits,
 
 }  // namespace
 
-extern "C" void two_digits(int64_t count, const float* values, float steps, float second_steps,
-                           int8_t* result) {
+extern "C" void two_digits(int64_t rows, int64_t columns, const float* values, float steps,
+                           float second_steps, int8_t* result) {
+    const int64_t count = rows * columns;
 #pragma omp simd
     for (int64_t j = 0; j < count; ++j) {
         const float scaled = values[j] * steps;
@@ -190,38 +199,40 @@ extern "C" void two_digits(int64_t count, const float* values, float steps, floa
     }
 }
 
-extern "C" void quantize(int64_t count, const float* values, float steps, int8_t* result) {
+extern "C" void quantize(int64_t rows, int64_t columns, const float* values, float steps,
+                         int8_t* result) {
 #pragma omp simd
-    for (int64_t j = 0; j < count; ++j) {
+    for (int64_t j = 0; j < rows * columns; ++j) {
         const float rounded = values[j] * steps + round_to_integer;
         result[j] = static_cast<int8_t>(rounded - round_to_integer);
     }
 }
 
+// Each kernel that reads a product, for one type of its numbers.
 #define EXPORT(Product, name)                                                                      \
     extern "C" void reset_after_##name(int64_t n, int64_t hidden, const Product* u,                \
-                                       const float* h, const int64_t* parent, const float* w,      \
-                                       const int64_t* word, const float* c, const int64_t* source, \
-                                       int64_t takes_new, float* result) {                         \
-        reset_after(n, hidden, u, h, parent, w, word, c, source, takes_new, result);               \
+                                       const float* h, const float* w, const float* c,             \
+                                       const int64_t* parent, const int64_t* word,                 \
+                                       const int64_t* source, int64_t takes_new, float* result) {  \
+        reset_after(n, hidden, u, h, w, c, parent, word, source, takes_new, result);               \
     }                                                                                              \
     extern "C" void reset_before_gates_##name(                                                     \
-        int64_t n, int64_t hidden, const Product* u, const float* h, const int64_t* parent,        \
-        const float* w, const int64_t* word, const float* c, const int64_t* source,                \
-        float* updates, float* reset_states) {                                                     \
-        reset_before_gates(n, hidden, u, h, parent, w, word, c, source, updates, reset_states);    \
+        int64_t n, int64_t hidden, const Product* u, const float* h, const float* w,               \
+        const float* c, const int64_t* parent, const int64_t* word, const int64_t* source,         \
+        float* result) {                                                                           \
+        reset_before_gates(n, hidden, u, h, w, c, parent, word, source, result);                   \
     }                                                                                              \
     extern "C" void reset_before_state_##name(                                                     \
         int64_t n, int64_t hidden, const Product* u, const float* updates, const float* h,         \
-        const int64_t* parent, const float* w, const int64_t* word, const float* c,                \
+        const float* w, const float* c, const int64_t* parent, const int64_t* word,                \
         const int64_t* source, int64_t takes_new, float* result) {                                 \
-        reset_before_state(n, hidden, u, updates, h, parent, w, word, c, source, takes_new,        \
+        reset_before_state(n, hidden, u, updates, h, w, c, parent, word, source, takes_new,        \
                            result);                                                                \
     }                                                                                              \
     extern "C" void maxout_##name(int64_t n, int64_t units, const Product* u, const float* w,      \
-                                  const int64_t* word, const float* c, const int64_t* source,      \
+                                  const float* c, const int64_t* word, const int64_t* source,      \
                                   float* result) {                                                 \
-        maxout(n, units, u, w, word, c, source, result);                                           \
+        maxout(n, units, u, w, c, word, source, result);                                           \
     }                                                                                              \
     extern "C" void sum_exp_##name(int64_t n, int64_t words, int64_t rank, const Product* logits,  \
                                    const float* row_scale, const float* bias,                      \

@@ -1,9 +1,10 @@
 """What follows each matrix product of the scoring engine: gates, maxout, the sum of exponentials.
 
-Each function is a line of the model's equations over many rows, and stands here twice: written with
-torch, which runs on any device and says what is right, and as one pass over memory (kernels.cpp,
-through ctypes), 3 to 9 times as fast on CPUs. The latter is compiled when first wanted, where there
-is a C++ compiler, and kept in $XDG_CACHE_HOME/phrase-scorer, else ~/.cache/phrase-scorer.
+Each kernel is a line of the model's equations over many rows, and has two forms under one name:
+the torch equation, which runs on any device and says what is right, and a function compiled from
+kernels.cpp, called through ctypes, which does the same in one pass over memory, 3 to 9 times as
+fast on CPUs. The library is compiled when first wanted, where there is a C++ compiler, and kept in
+$XDG_CACHE_HOME/phrase-scorer, else ~/.cache/phrase-scorer.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-LARGE_SHARE = 1 / 64  # of a sum of exponentials: not more than 64 terms have it
+EXACT_ABOVE = 1 / 64  # share of a sum of exponentials: at most 64 terms have so large a one
 
 
 class Product(NamedTuple):
@@ -45,8 +46,8 @@ class ExactLogits(NamedTuple):
     by_word: Tensor  # (words, rank) float32
 
 
-class Places(NamedTuple):
-    """For each row of a result, the rows of the tables it is made of, int64."""
+class RowIndices(NamedTuple):
+    """For each row of a result, the rows of the tables that it is made of, int64."""
 
     parent: Tensor  # in the products of the parents' states, and these states
     word: Tensor  # in the table of the words' signals
@@ -56,8 +57,15 @@ class Places(NamedTuple):
         return len(self.parent)
 
 
-class Epilogues:
-    """The functions as torch has them."""
+class Kernels:
+    """The kernels, compiled where there is a library, else as torch has them.
+
+    Args:
+        library: Compiled from kernels.cpp, for contiguous tensors on the CPU; None: torch alone.
+    """
+
+    def __init__(self, library: ctypes.CDLL | None = None) -> None:
+        self._library = library
 
     def reset_after(
         self,
@@ -65,7 +73,7 @@ class Epilogues:
         states: Tensor,
         words: Tensor,
         contexts: Tensor,
-        places: Places,
+        indices: RowIndices,
         *,
         takes_new: bool,
     ) -> Tensor:
@@ -76,16 +84,19 @@ class Epilogues:
             states: (parents, hidden) h.
             words: (words, 3 hidden) signals of the inputs.
             contexts: (sources, 3 hidden) signals of the contexts.
-            places: Of each row of the result.
-            takes_new: Which of the two the update gate weighs.
+            indices: The rows of these for each row of the result.
+            takes_new: Whether the update gate weighs the candidate, not the old state.
         """
         n = states.shape[1]
-        u = recurrent.real().index_select(0, places.parent)
-        u = u + contexts.index_select(0, places.source)
-        w = words.index_select(0, places.word)
+        if self._library:
+            tensors = (recurrent, states, words, contexts, *indices)
+            return self._made("reset_after", (len(indices), n), *tensors, takes_new)
+        u = recurrent.real().index_select(0, indices.parent)
+        u = u + contexts.index_select(0, indices.source)
+        w = words.index_select(0, indices.word)
         update, reset = torch.sigmoid(u[:, n:] + w[:, n:]).chunk(2, dim=1)
         candidate = torch.tanh(torch.addcmul(w[:, :n], reset, u[:, :n]))
-        return _interpolated(update, states.index_select(0, places.parent), candidate, takes_new)
+        return _interpolated(update, states.index_select(0, indices.parent), candidate, takes_new)
 
     def reset_before_gates(
         self,
@@ -93,7 +104,7 @@ class Epilogues:
         states: Tensor,
         words: Tensor,
         contexts: Tensor | None,
-        places: Places,
+        indices: RowIndices,
     ) -> tuple[Tensor, Tensor]:
         """(update gate z, reset state r ∘ h), (rows, hidden) each.
 
@@ -102,15 +113,19 @@ class Epilogues:
             states: (parents, hidden) h.
             words: (words, 3 hidden) signals of the inputs.
             contexts: (sources, 3 hidden) signals of the contexts, or None.
-            places: Of each row of the result.
+            indices: The rows of these for each row of the results.
         """
         n = states.shape[1]
-        u = recurrent.real().index_select(0, places.parent)
-        u = u + words[:, n:].index_select(0, places.word)
+        if self._library:
+            tensors = (recurrent, states, words, contexts, *indices)
+            both = self._made("reset_before_gates", (2, len(indices), n), *tensors)
+            return both[0], both[1]
+        u = recurrent.real().index_select(0, indices.parent)
+        u = u + words[:, n:].index_select(0, indices.word)
         if contexts is not None:
-            u = u + contexts[:, n:].index_select(0, places.source)
+            u = u + contexts[:, n:].index_select(0, indices.source)
         update, reset = torch.sigmoid(u).chunk(2, dim=1)
-        return update, reset * states.index_select(0, places.parent)
+        return update, reset * states.index_select(0, indices.parent)
 
     def reset_before_state(
         self,
@@ -119,28 +134,36 @@ class Epilogues:
         states: Tensor,
         words: Tensor,
         contexts: Tensor | None,
-        places: Places,
+        indices: RowIndices,
         *,
         takes_new: bool,
     ) -> Tensor:
         """The state after one more symbol, of (rows, hidden) products (r ∘ h) U and gates z."""
         n = states.shape[1]
-        signals = recurrent.real() + words[:, :n].index_select(0, places.word)
+        if self._library:
+            tensors = (recurrent, updates, states, words, contexts, *indices)
+            return self._made("reset_before_state", (len(indices), n), *tensors, takes_new)
+        signals = recurrent.real() + words[:, :n].index_select(0, indices.word)
         if contexts is not None:
-            signals = signals + contexts[:, :n].index_select(0, places.source)
-        old = states.index_select(0, places.parent)
+            signals = signals + contexts[:, :n].index_select(0, indices.source)
+        old = states.index_select(0, indices.parent)
         return _interpolated(updates, old, torch.tanh(signals), takes_new)
 
     def maxout(
         self, pieces: Product, words: Tensor, contexts: Tensor, word: Tensor, source: Tensor
     ) -> Tensor:
         """(rows, units): the larger of pieces i and units + i of O_h h' + O_y e(y) + O_c c."""
+        if self._library:
+            shape = (len(word), words.shape[1] // 2)
+            return self._made("maxout", shape, pieces, words, contexts, word, source)
         sums = pieces.real() + words.index_select(0, word) + contexts.index_select(0, source)
         first, second = sums.chunk(2, dim=1)
         return torch.maximum(first, second)
 
     def quantize(self, values: Tensor, steps: float) -> Tensor:
         """int8: the nearest whole number of values * steps, which must lie from -127 to 127."""
+        if self._library:
+            return self._made("quantize", values.shape, values, steps, dtype=torch.int8)
         return (values * steps).round_().to(torch.int8)
 
     def two_digits(self, values: Tensor, steps: float, second_steps: float) -> Tensor:
@@ -148,6 +171,10 @@ class Epilogues:
 
         A second digit is the first one's rounding error, in `second_steps` steps.
         """
+        if self._library:
+            shape = (2, *values.shape)
+            digits = self._made("two_digits", shape, values, steps, second_steps, dtype=torch.int8)
+            return digits.flatten(0, 1)
         scaled = values * steps
         first = scaled.round()
         second = ((scaled - first) * second_steps).round_()
@@ -164,23 +191,50 @@ class Epilogues:
             bias: (words,).
             exact: If given, terms that are large among those so far are computed again from it.
         """
+        if self._library:
+            features, by_word = exact or (None, None)
+            self._call(
+                "sum_exp", *logits.values.shape, 0 if features is None else features.shape[1],
+                logits, logits.row_scale, bias * LOG2_E, features, by_word, EXACT_ABOVE, sums,
+            )  # fmt: skip
+            return
         terms = (logits.real() + bias).exp_()
         sums += terms.sum(1)
         if exact:
-            rows, words = torch.nonzero(terms > LARGE_SHARE * sums[:, None], as_tuple=True)
+            rows, words = torch.nonzero(terms > EXACT_ABOVE * sums[:, None], as_tuple=True)
             again = (exact.features[rows] * exact.by_word[words]).sum(1) + bias[words]
             sums.index_add_(0, rows, again.exp() - terms[rows, words])
 
+    def _made(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        *arguments: Product | Tensor | float | None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """What a compiled kernel leaves: it is given rows and columns, arguments, result."""
+        result = torch.empty(shape, dtype=dtype)
+        self._call(name, *shape[-2:], *arguments, result)
+        return result
 
-class GpuEpilogues(Epilogues):
-    """The same functions where no shape depends on a value: the host never waits for a GPU."""
+    def _call(self, name: str, *arguments: Product | Tensor | float | None) -> None:
+        """Calls a compiled kernel; one that reads a product has a form for each of its types."""
+        assert self._library is not None
+        for argument in arguments:
+            if isinstance(argument, Product):
+                name += "_bfloat16" if argument.values.dtype == torch.bfloat16 else "_float"
+        self._library[name](*map(_c_argument, arguments))
 
+
+class GpuKernels(Kernels):
+    """The torch equations, where no shape depends on a value: the host never waits for a GPU."""
+
+    @override
     def add_sum_exp(
         self, sums: Tensor, logits: Product, bias: Tensor, exact: ExactLogits | None
     ) -> None:
-        """As `Epilogues.add_sum_exp`; of a row, only the largest term is computed again."""
         terms = logits.real() + bias
-        if exact:
+        if exact:  # of each row, only the largest term is computed again
             word = terms.argmax(1)
             again = (exact.features * exact.by_word.index_select(0, word)).sum(1) + bias[word]
             terms.scatter_(1, word[:, None], again[:, None])
@@ -191,129 +245,11 @@ def _interpolated(update: Tensor, old: Tensor, candidate: Tensor, takes_new: boo
     return torch.lerp(old, candidate, update) if takes_new else torch.lerp(candidate, old, update)
 
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
-LOG2_E = 1.4426950408889634
-FLAGS = [
-    *("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp-simd", "-fno-math-errno"),
-    *(
-        "-fno-trapping-math",
-        "-ffinite-math-only",
-        "-fno-signed-zeros",
-        "-march=native",
-        "-mprefer-vector-width=512",
-    ),
-]
-
-
-@dataclass(frozen=True)
-class NativeEpilogues(Epilogues):
-    """The same functions of the compiled library, for contiguous tensors on the CPU."""
-
-    library: ctypes.CDLL
-
-    def reset_after(
-        self,
-        recurrent: Product,
-        states: Tensor,
-        words: Tensor,
-        contexts: Tensor,
-        places: Places,
-        *,
-        takes_new: bool,
-    ) -> Tensor:
-        """As `Epilogues.reset_after`."""
-        result = states.new_empty(len(places), states.shape[1])
-        self._call(
-            "reset_after", recurrent, *result.shape, recurrent.values, states,
-            places.parent, words, places.word, contexts, places.source, takes_new, result,
-        )  # fmt: skip
-        return result
-
-    def reset_before_gates(
-        self,
-        recurrent: Product,
-        states: Tensor,
-        words: Tensor,
-        contexts: Tensor | None,
-        places: Places,
-    ) -> tuple[Tensor, Tensor]:
-        """As `Epilogues.reset_before_gates`."""
-        updates = states.new_empty(len(places), states.shape[1])
-        reset_states = torch.empty_like(updates)
-        self._call(
-            "reset_before_gates", recurrent, *updates.shape, recurrent.values,
-            states, places.parent, words, places.word, contexts, places.source, updates,
-            reset_states,
-        )  # fmt: skip
-        return updates, reset_states
-
-    def reset_before_state(
-        self,
-        recurrent: Product,
-        updates: Tensor,
-        states: Tensor,
-        words: Tensor,
-        contexts: Tensor | None,
-        places: Places,
-        *,
-        takes_new: bool,
-    ) -> Tensor:
-        """As `Epilogues.reset_before_state`."""
-        result = torch.empty_like(updates)
-        self._call(
-            "reset_before_state", recurrent, *result.shape, recurrent.values,
-            updates, states, places.parent, words, places.word, contexts, places.source,
-            takes_new, result,
-        )  # fmt: skip
-        return result
-
-    def maxout(
-        self, pieces: Product, words: Tensor, contexts: Tensor, word: Tensor, source: Tensor
-    ) -> Tensor:
-        """As `Epilogues.maxout`."""
-        result = words.new_empty(len(word), words.shape[1] // 2)
-        self._call(
-            "maxout", pieces, *result.shape, pieces.values, words, word, contexts,
-            source, result,
-        )  # fmt: skip
-        return result
-
-    def quantize(self, values: Tensor, steps: float) -> Tensor:
-        """As `Epilogues.quantize`."""
-        result = values.new_empty(values.shape, dtype=torch.int8)
-        self._run("quantize", values.numel(), values, steps, result)
-        return result
-
-    def two_digits(self, values: Tensor, steps: float, second_steps: float) -> Tensor:
-        """As `Epilogues.two_digits`."""
-        rows, columns = values.shape
-        result = values.new_empty(2 * rows, columns, dtype=torch.int8)
-        self._run("two_digits", values.numel(), values, steps, second_steps, result)
-        return result
-
-    def add_sum_exp(
-        self, sums: Tensor, logits: Product, bias: Tensor, exact: ExactLogits | None
-    ) -> None:
-        """As `Epilogues.add_sum_exp`."""
-        features, by_word = exact or (None, None)
-        binary_bias = bias * LOG2_E
-        self._call(
-            "sum_exp", logits, *logits.values.shape, 0 if features is None else features.shape[1],
-            logits.values, logits.row_scale, binary_bias, features, by_word,
-            LARGE_SHARE, sums,
-        )  # fmt: skip
-
-    def _call(self, name: str, product: Product, *arguments: Tensor | float | None) -> None:
-        kind = "bfloat16" if product.values.dtype == torch.bfloat16 else "float"
-        self._run(f"{name}_{kind}", *arguments)
-
-    def _run(self, name: str, *arguments: Tensor | float | None) -> None:
-        self.library[name](*map(_c_argument, arguments))
-
-
 def _c_argument(
-    argument: Tensor | float | None,
+    argument: Product | Tensor | float | None,
 ) -> ctypes.c_int64 | ctypes.c_float | ctypes.c_void_p:
+    if isinstance(argument, Product):
+        argument = argument.values
     if isinstance(argument, Tensor):
         assert argument.is_contiguous()
         return ctypes.c_void_p(argument.data_ptr())
@@ -322,16 +258,23 @@ def _c_argument(
     return ctypes.c_void_p(None) if argument is None else ctypes.c_int64(argument)
 
 
-def epilogues_for(device: torch.device) -> Epilogues:
-    """The fastest there are for a device."""
-    if device.type != "cpu":
-        return GpuEpilogues()
-    return native_epilogues() or Epilogues()
+def kernels_for(device: torch.device) -> Kernels:
+    """The fastest kernels that there are for a device."""
+    return Kernels(compiled_library()) if device.type == "cpu" else GpuKernels()
+
+
+LOG2_E = 1.4426950408889634  # compiled kernels compute exp as a power of two
+SOURCE = Path(__file__).with_name("kernels.cpp")
+FLAGS = [
+    *("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp-simd", "-march=native"),
+    *("-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros"),
+    "-mprefer-vector-width=512",
+]
 
 
 @functools.cache
-def native_epilogues() -> NativeEpilogues | None:
-    """The compiled functions; None where there is no C++ compiler, or it fails.
+def compiled_library() -> ctypes.CDLL | None:
+    """The compiled kernels; None where there is no C++ compiler, or it fails.
 
     The compiler is $CXX, else c++. PHRASE_SCORER_NATIVE=0 in the environment does without.
     """
@@ -339,7 +282,7 @@ def native_epilogues() -> NativeEpilogues | None:
     if compiler is None or os.environ.get("PHRASE_SCORER_NATIVE") == "0":
         return None
     try:
-        return NativeEpilogues(ctypes.CDLL(os.fspath(_compiled(compiler))))
+        return ctypes.CDLL(os.fspath(_compiled(compiler)))
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -348,7 +291,7 @@ def _compiled(compiler: str) -> Path:
     """The library, compiled now unless it stands in the cache folder."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phrase-scorer"
     known = [SOURCE.read_text(), compiler, str(os.stat(compiler).st_mtime_ns), *FLAGS, _processor()]
-    name = f"epilogues-{hashlib.sha256('|'.join(known).encode()).hexdigest()[:16]}.so"
+    name = f"kernels-{hashlib.sha256('|'.join(known).encode()).hexdigest()[:16]}.so"
     if not (folder / name).exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:

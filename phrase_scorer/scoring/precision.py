@@ -3,19 +3,25 @@
 A weight matrix is rounded once, what it is multiplied with before each product. In int8 both have
 127 steps to each side of 0: weights column by column up to the largest, hidden states up to 1. Sums
 are exact in int32. Where such a step costs more accuracy than time, numbers have two digits: the
-second one is the first one's rounding error, in 254 steps. Then either only the weights are
+second digit is the first one's rounding error, in 254 steps. Then either only the weights are
 rounded, or neither side, as far as float32 is concerned.
+
+The plain model multiplies everything in float32. Here each matrix is rounded as coarsely as its
+errors allow: those of a state fade over the next steps, those of a summary reach every symbol of
+every target.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from phrase_scorer.errors import UsageError
-from phrase_scorer.scoring.kernels import Epilogues, Product
+from phrase_scorer.runtime.device import Arithmetic, Precision
+from phrase_scorer.scoring.kernels import Kernels, Product
 
 
 def int8_matrix(weight: Tensor, scale: Tensor) -> Int8Matrix:
@@ -65,12 +71,13 @@ class PackedInt8Matrix(Int8Matrix):
         self._zeros = torch.zeros(len(scale), dtype=torch.int32)
         self._weight = torch.ops.onednn.qlinear_prepack(weight.T.contiguous(), None)
 
+    @override
     def product(self, rows: Tensor, step: float) -> Tensor:
-        """As `Int8Matrix.product`."""
         return self._multiply(torch.ops.onednn.qlinear_pointwise.default, rows, step)
 
+    @override
     def add_product(self, values: Tensor, rows: Tensor, step: float) -> Tensor:
-        """As `Int8Matrix.add_product`; the sum is made where the product is."""
+        # The sum is made where the product is: one pass over memory less.
         multiply = torch.ops.onednn.qlinear_pointwise.binary
         return self._multiply(multiply, rows, step, values)
 
@@ -86,17 +93,16 @@ class PackedInt8Matrix(Int8Matrix):
         return result
 
 
-Precision = Literal["float32", "bfloat16", "int8"]
 LeftSide = Literal["states", "two digits", "rows"]
 INT8_STEPS = 127.0
 SECOND_DIGIT_STEPS = 254.0  # of the first digit's rounding error, which is at most half a step
 TILE_ROWS = 64
 
 
-class Operand(NamedTuple):
-    """The left side of a product, rounded as its factor wants it."""
+class Rounded(NamedTuple):
+    """The left side of a product, rounded as the weights on its right want it."""
 
-    rows: int  # of the product; `values` may have more, which are of no meaning
+    rows: int  # of the product; `values` may have more, without a meaning
     values: Tensor  # (rows, in) float32, bfloat16 or int8; (2 rows, in) where it has two digits
     row_scale: Tensor | None = None  # (rows,) by which the product is to be multiplied
 
@@ -110,8 +116,8 @@ def with_whole_tiles(rows: Tensor) -> Tensor:
     return torch.nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
-class Factor:
-    """A matrix W, made ready to be the right factor of products x W.
+class MatrixWeights:
+    """A matrix W, made ready to be the right side of products x W.
 
     Args:
         weight: (in, out) float32.
@@ -122,131 +128,133 @@ class Factor:
 
     def __call__(self, values: Tensor) -> Product:
         """(rows, in) float32 -> (rows, out)."""
-        return self.product(self.operand(values))
+        return self.product(self.rounded(values))
 
-    def operand(self, values: Tensor) -> Operand:
+    def rounded(self, values: Tensor) -> Rounded:
         """The left side, rounded."""
-        return Operand(len(values), values)
+        return Rounded(len(values), values)
 
-    def product(self, operand: Operand) -> Product:
-        """The product with a left side that this factor, or one like it, has rounded."""
-        return Product(operand.values @ self.weight)
+    def product(self, left: Rounded) -> Product:
+        """The product with a left side that these weights, or others like them, have rounded."""
+        return Product(left.values @ self.weight)
 
 
-class Bfloat16Factor(Factor):
+class Bfloat16Weights(MatrixWeights):
     """Both sides have 8 significant bits; sums are float32, rounded to 8 bits on CPUs."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__(weight)
         self.weight = self.weight.bfloat16()
 
-    def operand(self, values: Tensor) -> Operand:
-        """(rows, in) in bfloat16."""
+    @override
+    def rounded(self, values: Tensor) -> Rounded:
         if values.is_cuda:
-            return Operand(len(values), values.bfloat16())
-        return Operand(len(values), with_whole_tiles(values).bfloat16())
+            return Rounded(len(values), values.bfloat16())
+        return Rounded(len(values), with_whole_tiles(values).bfloat16())
 
-    def product(self, operand: Operand) -> Product:
-        """(rows, out) in bfloat16; on GPUs in float32."""
-        if operand.values.is_cuda:
-            return Product(torch.mm(operand.values, self.weight, out_dtype=torch.float32))
-        return Product((operand.values @ self.weight)[: operand.rows])
+    @override
+    def product(self, left: Rounded) -> Product:
+        if left.values.is_cuda:
+            return Product(torch.mm(left.values, self.weight, out_dtype=torch.float32))
+        return Product((left.values @ self.weight)[: left.rows])
 
 
-class Int8Factor(Factor):
+class Int8Weights(MatrixWeights):
     """Weights have 127 steps to each side of 0, a column up to its largest.
 
     Args:
         weight: (in, out) float32.
-        epilogues: For rounding the left side.
-        left: What that is: "states" lie from -1 to 1 and have one digit or "two digits"; "rows"
-            are scaled, each to its largest value.
+        kernels: For rounding both sides.
+        left: What stands on the left: "states" lie from -1 to 1 and have one digit or "two digits";
+            "rows" are scaled, each to its largest value.
     """
 
-    def __init__(self, weight: Tensor, epilogues: Epilogues, left: LeftSide) -> None:
+    def __init__(self, weight: Tensor, kernels: Kernels, left: LeftSide) -> None:
         largest = weight.abs().amax(0).clamp(min=1e-30)  # (out,)
-        digits = epilogues.two_digits(weight / largest, INT8_STEPS, SECOND_DIGIT_STEPS)
+        digits = kernels.two_digits(weight / largest, INT8_STEPS, SECOND_DIGIT_STEPS)
         self._digits = digits.chunk(2)
         self._scale = largest / INT8_STEPS
         self._first = int8_matrix(self._digits[0], self._scale)
-        self._epilogues = epilogues
+        self._kernels = kernels
         self._left = left
 
-    def operand(self, values: Tensor) -> Operand:
-        """(rows, in) or (2 rows, in) in int8."""
+    @override
+    def rounded(self, values: Tensor) -> Rounded:
         rows, values = len(values), with_whole_tiles(values)
         if self._left == "two digits":
-            digits = self._epilogues.two_digits(values, INT8_STEPS, SECOND_DIGIT_STEPS)
-            return Operand(rows, digits)
+            digits = self._kernels.two_digits(values, INT8_STEPS, SECOND_DIGIT_STEPS)
+            return Rounded(rows, digits)
         if self._left == "states":
-            return Operand(rows, self._epilogues.quantize(values, INT8_STEPS))
+            return Rounded(rows, self._kernels.quantize(values, INT8_STEPS))
         largest = values.abs().amax(1).clamp(min=1e-30)  # (rows,)
-        digits = self._epilogues.quantize(values / largest[:, None], INT8_STEPS)
-        return Operand(rows, digits, largest[:rows])
+        digits = self._kernels.quantize(values / largest[:, None], INT8_STEPS)
+        return Rounded(rows, digits, largest[:rows])
 
-    def product(self, operand: Operand) -> Product:
-        """(rows, out) in float32."""
-        values = self._product(operand)[: operand.rows]
-        return Product(values, operand.row_scale)
+    @override
+    def product(self, left: Rounded) -> Product:
+        return Product(self._product(left)[: left.rows], left.row_scale)
 
-    def _product(self, operand: Operand) -> Tensor:
+    def _product(self, left: Rounded) -> Tensor:
         if self._left != "two digits":
-            return self._first.product(operand.values, 1 / INT8_STEPS)
-        first, second = operand.values.chunk(2)
+            return self._first.product(left.values, 1 / INT8_STEPS)
+        first, second = left.values.chunk(2)
         values = self._first.product(first, 1 / INT8_STEPS)
         return self._first.add_product(values, second, 1 / INT8_STEPS / SECOND_DIGIT_STEPS)
 
 
-class TwoDigitFactor(Int8Factor):
+class TwoDigitWeights(Int8Weights):
     """Both sides have two int8 digits: three products, whose error is near float32's."""
 
-    def __init__(self, weight: Tensor, epilogues: Epilogues) -> None:
-        super().__init__(weight, epilogues, "two digits")
+    def __init__(self, weight: Tensor, kernels: Kernels) -> None:
+        super().__init__(weight, kernels, "two digits")
         self._second = int8_matrix(self._digits[1], self._scale / SECOND_DIGIT_STEPS)
 
-    def _product(self, operand: Operand) -> Tensor:
+    @override
+    def _product(self, left: Rounded) -> Tensor:
         # Second digits times second digits are left out.
-        first, _ = operand.values.chunk(2)
-        return self._second.add_product(super()._product(operand), first, 1 / INT8_STEPS)
+        first, _ = left.values.chunk(2)
+        return self._second.add_product(super()._product(left), first, 1 / INT8_STEPS)
 
 
-class Rounding:
-    """Which factor a matrix becomes, by what it is multiplied with and how often.
+class PrecisionScheme:
+    """How each matrix of a model is rounded: by what it is multiplied with, and how often.
+
+    Args:
+        precision: Of the large products.
+        device: Where they are made.
+        kernels: For rounding, and for what follows the products.
 
     Raises:
         UsageError: Not a precision, or not one of this device.
     """
 
-    def __init__(self, precision: Precision, device: torch.device, epilogues: Epilogues) -> None:
-        if precision not in get_args(Precision):
-            choices = ", ".join(get_args(Precision))
-            raise UsageError(f"unknown precision {precision!r}; choose from {choices}")
+    def __init__(self, precision: Precision, device: torch.device, kernels: Kernels) -> None:
+        self.precision = Arithmetic(precision=precision).precision
         if precision == "int8" and device.type != "cpu":
             raise UsageError(f"int8 is for CPUs; on {device.type} use bfloat16")
-        self.precision: Precision = precision
-        self._epilogues = epilogues
+        self.kernels = kernels
         self._on_cpu = device.type == "cpu"
 
-    def of_states(self, weight: Tensor, digits: Literal[1, 2]) -> Factor:
-        """The factor of a matrix that hidden states are multiplied with, node by node."""
-        return self._factor(weight, "states" if digits == 1 else "two digits")
+    def for_states(self, weight: Tensor, digits: Literal[1, 2]) -> MatrixWeights:
+        """A matrix that hidden states are multiplied with, node by node."""
+        return self._rounded(weight, "states" if digits == 1 else "two digits")
 
-    def of_summaries(self, weight: Tensor) -> Factor:
-        """The factor of a matrix that is multiplied once for each source.
+    def for_summaries(self, weight: Tensor) -> MatrixWeights:
+        """A matrix that is multiplied once per source.
 
-        Its errors would be in every symbol of every target, so there shall be hardly any.
+        Multiplied so rarely, it may cost three products where a matrix of states costs one.
         """
         if self.precision == "int8":
-            return TwoDigitFactor(weight, self._epilogues)
+            return TwoDigitWeights(weight, self.kernels)
         if self.precision == "bfloat16" and not self._on_cpu:
-            return Bfloat16Factor(weight)
-        return Factor(weight)
+            return Bfloat16Weights(weight)
+        return MatrixWeights(weight)
 
-    def of_features(self, weight: Tensor) -> Factor:
-        """The factor of the output matrix, for the softmax's normaliser."""
-        return self._factor(weight, "rows")
+    def for_features(self, weight: Tensor) -> MatrixWeights:
+        """The output matrix, or some columns of it, for ln Z."""
+        return self._rounded(weight, "rows")
 
-    def _factor(self, weight: Tensor, left: LeftSide) -> Factor:
+    def _rounded(self, weight: Tensor, left: LeftSide) -> MatrixWeights:
         if self.precision == "int8":
-            return Int8Factor(weight, self._epilogues, left)
-        return Bfloat16Factor(weight) if self.precision == "bfloat16" else Factor(weight)
+            return Int8Weights(weight, self.kernels, left)
+        return Bfloat16Weights(weight) if self.precision == "bfloat16" else MatrixWeights(weight)

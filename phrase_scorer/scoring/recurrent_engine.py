@@ -1,9 +1,9 @@
 """The engine of the encoder-decoder: walks the prefix trees of a block of pairs, every node once.
 
-What several nodes have in common is computed where it first can be: a context's signals with its
-source; the recurrent products with the parent, where the reset gate acts after them; the words'
-signals with the distinct words of a block; nothing after a leaf. The equations are those of
-models/encoder_decoder.py, the plain model that this is tested against.
+It restates the equations of models/encoder_decoder.py, the plain model that it is tested against,
+in another order: what several nodes have in common is computed where it first can be. A context's
+signals are computed once per source; the recurrent products once per parent, where the reset gate
+acts after them; the words' signals once per distinct word of a block; and nothing after a leaf.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from phrase_scorer.models import EncoderDecoder
 from phrase_scorer.models.cells import AdditiveCell, Cell, GatedRecurrentUnit
 from phrase_scorer.models.phrase_model import Affine
+from phrase_scorer.runtime.device import Precision
 from phrase_scorer.scoring.engine import Engine, with_end
-from phrase_scorer.scoring.kernels import Epilogues, Places
-from phrase_scorer.scoring.precision import Precision, Rounding
+from phrase_scorer.scoring.kernels import RowIndices
+from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.prefix_tree import Level, PrefixTree
 from phrase_scorer.text.phrase_pairs import PhrasePairs, Rows
 
 
-class Contexts(NamedTuple):
+class DecoderContexts(NamedTuple):
     """What the decoder needs of each distinct source."""
 
     state: Tensor  # (sources, state width) its initial state h'_0
@@ -36,25 +38,25 @@ class Recurrence:
     """A cell that steps from many parents to all their children."""
 
     def step(
-        self, parents: Tensor, words: Tensor, contexts: Tensor | None, places: Places
+        self, parents: Tensor, words: Tensor, contexts: Tensor | None, indices: RowIndices
     ) -> Tensor:
-        """The states of the children: (len(places), state width).
+        """The states of the children: (len(indices), state width).
 
         Args:
             parents: (parents, state width) their states.
             words: (words, blocks · hidden) the inputs' part of the signals.
             contexts: (sources, blocks · hidden) the contexts' part, or None.
-            places: For each child the rows of these.
+            indices: For each child the rows of these.
         """
         raise NotImplementedError
 
     @staticmethod
-    def of(cell: Cell, rounding: Rounding, epilogues: Epilogues) -> Recurrence:
+    def of(cell: Cell, scheme: PrecisionScheme) -> Recurrence:
         """The recurrence of a cell."""
         if isinstance(cell, GatedRecurrentUnit):
-            return GatedRecurrence(cell, rounding, epilogues)
+            return GatedRecurrence(cell, scheme)
         if isinstance(cell, AdditiveCell):
-            return AdditiveRecurrence(cell, rounding)
+            return AdditiveRecurrence(cell, scheme)
         return PlainRecurrence(cell)
 
 
@@ -64,13 +66,13 @@ class PlainRecurrence(Recurrence):
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
 
+    @override
     def step(
-        self, parents: Tensor, words: Tensor, contexts: Tensor | None, places: Places
+        self, parents: Tensor, words: Tensor, contexts: Tensor | None, indices: RowIndices
     ) -> Tensor:
-        """As `Recurrence.step`."""
-        context = None if contexts is None else contexts.index_select(0, places.source)
+        context = None if contexts is None else contexts.index_select(0, indices.source)
         states: Tensor = self.cell(
-            words.index_select(0, places.word), parents.index_select(0, places.parent), context
+            words.index_select(0, indices.word), parents.index_select(0, indices.parent), context
         )
         return states
 
@@ -78,93 +80,86 @@ class PlainRecurrence(Recurrence):
 class AdditiveRecurrence(Recurrence):
     """A cell whose signals are sums: the product with a parent's state is all its children's."""
 
-    def __init__(self, cell: AdditiveCell, rounding: Rounding) -> None:
+    def __init__(self, cell: AdditiveCell, scheme: PrecisionScheme) -> None:
         self.cell = cell
-        self.shared = rounding.of_states(cell.recurrent, 2)
+        self.shared = scheme.for_states(cell.recurrent, 2)
 
+    @override
     def step(
-        self, parents: Tensor, words: Tensor, contexts: Tensor | None, places: Places
+        self, parents: Tensor, words: Tensor, contexts: Tensor | None, indices: RowIndices
     ) -> Tensor:
-        """As `Recurrence.step`."""
-        signals = (
-            self.shared(self.cell.visible(parents).contiguous())
-            .real()
-            .index_select(0, places.parent)
-        )
-        signals += words.index_select(0, places.word)
+        products = self.shared(self.cell.visible(parents).contiguous()).real()
+        signals = products.index_select(0, indices.parent)
+        signals += words.index_select(0, indices.word)
         if contexts is not None:
-            signals += contexts.index_select(0, places.source)
-        return self.cell.update(signals, parents.index_select(0, places.parent))
+            signals += contexts.index_select(0, indices.source)
+        return self.cell.update(signals, parents.index_select(0, indices.parent))
 
 
 class GatedRecurrence(Recurrence):
-    """A GRU, by the fused functions of the epilogues."""
+    """A GRU, by the kernels that fuse its gates."""
 
-    def __init__(self, cell: GatedRecurrentUnit, rounding: Rounding, epilogues: Epilogues) -> None:
+    def __init__(self, cell: GatedRecurrentUnit, scheme: PrecisionScheme) -> None:
         n = cell.hidden
         shared = cell.recurrent if cell.reset_after else cell.recurrent[:, n:]
-        digits: Literal[1, 2] = (
-            1 if cell.reset_after else 2
-        )  # r ∘ h is small, and so are an encoder's states
-        self.shared = rounding.of_states(shared, digits)  # once for all children of a parent
+        # r ∘ h is small, and so are an encoder's states: one digit would lose too much of them.
+        digits: Literal[1, 2] = 1 if cell.reset_after else 2
+        self.shared = scheme.for_states(shared, digits)  # once for all children of a parent
         self.own = None
         if not cell.reset_after:
-            self.own = rounding.of_states(cell.recurrent[:, :n], digits)
+            self.own = scheme.for_states(cell.recurrent[:, :n], digits)
         self.cell = cell
-        self._epilogues = epilogues
+        self._kernels = scheme.kernels
 
+    @override
     def step(
-        self, parents: Tensor, words: Tensor, contexts: Tensor | None, places: Places
+        self, parents: Tensor, words: Tensor, contexts: Tensor | None, indices: RowIndices
     ) -> Tensor:
-        """As `Recurrence.step`."""
         takes_new = self.cell.update_takes_new
         shared = self.shared(parents)
         if self.own is None:
             assert contexts is not None
-            return self._epilogues.reset_after(
-                shared, parents, words, contexts, places, takes_new=takes_new
+            return self._kernels.reset_after(
+                shared, parents, words, contexts, indices, takes_new=takes_new
             )
-        updates, reset_states = self._epilogues.reset_before_gates(
-            shared, parents, words, contexts, places
+        updates, reset_states = self._kernels.reset_before_gates(
+            shared, parents, words, contexts, indices
         )
-        return self._epilogues.reset_before_state(
-            self.own(reset_states), updates, parents, words, contexts, places, takes_new=takes_new
+        return self._kernels.reset_before_state(
+            self.own(reset_states), updates, parents, words, contexts, indices, takes_new=takes_new
         )
 
 
-class Walk(NamedTuple):
-    """A tree with what a recurrence reads on its way through it, on the model's device."""
+class StepInputs(NamedTuple):
+    """What the steps down a tree read besides states: two tables, and each node's rows of them."""
 
-    tree: PrefixTree
-    word: Tensor  # (nodes,) row of each node's word in a table of signals; of a root: the last
+    words: Tensor  # (words + 1, blocks · hidden) signals of the words; the last row, of roots, zero
+    contexts: Tensor | None  # (sources, blocks · hidden) signals of the contexts
+    word: Tensor  # (nodes,) row of each node's word
     source: Tensor  # (nodes,) row of each node's context
 
 
 class RecurrentEngine(Engine):
     """An encoder-decoder made ready to score blocks of pairs."""
 
-    def __init__(
-        self,
-        model: EncoderDecoder,
-        precision: Precision = "float32",
-    ) -> None:
+    def __init__(self, model: EncoderDecoder, precision: Precision = "float32") -> None:
         super().__init__(model, precision)
         self.model = model
-        rounding = self._rounding
+        scheme = self._scheme
         with torch.inference_mode():
-            self._encoder = Recurrence.of(model.encoder, rounding, self._epilogues)
-            self._decoder = Recurrence.of(model.decoder, rounding, self._epilogues)
-            self._summary = model.summary and rounding.of_summaries(model.summary.weight)
-            self._initial_state = rounding.of_summaries(model.initial_state.weight)
+            self._encoder = Recurrence.of(model.encoder, scheme)
+            self._decoder = Recurrence.of(model.decoder, scheme)
+            self._summary = model.summary and scheme.for_summaries(model.summary.weight)
+            self._initial_state = scheme.for_summaries(model.initial_state.weight)
             assert model.initial_state.bias is not None
             self._initial_bias = model.initial_state.bias.detach()
             assert model.decoder.context is not None
-            self._context_signals = rounding.of_summaries(model.decoder.context)
+            self._context_signals = scheme.for_summaries(model.decoder.context)
             # The two pieces of each maxout unit, side by side in the model, become two halves.
             halves = torch.arange(2 * model.config.maxout, device=self.device)
             halves = halves.view(-1, 2).T.flatten()
-            self._readout_state = rounding.of_states(model.readout.state[:, halves], 2)
-            self._readout_context = rounding.of_summaries(model.readout.context[:, halves])
+            self._readout_state = scheme.for_states(model.readout.state[:, halves], 2)
+            self._readout_context = scheme.for_summaries(model.readout.context[:, halves])
             self._readout_bias = model.readout.bias[halves]
             self._readout_previous = model.readout.previous[:, halves]
 
@@ -178,17 +173,16 @@ class RecurrentEngine(Engine):
     def _encode(self, tree: PrefixTree, ends: Rows) -> Tensor:
         """The states after the nodes `ends`, ascending."""
         words, embeddings = self._words(tree, self.model.source_embedding)
-        signals = self.model.encoder.read(embeddings)
-        walk = Walk(tree, words, words)
-        states = signals.new_zeros(1, self.model.encoder.state_width)
+        inputs = StepInputs(self.model.encoder.read(embeddings), None, words, words)
+        states = embeddings.new_zeros(1, self.model.encoder.state_width)
         found = []
         for level in tree.levels:
-            states = self._next(self._encoder, states, level, walk, signals, None)
+            states = self._next(self._encoder, states, level, inputs)
             inside = ends[(ends >= level.first) & (ends < level.first + len(level))]
             found.append(states.index_select(0, self._tensor(inside - level.first)))
         return self.model.encoder.visible(torch.cat(found)).contiguous()
 
-    def _contexts(self, states: Tensor) -> Contexts:
+    def _contexts(self, states: Tensor) -> DecoderContexts:
         """What the decoder needs of the sources with these last states."""
         contexts = []
         for rows in self._chunks(len(states)):
@@ -199,67 +193,61 @@ class RecurrentEngine(Engine):
             signals = self._context_signals(summary).real()
             readout = self._readout_context(summary).real() + self._readout_bias
             contexts.append((torch.tanh(initial), signals, readout))
-        return Contexts(*map(torch.cat, zip(*contexts, strict=True)))
+        return DecoderContexts(*map(torch.cat, zip(*contexts, strict=True)))
 
-    def _features(self, tree: PrefixTree, contexts: Contexts) -> Tensor:
+    def _features(self, tree: PrefixTree, contexts: DecoderContexts) -> Tensor:
         """(nodes, rank) what the output matrix is multiplied with at each node."""
         words, embeddings = self._words(tree, self.model.target_embedding)
         signals = self.model.decoder.read(embeddings)
-        previous = embeddings @ self._readout_previous
-        walk = Walk(tree, words, self._tensor(tree.root_of))
+        inputs = StepInputs(signals, contexts.signals, words, self._tensor(tree.root_of))
+        previous = embeddings @ self._readout_previous  # once per word; the model: once per symbol
         result = embeddings.new_empty(len(tree), len(self.model.output.right))
-        states, first = self._begin(walk, signals, contexts), 0
+        states, first = self._begin(inputs, contexts.state), 0
         for level in (None, *tree.levels):
             if level:
-                states = self._next(self._decoder, states, level, walk, signals, contexts.signals)
+                states = self._next(self._decoder, states, level, inputs)
                 first = level.first
             for rows in self._chunks(len(states)):
                 nodes = slice(first + rows.start, first + rows.stop)
                 pieces = self._readout_state(self.model.decoder.visible(states[rows]).contiguous())
-                units = self._epilogues.maxout(
-                    pieces, previous, contexts.readout, walk.word[nodes], walk.source[nodes]
+                units = self._scheme.kernels.maxout(
+                    pieces, previous, contexts.readout, inputs.word[nodes], inputs.source[nodes]
                 )
                 result[nodes] = self.model.output.features(units)
         return result
 
-    def _begin(self, walk: Walk, signals: Tensor, contexts: Contexts) -> Tensor:
+    def _begin(self, inputs: StepInputs, initial: Tensor) -> Tensor:
         """The states of the roots, from which the first symbols are read."""
         if self.model.config.variant == "groundhog":
-            return contexts.state
-        states = torch.empty_like(contexts.state)
-        for rows in self._chunks(walk.tree.roots):
+            return initial
+        states = torch.empty_like(initial)
+        for rows in self._chunks(len(initial)):
             parent = torch.arange(rows.stop - rows.start, device=self.device)
-            places = Places(parent, walk.word[rows], walk.source[rows])
-            states[rows] = self._decoder.step(
-                contexts.state[rows], signals, contexts.signals, places
-            )
+            indices = RowIndices(parent, inputs.word[rows], inputs.source[rows])
+            states[rows] = self._decoder.step(initial[rows], inputs.words, inputs.contexts, indices)
         return states
 
     def _next(
-        self,
-        recurrence: Recurrence,
-        above: Tensor,
-        level: Level,
-        walk: Walk,
-        signals: Tensor,
-        contexts: Tensor | None,
+        self, recurrence: Recurrence, above: Tensor, level: Level, inputs: StepInputs
     ) -> Tensor:
         """The states of a level, from those of the level above."""
+        # Leaves above are left out; children stand by their parents, so a chunk of these has all.
         inner, first_child, children = np.unique(
             level.parents, return_index=True, return_counts=True
         )
         parent = self._tensor(np.repeat(np.arange(len(inner)), children))
         bounds = [*first_child.tolist(), len(level)]
         inner_nodes = self._tensor(inner)
-        values = above.new_empty(len(level), above.shape[1])
+        states = above.new_empty(len(level), above.shape[1])
         for rows in self._chunks(len(inner)):
             inside = slice(bounds[rows.start], bounds[rows.stop])
             nodes = slice(level.first + inside.start, level.first + inside.stop)
-            places = Places(parent[inside] - rows.start, walk.word[nodes], walk.source[nodes])
-            values[inside] = recurrence.step(
-                above.index_select(0, inner_nodes[rows]), signals, contexts, places
+            indices = RowIndices(
+                parent[inside] - rows.start, inputs.word[nodes], inputs.source[nodes]
             )
-        return values
+            parents = above.index_select(0, inner_nodes[rows])
+            states[inside] = recurrence.step(parents, inputs.words, inputs.contexts, indices)
+        return states
 
     def _words(self, tree: PrefixTree, embedding: Affine) -> tuple[Tensor, Tensor]:
         """((nodes,) row of each node's word, (words + 1, embedding) the last row zero)."""

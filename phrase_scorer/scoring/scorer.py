@@ -22,10 +22,9 @@ import torch
 from phrase_scorer.errors import UsageError
 from phrase_scorer.models import Direction, EncoderDecoder, PhraseModel
 from phrase_scorer.models.directory import ModelDirectory
-from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.device import Arithmetic, Precision
 from phrase_scorer.runtime.workers import worker_number
 from phrase_scorer.scoring.engine import Engine, PairwiseEngine, StepwiseEngine
-from phrase_scorer.scoring.precision import Precision
 from phrase_scorer.scoring.recurrent_engine import RecurrentEngine
 from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs, Rows
 from phrase_scorer.text.vocabulary import Vocabulary

@@ -11,33 +11,27 @@ import torch
 from torch import Tensor
 
 from phrase_scorer.models.phrase_model import Output
-from phrase_scorer.scoring.kernels import Epilogues, ExactLogits
-from phrase_scorer.scoring.precision import Rounding
+from phrase_scorer.scoring.kernels import ExactLogits
+from phrase_scorer.scoring.precision import PrecisionScheme
 
 TILE_ON_CPU = (256, 1024)  # rows and words of a scoring product: 1 MB of logits
 TILE_ON_GPU = (1 << 12, 1 << 14)  # 256 MB: several processes share a GPU
 SMALLEST_SUM, LARGEST_SUM = 1e-25, 1e30  # of exponentials: exact in float32 in between
 
 
-class Normalizer:
+class Softmax:
     """The output matrix as the scoring engine uses it: chosen logits, and ln Z of every row.
 
-    Chosen logits are always computed in float32. `rounding` decides for ln Z: the errors of
+    Chosen logits are always computed in float32. The precision is that of ln Z alone: the errors of
     thousands of improbable words average out, and the few that have a large share of Z are computed
     again in float32.
 
     Args:
         output: Its left factor is not used: rows are features, (rows, rank).
-        rounding: Of the product with the whole matrix.
-        epilogues: For the sum of exponentials.
+        scheme: For the product with the whole matrix.
     """
 
-    def __init__(
-        self,
-        output: Output,
-        rounding: Rounding,
-        epilogues: Epilogues,
-    ) -> None:
+    def __init__(self, output: Output, scheme: PrecisionScheme) -> None:
         self._output = output
         self._by_word = output.right.T.contiguous()  # (vocabulary, rank)
         self._bias = output.bias.detach()
@@ -45,12 +39,12 @@ class Normalizer:
         self._tiles = [
             (
                 slice(start, start + words),
-                rounding.of_features(output.right[:, start : start + words]),
+                scheme.for_features(output.right[:, start : start + words]),
             )
             for start in range(0, len(self._bias), words)
         ]
-        self._exact = rounding.precision == "float32"
-        self._epilogues = epilogues
+        self._exact = scheme.precision == "float32"
+        self._kernels = scheme.kernels
 
     def logits(self, features: Tensor, rows: Tensor, words: Tensor) -> Tensor:
         """(len(rows),) logits of these words after these rows of `features`."""
@@ -62,17 +56,17 @@ class Normalizer:
         return features @ self._by_word[word] + self._bias[word]
 
     def log_z(self, features: Tensor) -> Tensor:
-        """(rows,) natural logarithm of the softmax's normaliser."""
+        """(rows,) natural logarithm of Z, the sum of exp(logit) over all words."""
         sums = features.new_zeros(len(features))
         for start in range(0, len(features), self._rows):
             rows = slice(start, start + self._rows)
-            operand = self._tiles[0][1].operand(features[rows])
-            for words, factor in self._tiles:
+            left = self._tiles[0][1].rounded(features[rows])
+            for words, weights in self._tiles:
                 exact = None if self._exact else ExactLogits(features[rows], self._by_word[words])
-                logits = factor.product(operand)
-                self._epilogues.add_sum_exp(sums[rows], logits, self._bias[words], exact)
-        # No maximum was subtracted: that is another pass over memory, and for logits of this world
-        # it is not needed. Where it is, do it.
+                logits = weights.product(left)
+                self._kernels.add_sum_exp(sums[rows], logits, self._bias[words], exact)
+        # Unlike the model, no maximum was subtracted: that is one more pass over memory, and exp()
+        # of trained logits stays inside float32. Rows whose sum does not are recomputed with it.
         extreme = torch.nonzero(~((sums > SMALLEST_SUM) & (sums < LARGEST_SUM))).flatten()
         result = sums.log_()
         for rows in extreme.split(self._rows):

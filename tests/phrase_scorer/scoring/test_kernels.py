@@ -11,24 +11,24 @@ import pytest
 import torch
 
 from phrase_scorer.scoring.kernels import (
-    Epilogues,
     ExactLogits,
-    GpuEpilogues,
-    Places,
+    GpuKernels,
+    Kernels,
     Product,
-    native_epilogues,
+    RowIndices,
+    compiled_library,
 )
 
 HIDDEN, ROWS, PARENTS, WORDS, SOURCES = 37, 61, 23, 11, 7
-SLOW = Epilogues()
+SLOW = Kernels()
 
 
 @pytest.fixture
 def fast():
-    native = native_epilogues()
-    if native is None:
+    library = compiled_library()
+    if library is None:
         pytest.skip("no C++ compiler here")
-    return native
+    return Kernels(library)
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=str)
@@ -43,7 +43,7 @@ def made(request):
         values = real(rows, columns, scale=2.0)
         return Product(values.to(request.param))
 
-    def places(limit: int) -> torch.Tensor:
+    def rows_of(limit: int) -> torch.Tensor:
         return torch.randint(limit, (ROWS,), generator=draw)
 
     return SimpleNamespace(
@@ -52,7 +52,7 @@ def made(request):
         states=torch.tanh(real(PARENTS, HIDDEN)),
         words=real(WORDS, 3 * HIDDEN),
         contexts=real(SOURCES, 3 * HIDDEN),
-        places=Places(places(PARENTS), places(WORDS), places(SOURCES)),
+        indices=RowIndices(rows_of(PARENTS), rows_of(WORDS), rows_of(SOURCES)),
     )
 
 
@@ -67,7 +67,7 @@ def test_reset_after(fast, made, takes_new):
         made.states,
         made.words,
         made.contexts,
-        made.places,
+        made.indices,
     )
     close(
         fast.reset_after(*arguments, takes_new=takes_new),
@@ -80,7 +80,7 @@ def test_reset_after(fast, made, takes_new):
 def test_reset_before(fast, made, with_context, takes_new):
     contexts = made.contexts if with_context else None
     gates = made.product(PARENTS, 2 * HIDDEN)
-    common = (made.states, made.words, contexts, made.places)
+    common = (made.states, made.words, contexts, made.indices)
     for one, other in zip(
         fast.reset_before_gates(gates, *common),
         SLOW.reset_before_gates(gates, *common),
@@ -100,8 +100,8 @@ def test_maxout(fast, made):
         made.product(ROWS, 2 * HIDDEN),
         made.real(WORDS, 2 * HIDDEN),
         made.real(SOURCES, 2 * HIDDEN),
-        made.places.word,
-        made.places.source,
+        made.indices.word,
+        made.indices.source,
     )
     close(fast.maxout(*arguments), SLOW.maxout(*arguments))
 
@@ -125,9 +125,9 @@ def test_sum_of_exponentials(fast, made, exactly):
         # Which terms are large is decided stretch by stretch there, at once here.
         rounded = Product(exact.features @ exact.by_word.T + 0.05)
         truth = (exact.features @ exact.by_word.T + bias).exp().sum(1)
-        for epilogues in (fast, SLOW):
+        for kernels in (fast, SLOW):
             sums = torch.zeros(ROWS)
-            epilogues.add_sum_exp(sums, rounded, bias, exact)
+            kernels.add_sum_exp(sums, rounded, bias, exact)
             error = (sums / truth).log()
             assert (error.abs() < 0.051).all()
             assert error.mean() < 0.03  # 0.05 without; what remains are the small terms
@@ -138,10 +138,10 @@ def test_on_a_gpu_the_largest_term_is_exact(made):
     logits = features @ by_word.T
     exact = ExactLogits(features, by_word)
     sums = torch.zeros(ROWS)
-    GpuEpilogues().add_sum_exp(sums, Product(logits), bias, None)
+    GpuKernels().add_sum_exp(sums, Product(logits), bias, None)
     close(sums.log(), (logits + bias).logsumexp(1))
     sums = torch.zeros(ROWS)
-    GpuEpilogues().add_sum_exp(sums, Product(logits + 0.05), bias, exact)
+    GpuKernels().add_sum_exp(sums, Product(logits + 0.05), bias, exact)
     error = sums.log() - (logits + bias).logsumexp(1)
     share = (logits + bias).softmax(1).amax(1)
     close(error, torch.log1p((1 - share) * (torch.tensor(0.05).exp() - 1)), 1e-4)
@@ -154,7 +154,7 @@ def test_far_away_logits_do_no_harm_to_their_neighbours(fast):
     assert sums.tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
     large = torch.zeros(1)
     fast.add_sum_exp(large, Product(torch.tensor([[500.0]])), torch.zeros(1), None)
-    assert large[0] > 1e30  # which the normaliser takes for "compute it again"
+    assert large[0] > 1e30  # which the softmax takes for "compute it again"
 
 
 def test_rounding(fast):
@@ -182,17 +182,17 @@ def test_a_compiler_that_fails_is_done_without(tmp_path):
 
 
 def test_compiled_once_and_kept(fast, tmp_path):
-    assert compiled_in({"XDG_CACHE_HOME": str(tmp_path)}) == "NativeEpilogues"
+    assert compiled_in({"XDG_CACHE_HOME": str(tmp_path)}) == "CDLL"
     (kept,) = (tmp_path / "phrase-scorer").iterdir()
     first = kept.stat().st_mtime_ns
-    assert compiled_in({"XDG_CACHE_HOME": str(tmp_path)}) == "NativeEpilogues"
+    assert compiled_in({"XDG_CACHE_HOME": str(tmp_path)}) == "CDLL"
     assert [path.stat().st_mtime_ns for path in (tmp_path / "phrase-scorer").iterdir()] == [first]
 
 
 def compiled_in(environment: dict[str, str]) -> str:
-    """What `native_epilogues` gives in a process with this environment."""
+    """What `compiled_library` gives in a process with this environment."""
     code = (
-        "from phrase_scorer.scoring.kernels import native_epilogues as made\n"
+        "from phrase_scorer.scoring.kernels import compiled_library as made\n"
         "print(type(made()).__name__.removesuffix('Type'))"
     )
     found = subprocess.run(

@@ -6,19 +6,19 @@ import pytest
 import torch
 
 from phrase_scorer.errors import UsageError
-from phrase_scorer.scoring.kernels import Epilogues
+from phrase_scorer.scoring.kernels import Kernels
 from phrase_scorer.scoring.precision import (
-    Bfloat16Factor,
-    Factor,
-    Int8Factor,
+    Bfloat16Weights,
     Int8Matrix,
+    Int8Weights,
+    MatrixWeights,
     PackedInt8Matrix,
-    Rounding,
-    TwoDigitFactor,
+    PrecisionScheme,
+    TwoDigitWeights,
     int8_matrix,
 )
 
-EPILOGUES = Epilogues()
+KERNELS = Kernels()
 
 
 @pytest.fixture
@@ -31,19 +31,19 @@ def weight():
     return torch.randn(200, 30, generator=torch.Generator().manual_seed(2)) / 10
 
 
-def error_of(factor: Factor, values: torch.Tensor, weight: torch.Tensor) -> float:
+def error_of(weights: MatrixWeights, values: torch.Tensor, weight: torch.Tensor) -> float:
     """Largest error of a product whose values have a deviation of about 1."""
-    return float((factor(values).real() - values.double() @ weight.double()).abs().max())
+    return float((weights(values).real() - values.double() @ weight.double()).abs().max())
 
 
 @pytest.mark.parametrize(
     ("make", "least", "most"),
     [
-        (Factor, 0, 1e-5),
-        (Bfloat16Factor, 1e-3, 0.05),
-        (lambda w: Int8Factor(w, EPILOGUES, "states"), 1e-3, 0.1),
-        (lambda w: Int8Factor(w, EPILOGUES, "two digits"), 1e-3, 0.05),
-        (lambda w: TwoDigitFactor(w, EPILOGUES), 0, 2e-4),
+        (MatrixWeights, 0, 1e-5),
+        (Bfloat16Weights, 1e-3, 0.05),
+        (lambda w: Int8Weights(w, KERNELS, "states"), 1e-3, 0.1),
+        (lambda w: Int8Weights(w, KERNELS, "two digits"), 1e-3, 0.05),
+        (lambda w: TwoDigitWeights(w, KERNELS), 0, 2e-4),
     ],
 )
 def test_errors_of_products(make, least, most, states, weight):
@@ -52,14 +52,14 @@ def test_errors_of_products(make, least, most, states, weight):
 
 def test_rows_are_scaled_each_to_its_largest(states, weight):
     rows = states * torch.logspace(-3, 3, 40)[:, None]
-    found = Int8Factor(weight, EPILOGUES, "rows")(rows).real()
+    found = Int8Weights(weight, KERNELS, "rows")(rows).real()
     truth = rows.double() @ weight.double()
     scale = rows.abs().amax(1, keepdim=True)
     assert ((found - truth) / scale).abs().max() < 0.1
 
 
 def test_zero_rows_and_columns_give_zero():
-    product = Int8Factor(torch.zeros(8, 8), EPILOGUES, "rows")(torch.zeros(20, 8)).real()
+    product = Int8Weights(torch.zeros(8, 8), KERNELS, "rows")(torch.zeros(20, 8)).real()
     assert torch.equal(product, torch.zeros(20, 8))
 
 
@@ -89,5 +89,5 @@ def test_without_vnni_torch_multiplies(monkeypatch):
 
 def test_int8_is_for_cpus():
     with pytest.raises(UsageError) as error:
-        Rounding("int8", torch.device("cuda"), EPILOGUES)
+        PrecisionScheme("int8", torch.device("cuda"), KERNELS)
     assert str(error.value) == "int8 is for CPUs; on cuda use bfloat16"

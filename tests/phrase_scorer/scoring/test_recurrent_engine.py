@@ -14,7 +14,7 @@ from toys import phrase_ids, phrase_pairs, tiny_model
 from phrase_scorer.errors import UsageError
 from phrase_scorer.scoring import engine as module
 from phrase_scorer.scoring.engine import with_end
-from phrase_scorer.scoring.kernels import Epilogues
+from phrase_scorer.scoring.kernels import Kernels
 from phrase_scorer.scoring.recurrent_engine import RecurrentEngine
 from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
@@ -62,7 +62,7 @@ def test_any_number_of_rows_at_once(model, pairs, rows):
 @settings(deadline=None, max_examples=20)
 def test_without_a_compiler(model, pairs):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "epilogues_for", lambda device: Epilogues())
+        patch.setattr(module, "kernels_for", lambda device: Kernels())
         check(model, phrase_pairs(pairs), 2e-5)
 
 
@@ -126,7 +126,7 @@ def test_logits_far_from_zero(deviation):
 @pytest.mark.parametrize("native", [True, False])
 def test_reduced_precision_is_near(model, monkeypatch, precision, tolerance, native):
     if not native:
-        monkeypatch.setattr(module, "epilogues_for", lambda device: Epilogues())
+        monkeypatch.setattr(module, "kernels_for", lambda device: Kernels())
     pairs = phrase_pairs(ADVERSARIAL["one source, many targets"][:500])
     error = np.abs(
         RecurrentEngine(model, precision).score(pairs).numpy() - plain_scores(model, pairs)
@@ -153,7 +153,7 @@ def test_every_prefix_is_stepped_once(model, monkeypatch):
     monkeypatch.setattr(
         engine._decoder.shared,
         "product",
-        lambda operand: rows.append(len(operand.values)) or multiply(operand),
+        lambda left: rows.append(len(left.values)) or multiply(left),
     )
     engine.score(phrase_pairs([([1, 2], [3, 4]), ([1, 2], [3, 5]), ([1, 2], [3, 4]), ([7], [3])]))
     roots, inner = 2, {(0, ()), (1, ()), (0, (3,))}  # no step leads on from "3 4" and "3 5"
