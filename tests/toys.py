@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +41,8 @@ PhraseDictionaryMemory name=TM0 num-features=2 path={} input-factor=0 output-fac
 WordPenalty0= -1
 TM0= 0.2 0.3
 """
+
+PROGRAM = [sys.executable, "-m", "moses_integration"]  # the command, as a process of its own
 
 IdLists = Sequence[Sequence[int]]
 
@@ -113,3 +118,38 @@ def save_model(
     directory.create(config, vocabularies, {})
     directory.save_weights(build(config, seed=seed, deviation=0.6).state_dict())
     return path
+
+
+class Ran(NamedTuple):
+    """What a call of `main` returned and printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last_error(self) -> str:
+        """The error, whatever is said before it."""
+        line = self.err.splitlines()[-1]
+        assert line.startswith("error: ")
+        return line[len("error: ") :]
+
+    @property
+    def error(self) -> str:
+        """The one line on standard error, where that is all there is."""
+        assert self.err.startswith("error: ")
+        assert self.err.count("\n") == 1
+        assert self.err.endswith("\n")
+        assert self.out == ""
+        return self.err[len("error: ") : -1]
+
+
+def program(*arguments: object, **options: object) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own, for signals, pipes and limits on files."""
+    command = [*PROGRAM, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, timeout=60, **options)
+
+
+def names(folder: Path) -> list[str]:
+    """The names in a folder."""
+    return sorted(path.name for path in folder.iterdir())

@@ -1,4 +1,4 @@
-"""A random model of a few units on disk, its scorer, and the real Moses.
+"""An inverse model, the scorer of a forward one, and the real Moses.
 
 For the tests that run the real Moses: the model of data/, filtered for a few sentences, with and
 without a column of ours.
@@ -18,12 +18,6 @@ from moses_integration.decoder.programs import Moses
 from phrase_scorer.scoring.scorer import PhraseScorer
 
 SENTENCES = 30
-
-
-@pytest.fixture(scope="session")
-def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a forward model."""
-    return save_model(tmp_path_factory.mktemp("models") / "forward")
 
 
 @pytest.fixture(scope="session")

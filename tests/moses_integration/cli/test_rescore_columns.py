@@ -9,59 +9,46 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toys import SOURCE_WORDS, TARGET_WORDS, TOY_INI, save_model
 
 from moses_integration.cli import main
-from phrase_scorer.models import ModelConfig, build
-from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.scoring.scorer import PhraseScorer
-from phrase_scorer.text.vocabulary import Vocabulary
 
-FRENCH, ENGLISH = b"la maison bleue le chat noir".split(), b"the blue house black cat".split()
 PAIRS = [("la maison", "the house"), ("la", "that one"), ("le chat noir", ""), ("le", "the")]
 TABLE = "".join(f"{s} ||| {t} ||| 0.5 0.25 ||| 0-0 ||| 2 2 1\n" for s, t in PAIRS)
-FEATURE = "PhraseDictionaryMemory name=TM0 num-features=2 path={} input-factor=0 output-factor=0"
-INI = f"[feature]\nWordPenalty\n{FEATURE}\n[weight]\nWordPenalty0= -1\nTM0= 0.2 0.3\n"
 UNKNOWN = [1.0, math.exp(-2), 1.0, 1.0]  # "that one"
-
-
-def save(path: Path, seed: int, direction: str) -> str:
-    sides = (FRENCH, ENGLISH) if direction == "forward" else (ENGLISH, FRENCH)
-    vocabularies = Vocabulary(sides[0]), Vocabulary(sides[1])
-    sizes = {"hidden": 6, "embedding": 4, "maxout": 3, "output_rank": 0}
-    config = ModelConfig(*map(len, vocabularies), direction=direction, **sizes)
-    directory = ModelDirectory(path)
-    directory.create(config, vocabularies, {})
-    directory.save_weights(build(config, seed=seed, deviation=0.6).state_dict())
-    return str(path)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Two models of each direction, by name."""
     folder = tmp_path_factory.mktemp("models")
+    sides = {"forward": (SOURCE_WORDS, TARGET_WORDS), "inverse": (TARGET_WORDS, SOURCE_WORDS)}
     kinds = {"f1": (1, "forward"), "f2": (2, "forward"), "i1": (3, "inverse"), "i2": (4, "inverse")}
-    return {name: save(folder / name, *kind) for name, kind in kinds.items()}
+    return {
+        name: str(save_model(folder / name, *sides[direction], seed=seed, direction=direction))
+        for name, (seed, direction) in kinds.items()
+    }
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(folder: Path) -> Path:
     """The current folder, with a table and its moses.ini."""
-    monkeypatch.chdir(tmp_path)
     Path("t").write_text(TABLE)
-    Path("ini").write_text(INI.format("t"))
-    return tmp_path
+    Path("ini").write_text(TOY_INI.format("t"))
+    return folder
 
 
 @pytest.fixture
-def rescore(capsys: pytest.CaptureFixture[str]):
+def rescore(run):
     """Runs the command; (exit code, standard error)."""
 
-    def run(*arguments: str) -> tuple[int, str]:
-        code = main(["rescore", *arguments, "--quiet"])
-        out, err = capsys.readouterr()
-        assert out == ""
-        return code, err
+    def call(*arguments: str) -> tuple[int, str]:
+        done = run("rescore", *arguments, "--quiet")
+        assert done.out == ""
+        return done.code, done.err
 
-    return run
+    return call
 
 
 def columns_of(path: str, first: int = 2) -> np.ndarray:
@@ -87,7 +74,7 @@ def test_columns_in_the_order_of_their_kinds(models, rescore):
     expected = [*(probabilities(models[name]) for name in ("f2", "f1", "i1")), UNKNOWN]
     assert columns_of("new") == pytest.approx(np.array(expected), rel=1e-5)
     assert columns_of("new", 0)[:2].tolist() == [[0.5] * 4, [0.25] * 4]
-    new = INI.format("new").replace("num-features=2", "num-features=6")
+    new = TOY_INI.format("new").replace("num-features=2", "num-features=6")
     expected_ini = new.replace("0.2 0.3", "0.2 0.3 0.4 0.3 0.2 -0.1")
     assert Path("new.ini").read_text() == expected_ini
     signature = json.loads(Path("new.signature.json").read_bytes())
@@ -247,7 +234,7 @@ def test_folder_becomes_a_folder(filtered, models, rescore):
     assert said.splitlines()[-1] == "g/moses.ini: TM0 with 4 scores; tune it"
     names = ["moses.ini", "t.gz", "t.gz.signature.json"]
     assert sorted(path.name for path in Path("g").iterdir()) == names
-    expected = INI.format(filtered / "g" / "t.gz").replace("num-features=2", "num-features=4")
+    expected = TOY_INI.format(filtered / "g" / "t.gz").replace("num-features=2", "num-features=4")
     expected = expected.replace("0.2 0.3", "0.2 0.3 0.5 0.6")
     assert Path("g/moses.ini").read_text() == expected
     text = gzip.decompress(Path("g/t.gz").read_bytes()).decode()

@@ -1,0 +1,192 @@
+"""What all commands share: help, usage errors, standard output, what is imported.
+
+Most tests call `main(argv)`; pipes and limits on files need a process of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import click
+import pytest
+from toys import PROGRAM, TOY_INI, TOY_TABLE, names, program
+
+from moses_integration.cli import build
+from phrase_scorer.version import __version__
+
+COMMANDS = sorted(build().commands)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command, run):
+    done = run(command, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"Usage: phrase-scorer {command} [OPTIONS]")
+    assert re.search(r"\nExamples?:\n", done.out.replace("\n  Ex", "\nEx"))
+    assert max(map(len, done.out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_of_the_help_can_be_typed(command):
+    """Every option in an example exists, with a value of its type."""
+    commands = build().commands
+    text = (commands[command].epilog or "").replace("\\\n", "")
+    examples = re.findall(r"phrase-scorer ([^|>\n]*?(?:\|\|\|.*)?)(?=[|>\n]|$)", text)
+    assert any(shlex.split(example)[0] == command for example in examples)
+    for example in examples:
+        first, *rest = shlex.split(example)  # some show the command that comes next
+        context = commands[first].make_context(first, rest)
+        assert context.params or context.command.name == "experiment"
+
+
+def test_help_of_all(run):
+    done = run("--help")
+    assert (done.code, done.err) == (0, "")
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} ", done.out, re.MULTILINE)
+    assert run("-h").out == done.out
+
+
+def test_version(run):
+    assert run("--version").out == f"phrase-scorer, version {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["rescore", "--help"], ["check", "t"]])
+def test_torch_is_imported_only_where_it_is_needed(arguments, folder):
+    (folder / "t").write_bytes(TOY_TABLE)
+    code = (
+        "import sys; from moses_integration.cli import main; code = main(sys.argv[1:]); "
+        "sys.exit(code or ('torch' in sys.modules and 'torch was imported'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+# -- usage errors ----------------------------------------------------------------------------------
+
+
+USAGE = [
+    (["nope"], "No such command 'nope'."),
+    (["check"], "Missing argument 'PHRASE_TABLE'."),
+    (["check", "t", "--nope"], "No such option '--nope'."),
+    (["train", "t"], "Missing option '--model'."),
+    (["train", "t", "--model", "m", "--max-updates", "x"], "'x' is not a valid integer."),
+    (["train", "t", "--model", "m", "--preset", "huge"], "'huge' is not one of 'small', 'base', "),
+    (["train", "t", "--model", "m", "--shortlist", "1"], "1 is not in the range x>=2."),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), USAGE)
+def test_usage_error_of_the_parser(arguments, expected, run):
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("Usage: phrase-scorer")
+    assert expected in done.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["rescore", "t"], "OUTPUT is missing (or use --estimate)"),
+        (["rescore", "t", "o", "--moses-ini-out", "n"], "--moses-ini-out needs --moses-ini"),
+        (["rescore", "t", "o", "--table-name", "n"], "--table-name needs --moses-ini"),
+        (
+            ["rescore", "t", "o", "--moses-ini", "ini", "--moses-ini-out", "./ini"],
+            "--moses-ini-out would overwrite --moses-ini: ./ini",
+        ),
+        (
+            ["rescore", "t", "-", "--moses-ini", "ini", "--moses-ini-out", "n"],
+            "--moses-ini-out needs a file as OUTPUT, not -",
+        ),
+        (
+            ["rescore", "t", "o p", "--moses-ini", "ini", "--moses-ini-out", "n"],
+            'moses.ini cannot hold the path "o p": it must not be empty, nor have a blank or a # '
+            "in it",
+        ),
+        (
+            ["rescore", "t", "o", "--moses-ini", "ini", "--moses-ini-out", "n", "--weight", "nan"],
+            "every new column needs a finite start weight, given: nan",
+        ),
+        (
+            ["rescore", "t", "o", "--moses-ini", "ini", "--table-name", "TM7"],
+            'ini: no phrase table "TM7" among TM0; choose one with --table-name',
+        ),
+        (["rescore", "t", "o", "--floor", "0"], "--floor must be from -87 to below 0, not 0"),
+        (["rescore", "t", "o", "--threads", "0"], "--threads must be at least 1, not 0"),
+        (["score", "t", "--device", "tpu"], None),
+        (["train", "t", "--max-updates", "0"], "max_updates must be at least 1, not 0"),
+        (
+            ["train", "p.tsv", "--weight-by-count"],
+            "--weight-by-count needs a phrase table with counts",
+        ),
+        (["train", "t", "--model", "t"], "--model t is a file, not a directory"),
+        (
+            ["train", "t", "--overwrites-not"],
+            "m holds a model; --resume continues it, --overwrite replaces it",
+        ),
+    ],
+)
+def test_usage_error(arguments, expected, run, folder, model_path):
+    (folder / "t").write_bytes(TOY_TABLE)
+    (folder / "p.tsv").write_bytes(b"la\tthe\n")
+    (folder / "ini").write_text(TOY_INI.format("t"))
+    before = names(folder)
+    if arguments[-1] == "--overwrites-not":
+        arguments = [*arguments[:-1], "--model", "m"]
+        (folder / "m").symlink_to(model_path)
+        before = names(folder)
+    elif arguments[0] == "train":
+        arguments = [*arguments, *([] if "--model" in arguments else ["--model", "new"])]
+    else:
+        arguments = [*arguments, "--model", model_path]
+    done = run(*arguments, *(["--quiet"] if arguments[0] != "score" else []))
+    assert done.code == 2
+    if expected is None:
+        assert done.error.startswith("device 'tpu' cannot be used: ")
+    else:
+        assert done.error == expected
+    assert names(folder) == before
+
+
+def test_debug_shows_where(run, folder):
+    done = run("--debug", "check", "t")
+    assert done.code == 1
+    assert done.err.startswith("Traceback (most recent call last):\n")
+    assert done.err.endswith("\nerror: t: cannot read: No such file or directory\n")
+
+
+# -- standard output -------------------------------------------------------------------------------
+
+
+def test_standard_output_is_full(folder, model_path):
+    (folder / "t").write_bytes(TOY_TABLE)
+    with open("/dev/full", "wb") as full:
+        for command in (["score", "t", "--model", model_path], ["--version"]):
+            done = subprocess.run(
+                [*PROGRAM, *command], stdout=full, stderr=subprocess.PIPE, timeout=60
+            )
+            assert done.returncode == 1
+            assert re.fullmatch(rb"error: .*: No space left on device\n", done.stderr)
+
+
+def test_a_reader_that_has_seen_enough(folder, model_path):
+    """`phrase-scorer … | head -1` is quiet."""
+    (folder / "p").write_bytes(b"la\tthe\n" * 50_000)
+    (folder / "t").write_bytes(b"a  b ||| c ||| 1\n" * 20_000)
+    for arguments in (["score", "p", "--model", model_path], ["check", "--all", "t"]):
+        command = shlex.join([*PROGRAM, *map(str, arguments)]) + " | head -1"
+        done = subprocess.run(command, shell=True, capture_output=True, timeout=60)
+        assert done.stdout.count(b"\n") == 1
+        assert done.stderr == b""
+
+
+def test_module_runs_as_the_command(folder):
+    done = program("check", "t")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr == b"error: t: cannot read: No such file or directory\n"
+    assert isinstance(build(), click.Group)
+    assert os.listdir(folder) == []

@@ -1,0 +1,228 @@
+"""`train` as a user meets it: options, resume, signals, architectures."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toys import PROGRAM, TOY_TABLE, names
+
+from phrase_scorer.models import ARCHITECTURES
+from phrase_scorer.models.directory import ModelDirectory
+
+TINY = ["--max-updates", "6", "--batch-pairs", "4", "--validate-every", "3", "--quiet"]
+
+
+def test_train_then_all_commands(run, folder):
+    (folder / "t").write_bytes(TOY_TABLE)
+    done = run("train", "t", "--model", "rnn", *TINY)
+    assert (done.code, done.out) == (0, "")
+    first, last = done.err.splitlines()
+    assert first == "4 pairs; 7 source and 6 target words in the shortlists; device cpu"
+    assert re.fullmatch(
+        r"stopped by updates after 6 updates, 0\.\d minutes; best validation \d\.\d{4} nats a "
+        r"target symbol \(update [36]\)",
+        last,
+    )
+    (folder / "p").write_text("la maison\tthe house\n")
+    (number,) = run("score", "p", "--model", "rnn").out.splitlines()
+    assert run("rescore", "t", "out", "--model", "rnn", "--quiet").code == 0
+    line = (folder / "out").read_bytes().split(b"\n")[0]
+    score = float(line.split(b" ||| ")[2].split()[-1])
+    assert np.log(score) == pytest.approx(float(number), abs=1e-5)
+    assert run("check", "out").out.splitlines()[-1] == (
+        "out: 4 entries with 3 scores; 0 errors, 0 warnings"
+    )
+    facts = json.loads(run("info", "rnn", "--json").out)
+    assert facts["updates"] == 6
+    assert facts["data: path"] == "t"
+    assert facts["data: pairs"] == 4
+    assert facts["training: batch_pairs"] == 4
+
+
+def test_train_inverse_scores_the_source(run, folder):
+    (folder / "t").write_bytes(TOY_TABLE)
+    done = run("train", "t", "--model", "rnn", "--direction", "inverse", *TINY)
+    assert done.code == 0
+    assert done.err.startswith("4 pairs; 6 source and 7 target words in the shortlists; ")
+    assert b"house" in (folder / "rnn" / "source.vocab").read_bytes()
+    assert json.loads(run("info", "rnn", "--json").out)["direction"] == "inverse"
+
+
+def test_train_will_not_overwrite_a_model_unless_told(run, folder):
+    (folder / "t").write_bytes(TOY_TABLE)
+    assert run("train", "t", "--model", "rnn", *TINY).code == 0
+    before = (folder / "rnn" / "model.safetensors").read_bytes()
+    done = run("train", "t", "--model", "rnn", *TINY)
+    expected = "rnn holds a model; --resume continues it, --overwrite replaces it"
+    assert (done.code, done.error) == (2, expected)
+    assert (folder / "rnn" / "model.safetensors").read_bytes() == before
+    assert run("train", "t", "--model", "rnn", "--overwrite", "--seed", "2", *TINY).code == 0
+    assert (folder / "rnn" / "model.safetensors").read_bytes() != before
+
+
+def test_nothing_to_resume(run, folder):
+    (folder / "t").write_bytes(TOY_TABLE)
+    done = run("train", "t", "--model", "rnn", "--resume", *TINY)
+    expected = "rnn: nothing to resume: there is no training_state.safetensors"
+    assert (done.code, done.error) == (1, expected)
+    assert names(folder) == ["t"]
+
+
+def test_weight_by_count(run, folder):
+    (folder / "t").write_bytes(TOY_TABLE)
+    assert run("train", "t", "--model", "plain", *TINY).code == 0
+    assert run("train", "t", "--model", "weighed", "--weight-by-count", *TINY).code == 0
+    plain, weighed = (folder / name / "model.safetensors" for name in ("plain", "weighed"))
+    assert plain.read_bytes() != weighed.read_bytes()
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_signal_saves_the_state_and_resume_continues(name, code, run, folder):
+    (folder / "t").write_bytes(TOY_TABLE)
+    settings = ["--schedule", "constant", "--batch-pairs", "2", "--patience", "0", "--quiet"]
+    started = subprocess.Popen(
+        [*PROGRAM, "train", "t", "--model", "rnn", "--max-updates", "1000000", *settings],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        _wait_for_a_line(folder / "rnn" / "training_log.jsonl")
+        started.send_signal(getattr(signal, name))
+        out, err = started.communicate(timeout=30)
+    finally:
+        started.kill()
+    assert (started.returncode, out) == (code, b"")
+    _, stopped, hint = err.decode().splitlines()
+    assert hint == "the state is saved; --resume continues"
+    match = re.match(rf"stopped by {name} after (\d+) updates, ", stopped)
+    assert match, stopped
+    updates = int(match[1])
+    assert updates >= 50
+    more = str(updates + 3)
+    done = run("train", "t", "--model", "rnn", "--resume", "--max-updates", more, *settings)
+    assert done.code == 0
+    assert done.err.splitlines()[1].startswith(f"stopped by updates after {more} updates, ")
+
+
+def _wait_for_a_line(path: Path) -> None:
+    for _ in range(600):
+        if path.exists() and path.stat().st_size:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the training did not begin")
+
+
+# -- architectures ---------------------------------------------------------------------------------
+
+
+TRAIN = ["--max-updates", "2", "--batch-pairs", "4", "--hidden", "8", "--quiet"]
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--cell", "lstm", "--forget-bias", "1"],
+        ["--cell", "rnn"],
+        ["--architecture", "seq2seq", "--layers", "3"],
+        ["--dropout", "0.2"],
+        ["--architecture", "attention", "--direction", "inverse"],
+        ["--architecture", "transformer", "--heads", "2", "--positions", "learned"],
+        ["--architecture", "decoder_only", "--shared-words", "--feed-forward", "12"],
+        ["--architecture", "masked", "--heads", "4"],
+    ],
+    ids=" ".join,
+)
+def test_train_resume_score_and_rescore(run, folder, options):
+    assert run("train", "table", "--model", "m", *TRAIN, *options)[0] == 0
+    config = ModelDirectory(folder / "m").model_config()
+    assert config.hidden == 8
+    for option, value in zip(options[::2], options[1::2], strict=False):
+        name = option.removeprefix("--").replace("-", "_")
+        if name != "shared_words":
+            assert str(getattr(config, name)) in (value, f"{value}.0")
+    again = run("train", "table", "--model", "m", *TRAIN, *options, "--resume")
+    assert again[0] == 0
+    assert run("score", "table", "--model", "m", "--output", "scores")[0] == 0
+    scores = np.loadtxt(folder / "scores")
+    assert len(scores) == 8
+    assert (scores < 0).all()
+    model = "--inverse-model" if config.direction == "inverse" else "--model"
+    assert run("rescore", "table", "out", model, "m", "--quiet")[0] == 0
+    columns = [
+        line.split(b" ||| ")[2].split() for line in (folder / "out").read_bytes().splitlines()
+    ]
+    np.testing.assert_allclose([float(c[2]) for c in columns], np.exp(scores), rtol=1e-4)
+    if config.shared_words:
+        words = [(folder / "m" / f"{side}.vocab").read_bytes() for side in ("source", "target")]
+        assert words[0] == words[1]
+        assert b"\nthe\n" in words[0]
+        assert b"\nla\n" in words[0]
+
+
+@pytest.mark.usefixtures("table")
+def test_another_architecture_cannot_resume(run, folder):
+    assert run("train", "table", "--model", "m", *TRAIN)[0] == 0
+    code, _, error = run(
+        "train", "table", "--model", "m", *TRAIN, "--architecture", "attention", "--resume"
+    )
+    assert code == 1
+    assert error.splitlines()[-1] == (
+        "error: m: cannot resume: architecture was encoder_decoder, now attention"
+    )
+
+
+@pytest.mark.usefixtures("table")
+def test_a_timed_training_fills_its_time(run, folder):
+    timed = ["--schedule", "timed", "--max-minutes", "0.02", "--hidden", "8", "--quiet"]
+    code, _, error = run("train", "table", "--model", "m", *timed)
+    assert code == 0
+    assert "stopped by minutes after" in error
+    log = [
+        json.loads(line) for line in (folder / "m" / "training_log.jsonl").read_text().splitlines()
+    ]
+    rates = [line["learning_rate"] for line in log if "learning_rate" in line]
+    assert log[-1]["seconds"] >= 1.2
+    assert not rates or rates[-1] < 4e-3
+
+
+CHOICES = ", ".join(ARCHITECTURES)
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--architecture", "bert"], f"unknown architecture 'bert'; choose from {CHOICES}"),
+        (["--cell", "elman"], "unknown cell 'elman'; choose from rnn, lstm, gru"),
+        (
+            ["--architecture", "transformer", "--hidden", "10", "--heads", "4"],
+            "hidden 10 cannot be divided among 4 heads; choose heads from 1, 2, 5, 10",
+        ),
+        (["--layers", "2"], "layers 2: encoder_decoder has no use for it"),
+        (["--shared-words"], "shared_words True: encoder_decoder has no use for it"),
+        (
+            ["--architecture", "transformer", "--cell", "lstm"],
+            "cell lstm: transformer has no use for it",
+        ),
+        (["--schedule", "timed"], "--schedule timed needs --max-minutes"),
+        (["--heads", "3"], "heads 3: encoder_decoder has no use for it"),
+        (["--forget-bias", "1"], "forget_bias 1.0: gru has no use for it"),
+        (
+            ["--cell", "lstm", "--forget-bias", "nan"],
+            "forget_bias must be a number, not nan",
+        ),
+        (["--hidden", "0"], "hidden must be at least 1, not 0"),
+    ],
+)
+def test_impossible_models(run, folder, options, message):
+    code, out, error = run("train", "table", "--model", "m", *options)
+    assert (code, out, error) == (2, "", f"error: {message}\n")
+    assert not (folder / "m").exists()
