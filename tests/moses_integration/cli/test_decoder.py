@@ -10,37 +10,21 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from moses_integration.cli import main
+from toys import names
 
 FEATURE = "PhraseDictionaryMemory name=TM0 num-features=2 path=t.gz input-factor=0"
 INI = f"[feature]\n{FEATURE}\nDistortion\n[weight]\nTM0= 0.2 0.3\nDistortion0= 0.3\n"
 NONE = "the Moses program moses is not in none; give --moses-bin DIR"
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True)
+def folder(folder: Path) -> Path:
     """The current folder, with a small model and a tuning set."""
-    monkeypatch.chdir(tmp_path)
     Path("t.gz").write_bytes(gzip.compress(b"a ||| b ||| 1 1\nc ||| d ||| 1 1\n"))
     Path("ini").write_text(INI)
     Path("s").write_text("a\n")
     Path("r").write_text("b\n")
-    return tmp_path
-
-
-@pytest.fixture
-def run(folder: Path, capsys: pytest.CaptureFixture[str]):
-    """Runs a command; (exit code, standard output, standard error)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        return main(list(map(str, arguments))), *capsys.readouterr()
-
-    return call
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return folder
 
 
 # -- filter ----------------------------------------------------------------------------------------

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
-from moses_integration.cli import main
-
 REFERENCE = ["le chat noir dort .", "la maison est bleue .", "il fait beau ici ."]
 FILES = {
     "test.en": ["the black cat sleeps .", "the house is blue .", "the weather is fine here ."],
@@ -27,28 +25,20 @@ FILES = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The files, in the current folder, so that messages hold short names."""
-    monkeypatch.chdir(tmp_path)
+def folder(folder: Path) -> Path:
+    """The files, in the current folder."""
     for name, lines in FILES.items():
         Path(name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return tmp_path
-
-
-class Ran:
-    """What a call of `main` returned and printed."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> None:
-        self.code = main(["evaluate", *arguments])
-        self.out, self.err = capsys.readouterr()
+    return folder
 
 
 @pytest.fixture
-def run(folder, capsys):
-    return lambda line, *more: Ran(capsys, *line.split(), *more)
+def run(folder, run):
+    """Runs `evaluate` with the options of a line, and more."""
+    return lambda line, *more: run("evaluate", *line.split(), *more)
 
 
-def names(folder: Path) -> set[str]:
+def new_names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - set(FILES)
 
 
@@ -95,7 +85,7 @@ def test_report_in_a_file(form, start, run, folder):
         "--output report --source test.en"
     )
     assert (ran.code, ran.out, ran.err) == (0, "", "")
-    assert names(folder) == {"report"}
+    assert new_names(folder) == {"report"}
     report = Path("report").read_text(encoding="utf-8")
     assert report.startswith(
         f"3 sentences; 1 reference; baseline: base; 9 samples, seed 12345\n\n{start}"
@@ -118,7 +108,7 @@ def test_plot(run, folder):
     ran = run("--reference test.fr base=base.out new=new.out --samples 9 --plot plot.svg")
     assert ran.code == 0
     assert "system" in ran.out
-    assert names(folder) == {"plot.svg"}
+    assert new_names(folder) == {"plot.svg"}
 
 
 def test_plot_without_pyplot(folder):
@@ -129,7 +119,7 @@ def test_plot_without_pyplot(folder):
         "--no-significance --output r'.split()); sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    assert {"p.png", "r"} <= names(folder)
+    assert {"p.png", "r"} <= new_names(folder)
 
 
 def test_a_file_name_may_hold_an_equals_sign(run):
@@ -188,14 +178,14 @@ def test_errors_are_one_line(line, code, message, run, folder):
     Path("latin.out").write_bytes(b"a\n\xe9\nb\n")
     ran = run("--reference test.fr --samples 2", *line.split(" "))
     assert (ran.code, ran.out, ran.err) == (code, "", f"error: {message}\n")
-    assert names(folder) == {"latin.out"}
+    assert new_names(folder) == {"latin.out"}
 
 
 def test_an_empty_reference(run, folder):
     Path("empty.fr").write_bytes(b"")
     ran = run("--reference empty.fr a=empty.fr --output report")
     assert (ran.code, ran.err) == (1, "error: empty.fr: empty: no reference to compare with\n")
-    assert names(folder) == {"empty.fr"}
+    assert new_names(folder) == {"empty.fr"}
 
 
 @pytest.mark.parametrize(

@@ -35,15 +35,6 @@ TRAIN = [
 ]
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = main(list(map(str, arguments)))
-        return code, *capsys.readouterr()
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def cslm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of the project's own French text, hardly trained."""
