@@ -1,6 +1,6 @@
 """The scripts for EMS, run as EMS runs them: by sh, for what they say on standard error.
 
-tests/test_ems.py has them in a whole experiment.
+test_experiment.py has them in a whole experiment.
 """
 
 from __future__ import annotations
