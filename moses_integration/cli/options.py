@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
-from moses_integration.decoder.programs import Moses
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from phrase_scorer.cli.options import Command
 
 
 def moses_options(command: Command) -> Command:
@@ -25,15 +22,22 @@ def moses_options(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
-def moses_of(options: dict[str, Any]) -> Moses:
-    """The installation that the options name.
+def ini_options(written_with: str) -> Callable[[Command], Command]:
+    """--moses-ini, --moses-ini-out and --table-name, for what makes a new PHRASE_TABLE."""
 
-    Raises:
-        UsageError: There is none, or it is too old.
-    """
-    moses = Moses(options["moses_bin"], options["moses_scripts"])
-    _ = moses.version
-    return moses
+    def decorate(command: Command) -> Command:
+        out = f"Where to write it with {written_with}."
+        for option in (
+            click.option("--table-name", metavar="NAME",
+                         help="Which table of moses.ini, if it has several."),
+            click.option("--moses-ini-out", metavar="FILE", help=out),
+            click.option("--moses-ini", metavar="FILE",
+                         help="The moses.ini that names PHRASE_TABLE."),
+        ):  # fmt: skip
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def models_option(name: str, column: str) -> Callable[[Command], Command]:

@@ -1,8 +1,8 @@
 """Binary phrase tables by Moses' own programs, with the right number of scores, and their check.
 
-The programs believe what they are told: with a wrong number of scores, two blanks in a row or
-sources out of order they write a broken table without a word (moses-contract: 2). So every line is
-read before, what they misread is copied and sorted, and some sentences are decoded with both.
+The programs believe what they are told: given a wrong number of scores, two blanks in a row or
+sources out of order, they write a broken table without a word (moses-contract: 2). So every line is
+read first, what they would misread is copied and sorted, and sentences are decoded with both.
 """
 
 from __future__ import annotations
@@ -11,77 +11,62 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import repeat, zip_longest
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from shutil import rmtree
 from typing import Literal
 
-from moses_integration.decoder.decoding import NBest, decode_lines
+from moses_integration.decoder.decoding import NBest, compare_nbest, decode_lines
 from moses_integration.decoder.programs import Argument, Moses, ProgramError, Usage, run_program
 from moses_integration.formats.ini_edits import with_absolute_paths, with_files
-from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature
-from moses_integration.formats.nbest import Hypothesis, read_nbest
-from moses_integration.formats.phrase_table import BLANKS, FIELDS, SEPARATOR, PhraseTable
-from phrase_scorer.errors import DataError, PhraseScorerError, UsageError, quoted
+from moses_integration.formats.moses_ini import TEXT_TABLE, MosesIni, require_scores
+from moses_integration.formats.phrase_table import (
+    BLANKS,
+    FIELDS,
+    SEPARATOR,
+    PhraseTable,
+    first_entry_scores,
+)
+from moses_integration.system.check import check_model
+from moses_integration.system.ini_target import IniTarget
+from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.output import reason
+from phrase_scorer.runtime.output import check_option, reason
 from phrase_scorer.runtime.streams import MAGIC, line_blocks
 
 Format = Literal["probing", "compact", "ondisk"]
-
-TOLERANCE = 5e-5  # of a value in an n-best list, relative above 1: decoders print six digits
 
 _POINT = re.compile(rb"(\d+)-(\d+)")
 
 
 @dataclass(frozen=True)
 class BinarySettings:
-    """How a table is made binary.
+    """How a table is made binary."""
 
-    Attributes:
-        table_limit: Targets a source that an on-disk table keeps; 0: all.
-        sort_score: By which score (from 0) it chooses them; 2 is p(target | source).
-        threads: Of processPhraseTableMin.
-    """
-
-    table_limit: int = 100
-    sort_score: int = 2
-    threads: int = 1
+    table_limit: int = 100  # targets per source that an on-disk table keeps; 0: all
+    sort_score: int = 2  # the score (from 0) that chooses them; 2 is p(target | source)
+    threads: int = 1  # for processPhraseTableMin
 
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What the programs must be told of a text table, or cannot be told.
+    """What the programs must be told about a text table, or cannot be told."""
 
-    Attributes:
-        scores: Of each entry.
-        factors: Of a word of the source and of the target.
-        ready: Sources in the order of LC_ALL=C sort, single blanks between words and bars.
-    """
-
-    scores: int
-    factors: tuple[int, int] = (1, 1)
-    ready: bool = True
+    scores: int  # per entry
+    factors: tuple[int, int] = (1, 1)  # per word of the source and of the target
+    ready: bool = True  # sources as LC_ALL=C sort has them, single blanks between words and bars
 
 
 @dataclass(frozen=True)
 class BinaryFormat:
-    """One of Moses' binary formats.
+    """One of Moses' binary formats."""
 
-    Attributes:
-        class_name: Of its feature in moses.ini.
-        program: That makes it.
-        suffix: That the program adds to the name it is given.
-        command: (table, output, facts, settings) -> the program's arguments.
-        moses2: Whether moses2 reads it, too.
-    """
-
-    class_name: str
+    class_name: str  # of its feature in moses.ini
     program: str
-    suffix: str
+    suffix: str  # added by the program to the name that it is given
     command: Callable[[Path, Path, TableFacts, BinarySettings], list[Argument]]
-    moses2: bool = False
+    moses2: bool = False  # whether moses2 reads it, too
 
 
 def _probing(table: Path, output: Path, facts: TableFacts, _: BinarySettings) -> list[Argument]:
@@ -89,18 +74,14 @@ def _probing(table: Path, output: Path, facts: TableFacts, _: BinarySettings) ->
     return [*words, "--input-pt", table, "--output-dir", output]
 
 
-def _ondisk(
-    table: Path, output: Path, facts: TableFacts, settings: BinarySettings
-) -> list[Argument]:
-    numbers = [*facts.factors, facts.scores, settings.table_limit, settings.sort_score]
+def _ondisk(table: Path, output: Path, facts: TableFacts, how: BinarySettings) -> list[Argument]:
+    numbers = [*facts.factors, facts.scores, how.table_limit, how.sort_score]
     return [*map(str, numbers), table, output]
 
 
-def _compact(
-    table: Path, output: Path, facts: TableFacts, settings: BinarySettings
-) -> list[Argument]:
+def _compact(table: Path, output: Path, facts: TableFacts, how: BinarySettings) -> list[Argument]:
     words: list[Argument] = ["-in", table, "-out", output, "-nscores", str(facts.scores)]
-    return [*words, "-threads", str(settings.threads)]
+    return [*words, "-threads", str(how.threads)]
 
 
 FORMATS: dict[Format, BinaryFormat] = {
@@ -112,49 +93,80 @@ FORMATS: dict[Format, BinaryFormat] = {
 }
 
 
-def binarize(
-    moses: Moses,
-    table: Path,
-    output: Path,
-    kind: Format,
-    settings: BinarySettings | None = None,
-    *,
-    log: Path,
-    show_progress: bool = True,
-) -> tuple[TableFacts, Usage]:
-    """Writes a binary table: a folder, or for "compact" the file OUTPUT.minphr.
-
-    Returns:
-        What was found of the text table, and what the program took.
+@dataclass(frozen=True)
+class BinarizeRequest:
+    """A text table, the binary one to make of it, and how both are compared.
 
     Raises:
-        UsageError: The output is there already or has no folder, or the program is missing.
+        UsageError: An output is there already, would overwrite an input or has no folder; a check
+            or an output that needs a moses.ini without one.
+    """
+
+    moses: Moses
+    table: Path
+    kind: Format
+    output: Path
+    target: IniTarget = field(default_factory=IniTarget)  # names the table
+    check_input: Path | None = None  # text, of which sentences are decoded with both tables
+    check_sentences: int = 10
+    settings: BinarySettings = BinarySettings()
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.check_input and not self.target.moses_ini:
+            raise UsageError("--check-input needs --moses-ini")
+        inputs = {"PHRASE_TABLE": self.table, "--check-input": self.check_input}
+        self.target.check_out({**inputs, "--output": self.file})
+        if self.file.exists():
+            raise UsageError(f"--output {self.file} is there already")
+        for place in (self.file, self.log):
+            check_option("--output", place, {**inputs, "--moses-ini": self.target.moses_ini})
+
+    @property
+    def form(self) -> BinaryFormat:
+        """The format."""
+        return FORMATS[self.kind]
+
+    @property
+    def file(self) -> Path:
+        """What is made: a folder, or for "compact" a file."""
+        return Path(f"{self.output}{self.form.suffix}")
+
+    @property
+    def log(self) -> Path:
+        """Where the programs' standard error goes."""
+        return Path(f"{self.output}.log")
+
+
+def make_binary(request: BinarizeRequest) -> tuple[TableFacts, Usage]:
+    """Writes the binary table: a folder, or for "compact" the file OUTPUT.minphr.
+
+    Returns:
+        What was found in the text table, and what the program took.
+
+    Raises:
+        UsageError: The program is missing, or no score has the number to sort by.
         DataError: A line that the format cannot hold (file, line number, text).
         ProgramError: The program failed; its log is kept.
     """
-    form, settings = FORMATS[kind], settings or BinarySettings()
+    moses, table, log, form = request.moses, request.table, request.log, request.form
     program = _program(moses, form)
-    final, partial = (Path(f"{output}{end}{form.suffix}") for end in ("", ".partial"))
-    if final.exists():
-        raise UsageError(f"--output {final} is there already")
-    if not final.parent.is_dir():
-        raise UsageError(f"--output {final}: there is no folder {final.parent}")
+    place = request.output.with_name(f"{request.output.name}.partial").resolve()
+    partial = Path(f"{place}{form.suffix}")
     _check_compression(table)
-    facts = inspect_table(table, kind, show_progress=show_progress)
-    if kind == "ondisk" and settings.sort_score >= facts.scores:
-        raise UsageError(
-            f"--sort-score {settings.sort_score}: there are {facts.scores} scores, from 0"
-        )
+    facts = inspect_table(table, request.kind, show_progress=not request.quiet)
+    sort_score = request.settings.sort_score
+    if request.kind == "ondisk" and sort_score >= facts.scores:
+        raise UsageError(f"--sort-score {sort_score}: there are {facts.scores} scores, from 0")
     _delete(partial)
     try:
         moses.note_in(log)
-        with _readable(table, facts, output.parent, log) as readable:
-            place = output.with_name(f"{output.name}.partial").resolve()
-            command = [program, *form.command(readable.resolve(), place, facts, settings)]
-            usage = run_program(command, log=log)
+        with _readable(table, facts, request.output.parent, log) as readable:
+            command = form.command(readable.resolve(), place, facts, request.settings)
+            usage = run_program([program, *command], log=log)
         if not partial.exists():
             raise ProgramError(f"{form.program} wrote nothing; its log is {log}")
-        partial.rename(final)
+        partial.rename(request.file)
     finally:
         _delete(partial)
     return facts, usage
@@ -194,8 +206,8 @@ def inspect_table(table: Path, kind: Format, *, show_progress: bool = True) -> T
     """Reads every entry.
 
     Raises:
-        DataError: No entry, another number of scores than the first line, or what the format
-            cannot hold.
+        DataError: The table is empty, a line has another number of scores than the first, or the
+            format cannot hold it.
     """
     reader = PhraseTable(table)
     factors, ready, last = (0, 0), True, b""
@@ -216,7 +228,7 @@ def inspect_table(table: Path, kind: Format, *, show_progress: bool = True) -> T
 
 
 def _unfit(line: bytes, kind: Format) -> str | None:
-    """Why a line that is an entry cannot go into a table of this format."""
+    """The reason why an entry cannot go into a table of this format."""
     fields = line.split(SEPARATOR)
     if not fields[1].strip(BLANKS):
         return "empty target: a binary table cannot hold it"
@@ -230,7 +242,7 @@ def _unfit(line: bytes, kind: Format) -> str | None:
 
 
 def _unfit_alignment(fields: Sequence[bytes]) -> str | None:
-    """What processPhraseTableMin, which encodes words by their alignment, cannot encode."""
+    """The reason why processPhraseTableMin, which encodes words by their alignment, cannot."""
     points = fields[FIELDS].split() if len(fields) > FIELDS else []
     if not points:
         return "no alignment: processPhraseTableMin wants one in every line"
@@ -257,7 +269,7 @@ def _has_single_blanks(lines: Sequence[bytes]) -> bool:
 
 @contextmanager
 def _readable(table: Path, facts: TableFacts, folder: Path, log: Path) -> Iterator[Path]:
-    """The table, or where the programs would misread it a copy beside the output."""
+    """The table, or beside the output a copy of one that the programs would misread."""
     if facts.ready:
         yield table
         return
@@ -266,7 +278,7 @@ def _readable(table: Path, facts: TableFacts, folder: Path, log: Path) -> Iterat
 
 
 def sorted_copy(table: Path, folder: Path, log: Path) -> Path:
-    """A plain copy in the order of LC_ALL=C sort, with single blanks, in a folder.
+    """A plain copy in a folder, in the order of LC_ALL=C sort, with single blanks.
 
     Raises:
         ProgramError: The system's sort failed.
@@ -289,20 +301,42 @@ def _normalised(line: bytes) -> bytes:
 # -- moses.ini and the check by decoding -----------------------------------------------------------
 
 
-def binary_ini(ini: MosesIni, feature: PhraseTableFeature, kind: Format, path: str) -> MosesIni:
-    """The ini with the binary table in place of the text one; weights stay."""
-    return with_files(ini, {feature.line: (FORMATS[kind].class_name, path)})
+@dataclass(frozen=True)
+class InisToCompare:
+    """The moses.ini with the text table and with the binary one, and sentences to decode."""
+
+    text: MosesIni
+    binary: MosesIni
+    sentences: list[bytes]  # empty: no check
+
+    @classmethod
+    def of(cls, request: BinarizeRequest) -> InisToCompare | None:
+        """Both files, settled before hours are spent; None without a moses.ini.
+
+        Raises:
+            UsageError, DataError: The moses.ini and the table do not agree, or cannot be read.
+        """
+        ini = request.target.read()
+        if ini is None:
+            return None
+        feature = request.target.feature(ini)
+        require_scores(feature, first_entry_scores(request.table))
+        binary = {feature.line: (request.form.class_name, str(request.output.resolve()))}
+        text = {feature.line: (TEXT_TABLE, str(request.table.resolve()))}
+        if not request.check_input:
+            return cls(ini, with_files(ini, binary), [])
+        both = with_files(ini, text), with_files(ini, binary)
+        check_model(both[0])
+        blocks = line_blocks(request.check_input)
+        lines = (line for block in blocks for line in block.lines if line.strip())
+        sentences = list(islice(lines, request.check_sentences))
+        if not sentences:
+            raise DataError("no sentence in it to decode", path=request.check_input)
+        return cls(*both, sentences)
 
 
 def check_by_decoding(
-    moses: Moses,
-    text: MosesIni,
-    binary: MosesIni,
-    sentences: Sequence[bytes],
-    log: Path,
-    *,
-    decoder: str = "moses",
-    nbest: int = 20,
+    request: BinarizeRequest, inis: InisToCompare, say: Callable[[str], None], nbest: int = 20
 ) -> None:
     """Decodes sentences with both tables and compares the n-best lists.
 
@@ -310,90 +344,21 @@ def check_by_decoding(
         PhraseScorerError: The lists differ (sentence, hypothesis, feature).
         ProgramError: The decoder failed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        chosen = Path(folder, "sentences")
-        chosen.write_bytes(b"".join(b"%b\n" % line for line in sentences))
-        lists = [Path(folder, "text.nbest"), Path(folder, "binary.nbest")]
-        for path, ini in zip(lists, (text, binary), strict=True):
-            ini_path = path.with_suffix(".ini")
-            ini_path.write_bytes(with_absolute_paths(ini).to_bytes())
-            written = NBest(path, nbest)
-            decode_lines(moses, ini_path, chosen, decoder=decoder, nbest=written, log=log)
-        compare_nbest(lists[0], lists[1], size=nbest)
-
-
-def compare_nbest(
-    one: Path, other: Path, tolerance: float = TOLERANCE, *, size: int | None = None
-) -> None:
-    """Compares two n-best lists, up to the order of hypotheses of one total.
-
-    Args:
-        one: Of the text table.
-        other: Of the binary one. Sparse features (`Name_key=`) may be missing there.
-        tolerance: Of values up to 1; of larger ones relative to them.
-        size: A list with so many hypotheses of a sentence may have been cut off among several of
-            one total, where each may show others; None: no list was.
-
-    Raises:
-        PhraseScorerError: A hypothesis is in one list only, or a value differs (sentence from 0,
-            words, feature).
-        DataError: A list cannot be read.
-    """
-    for first, second in zip_longest(read_nbest(one), read_nbest(other), fillvalue=None):
-        if first is None or second is None or first[0].sentence != second[0].sentence:
-            number = min(group[0].sentence for group in (first, second) if group)
-            raise _otherwise(f"sentence {number} is in one n-best list only")
-        _compare_sentence(first, second, tolerance, size)
-
-
-def _compare_sentence(
-    first: list[Hypothesis], second: list[Hypothesis], tolerance: float, size: int | None
-) -> None:
-    missing, extra = [], list(second)
-    for mine in first:
-        match = next((h for h in extra if not _difference(mine, h, tolerance)), None)
-        if match:
-            extra.remove(match)
-        else:
-            missing.append(mine)
-    last, unexcused = first[-1].total, missing + extra
-    if size and len(first) == len(second) >= size and _close(last, second[-1].total, tolerance):
-        unexcused = [h for h in unexcused if not _close(last, h.total, tolerance)]
-    if not unexcused:
-        return
-    worst = unexcused[0]
-    near = [h for h in (extra if worst in missing else missing) if h.words == worst.words]
-    if not near:
-        raise _otherwise(f"{_place(worst)} is in one n-best list only")
-    nearest = min(near, key=lambda h: abs(h.total - worst.total))
-    pair = (worst, nearest) if worst in missing else (nearest, worst)
-    raise _otherwise(f"{_place(worst)}: {_difference(*pair, tolerance)}")
-
-
-def _difference(one: Hypothesis, other: Hypothesis, tolerance: float) -> str | None:
-    """The first difference of two hypotheses."""
-    if one.words != other.words:
-        return "other words"
-    for name in {**one.features, **other.features}:
-        mine, others = one.features.get(name), other.features.get(name)
-        if mine is None or others is None:
-            if b"_" not in name:
-                return f"{name.decode()} is in one n-best list only"
-        elif len(mine) != len(others) or not all(map(_close, mine, others, repeat(tolerance))):
-            shown = (" ".join(f"{value:g}" for value in values) for values in (mine, others))
-            return f"{name.decode()}= {', not '.join(shown)}"
-    if not _close(one.total, other.total, tolerance):
-        return f"total {one.total:g}, not {other.total:g}"
-    return None
-
-
-def _close(one: float, other: float, tolerance: float) -> bool:
-    return abs(one - other) <= tolerance * max(1.0, abs(one))
-
-
-def _place(hypothesis: Hypothesis) -> str:
-    return f"sentence {hypothesis.sentence}, {quoted(b' '.join(hypothesis.words))}"
-
-
-def _otherwise(what: str) -> PhraseScorerError:
-    return PhraseScorerError(f"the binary table decodes otherwise: {what}")
+    count = len(inis.sentences)
+    for decoder in ("moses", "moses2") if request.form.moses2 else ("moses",):
+        if decoder == "moses2" and not request.moses.has(decoder):
+            say("moses2 is not installed: checked with moses alone")
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            chosen = Path(folder, "sentences")
+            chosen.write_bytes(b"".join(b"%b\n" % line for line in inis.sentences))
+            lists = [Path(folder, "text.nbest"), Path(folder, "binary.nbest")]
+            for path, ini in zip(lists, (inis.text, inis.binary), strict=True):
+                ini_path = path.with_suffix(".ini")
+                ini_path.write_bytes(with_absolute_paths(ini).to_bytes())
+                decode_lines(
+                    request.moses, ini_path, chosen,
+                    decoder=decoder, nbest=NBest(path, nbest), log=request.log,
+                )  # fmt: skip
+            compare_nbest(lists[0], lists[1], size=nbest)
+        say(f"{decoder}: the same n-best lists with both tables ({count} sentences)")

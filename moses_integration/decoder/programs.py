@@ -1,8 +1,8 @@
-"""The programs of Moses: found, run, watched, ended. The only place that starts one.
+"""The programs of Moses: found, run, watched, ended. This is the only place that starts one.
 
-A program's standard error goes into a log file, with the command before it and the time and
-memory that it took after it. A program that fails is reported with its last lines. Programs run
-in a session of their own, so that whatever stops us stops them and all that they started.
+A program's standard error goes into a log file, with its command before it, its time and memory
+after it. A program that fails is reported with its last lines. Programs run in a session of their
+own, so that whatever stops us stops them and everything they started.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import IO
 from phrase_scorer.errors import PhraseScorerError, UsageError, quoted
 from phrase_scorer.runtime.output import reason
 
-LAST_LINES = 3  # of a failed program's log that the error message shows
+LAST_LINES = 3  # an error message shows so many of a failed program's log
 PATIENCE = 5.0  # seconds between asking a program to end and ending it
 VERSION = re.compile(r"Moses code version[^\n]*\n\s*(\S+)")
 PEAK = re.compile(rb"VmHWM:\s*(\d+) kB")
@@ -49,38 +49,51 @@ class Usage:
         return f"{self.seconds:.1f} s, peak memory {below}{self.peak_memory / 1e6:.0f} MB"
 
 
+@dataclass(frozen=True)
 class Moses:
     """An installation of Moses: where its programs and its scripts are.
 
-    Args:
-        bin_dir: The folder of the programs; None: $MOSES_BIN, else wherever PATH has `moses`.
-        script_dir: The folder of the scripts; None: $MOSES_SCRIPTS, else `scripts` beside the
-            folder of the programs, as in Moses' own tree.
+    Without a folder for the programs, they are in $MOSES_BIN, else where PATH has `moses`; without
+    one for the scripts, these are in $MOSES_SCRIPTS, else in `scripts` beside the programs' folder,
+    as in Moses' own tree.
     """
 
-    def __init__(
-        self, bin_dir: str | Path | None = None, script_dir: str | Path | None = None
-    ) -> None:
-        self._bin = bin_dir or os.environ.get("MOSES_BIN") or None
-        self._scripts = script_dir or os.environ.get("MOSES_SCRIPTS") or None
+    moses_bin: str | Path | None = None
+    moses_scripts: str | Path | None = None
+
+    def check(self) -> None:
+        """Refuses a Moses that is missing or too old.
+
+        Raises:
+            UsageError: It tells no version.
+        """
+        _ = self.version
 
     def program(self, name: str) -> Path:
         """The path of a program, say "moses".
 
         Raises:
-            UsageError: It is not there, or cannot be executed.
+            UsageError: It is missing, or cannot be executed.
         """
-        found = shutil.which(name, path=str(self._bin) if self._bin else None)
+        folder = self.moses_bin or os.environ.get("MOSES_BIN")
+        found = shutil.which(name, path=str(folder) if folder else None)
         if found is None:
-            where = f"in {self._bin}" if self._bin else "on PATH, and $MOSES_BIN is not set"
+            where = f"in {folder}" if folder else "on PATH, and $MOSES_BIN is not set"
             raise UsageError(f"the Moses program {name} is not {where}; give --moses-bin DIR")
         return Path(found).resolve()
+
+    def has(self, name: str) -> bool:
+        """Whether a program is there."""
+        try:
+            return bool(self.program(name))
+        except UsageError:
+            return False
 
     def script(self, name: str) -> Path:
         """The path of a script, say "training/mert-moses.pl".
 
         Raises:
-            UsageError: It is not there.
+            UsageError: It is missing.
         """
         path = self.scripts / name
         if not path.is_file():
@@ -97,14 +110,15 @@ class Moses:
     @cached_property
     def scripts(self) -> Path:
         """The folder of the scripts."""
-        return Path(self._scripts or self.bin.parent / "scripts").resolve()
+        folder = self.moses_scripts or os.environ.get("MOSES_SCRIPTS")
+        return Path(folder or self.bin.parent / "scripts").resolve()
 
     @cached_property
     def version(self) -> str:
         """The version that `moses` tells, say "mmt-mvp-v0.12.1-3049-g34452895f".
 
         Raises:
-            UsageError: It tells none: no Moses, or one from before feature functions in moses.ini.
+            UsageError: It is not Moses, or older than feature functions in moses.ini.
         """
         program = self.program("moses")
         try:
@@ -144,10 +158,10 @@ def run_program(
 
     Args:
         command: The program and its arguments.
-        log: Standard error is appended here, and standard output too where nobody reads it.
-        cwd: Where to run.
-        stdin: A file to read; None: nothing.
-        environment: Variables beside our own.
+        log: Gets standard error, and standard output too where no `on_line` reads it.
+        cwd: The folder to run in.
+        stdin: A file to read, or nothing.
+        environment: Variables added to our own.
         on_line: Is given every line of standard output, with its line end.
 
     Raises:
@@ -163,14 +177,9 @@ def run_program(
             log_file.flush()
             start = log_file.tell()
             process = subprocess.Popen(
-                words,
-                cwd=cwd,
-                env={**os.environ, **(environment or {})},
-                stdin=input_file,
-                stdout=subprocess.PIPE if on_line else log_file,
-                stderr=log_file,
-                start_new_session=True,
-            )
+                words, cwd=cwd, env={**os.environ, **(environment or {})}, start_new_session=True,
+                stdin=input_file, stdout=subprocess.PIPE if on_line else log_file, stderr=log_file,
+            )  # fmt: skip
             own_peak = _own_peak()
             code, peak = _watch(process, on_line)
             usage = Usage(time.monotonic() - started, peak, own_peak)
@@ -184,7 +193,7 @@ def run_program(
 
 
 def _watch(process: subprocess.Popen[bytes], on_line: OnLine | None) -> tuple[int, int]:
-    """Reads what the program says until it ends; (exit code, bytes of peak memory)."""
+    """Reads what the program says until it ends: (exit code, bytes of peak memory)."""
     try:
         if on_line:
             _read_lines(process.stdout, on_line)
@@ -199,7 +208,7 @@ def _watch(process: subprocess.Popen[bytes], on_line: OnLine | None) -> tuple[in
 
 
 def _own_peak() -> int:
-    """Bytes of memory that this process held at most; 0 where the system does not tell."""
+    """Peak memory of this process in bytes; 0 where the system does not tell."""
     try:
         found = PEAK.search(Path("/proc/self/status").read_bytes())
     except OSError:
@@ -215,7 +224,7 @@ def _read_lines(stream: IO[bytes] | None, on_line: OnLine) -> None:
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends a program and all that it started: asked first, then made to."""
+    """Ends a program and everything it started: asks first, then kills."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -227,7 +236,7 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def last_lines(log: str | Path, start: int = 0, count: int = LAST_LINES) -> str:
-    """The last lines of a log, from byte `start`, that are not ours; quoted, on one line."""
+    """The program's own last lines in a log, from byte `start`: quoted, on one line."""
     try:
         text = Path(log).read_bytes()[start:][-10_000:]
     except OSError:

@@ -1,8 +1,8 @@
-"""Tuning with real Moses: mert-moses.pl from several seeds, and what came out.
+"""Tuning with real Moses: mert-moses.pl from several seeds, the weights before and after it.
 
-The tuning set's part of the model is made once, for all runs. Whatever mert-moses.pl would reuse
-by name (features.list, filtered/) is always new. The weights found go into the user's own
-moses.ini; all else in it stays.
+The model is filtered for the tuning set once, for all runs. Whatever mert-moses.pl would reuse by
+name (features.list, filtered/) is always new. The weights found go into the user's own moses.ini;
+all else in it stays.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,29 +23,30 @@ from filelock import FileLock, Timeout
 from moses_integration.decoder.decoding import decode_lines, split_flags
 from moses_integration.decoder.programs import Moses, ProgramError, run_program
 from moses_integration.formats.ini_edits import with_absolute_paths, with_weight_file, with_weights
-from moses_integration.formats.moses_ini import MosesIni, Weights, weights_of
+from moses_integration.formats.moses_ini import TEXT_TABLE, MosesIni, Weights, weights_of
+from moses_integration.formats.signature import read_signature
 from moses_integration.system.check import check_model
 from moses_integration.system.filtering import filter_model
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.output import write_file
 from phrase_scorer.runtime.streams import MAGIC, line_blocks
 
-Optimizer = Literal["mert", "mira"]
-Say = Callable[[str], None]
+WeightOptimizer = Literal["mert", "mira"]
+Component = tuple[str, int]  # feature name and place among its scores, from 0
 
 # Without the colon where --continue repeats the last one that was done.
 ITERATION = re.compile(rb"^\((\d+)\) BEST at \d+:? .* => (\S+) at ")
 UNSAFE = re.compile(r"[^\w@%+=:,./-]")  # it puts paths into shell commands without quoting them
-MIRA_ROUNDS = 60  # of kbmira in an iteration; its own default, named because we name its seed
+MIRA_ROUNDS = 60  # kbmira's own default, written out beside the seed
 
 
 @dataclass(frozen=True)
 class TuningSettings:
     """How to tune; what a finished or interrupted tuning is compared with."""
 
-    optimizer: Optimizer = "mert"
+    optimizer: WeightOptimizer = "mert"
     runs: int = 1
-    seed: int = 1  # of the first run; the next ones count on
+    seed: int = 1  # the first run's; the next ones count on
     nbest: int = 100
     max_iterations: int = 25
     decoder: str = "moses"  # or moses2
@@ -57,36 +58,52 @@ class TuningSettings:
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} must be at least 1, not {getattr(self, name)}")
-        if self.optimizer not in get_args(Optimizer):
+        if self.optimizer not in get_args(WeightOptimizer):
             raise UsageError(f"unknown optimizer {self.optimizer}; choose mert or mira")
         split_flags(self.decoder_flags)
 
 
 @dataclass(frozen=True)
-class TuningRun:
-    """One run of mert-moses.pl.
+class TuneRequest:
+    """A model, the tuning set for its weights, and a folder of its own to work in.
 
-    Attributes:
-        number: From 1.
-        seed: Of the optimizer's random restarts (MERT) or order of sentences (MIRA).
-        iterations: Done.
-        nbest_bleu: What mert-moses.pl reported last, over its n-best lists; in percent.
-        dev_bleu: sacreBLEU of the tuning set decoded with the final weights; in percent.
-        seconds: Of mert-moses.pl alone.
-        weights: The final ones.
+    Raises:
+        UsageError: No source, or a path that mert-moses.pl cannot use.
     """
 
-    number: int
-    seed: int
-    iterations: int
-    nbest_bleu: float
-    dev_bleu: float
-    seconds: float
-    weights: Weights
+    moses: Moses
+    moses_ini: str | Path  # it is not changed
+    source: Path | None  # tokenised as the model wants it, like the reference
+    reference: Path
+    working_dir: Path  # new or empty, unless `resume`
+    settings: TuningSettings
+    resume: bool = False  # go on with what an interrupted tuning left in the folder
+
+    def __post_init__(self) -> None:
+        if self.source is None:
+            raise UsageError("give --source FILE, the tuning set (or --rescore-nbest LIST)")
+        for path in (self.working_dir, self.source, self.reference):
+            if UNSAFE.search(str(path.resolve())):
+                why = "blanks, or what means something to a shell"
+                shown = quoted(str(path.resolve()))
+                raise UsageError(f"mert-moses.pl cannot use a path with {why}: {shown}")
 
 
 @dataclass(frozen=True)
-class Tuning:
+class TuningRun:
+    """One run of mert-moses.pl; BLEU in percent."""
+
+    number: int  # from 1
+    seed: int  # for random restarts (MERT) or the order of sentences (MIRA)
+    iterations: int
+    nbest_bleu: float  # what mert-moses.pl reported last, over its n-best lists
+    dev_bleu: float  # sacreBLEU of the tuning set decoded with the final weights
+    seconds: float  # in mert-moses.pl alone
+    weights: Weights  # the final ones
+
+
+@dataclass(frozen=True)
+class TuningResult:
     """All runs, and the weights they started from."""
 
     start_weights: Weights
@@ -99,17 +116,17 @@ class Tuning:
 
     @property
     def mean(self) -> float:
-        """Of the BLEU on the tuning set, in percent."""
+        """The mean BLEU on the tuning set, in percent."""
         return statistics.mean(run.dev_bleu for run in self.runs)
 
     @property
     def spread(self) -> float:
-        """Standard deviation (n - 1) of that BLEU; 0 of a single run."""
+        """The standard deviation (n - 1) of that BLEU; 0 for a single run."""
         values = [run.dev_bleu for run in self.runs]
         return statistics.stdev(values) if len(values) > 1 else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The result as it is written to tuning.json."""
         return {**asdict(self), "best": self.best.number, "mean": self.mean, "spread": self.spread}
 
 
@@ -117,41 +134,25 @@ class Tuner:
     """Tunes one model on one tuning set, in a working folder of its own.
 
     Args:
-        moses: Where the programs are.
-        ini: The model to tune; it is not changed.
-        source, reference: The tuning set, tokenised as the model wants it.
-        folder: New or empty, unless `resume`.
-        settings: How.
-        resume: Go on with what an interrupted tuning left in the folder.
+        request: The task.
         say: Is told how it goes.
-
-    Raises:
-        UsageError: The folder is in use or not new, a program is missing.
-        DataError: The ini and its tables do not agree, or the tuning set is no tuning set.
     """
 
-    def __init__(
-        self,
-        moses: Moses,
-        ini: MosesIni,
-        source: Path,
-        reference: Path,
-        folder: Path,
-        settings: TuningSettings,
-        *,
-        resume: bool = False,
-        say: Say = print,
-    ) -> None:
-        self.moses, self.ini, self.settings = moses, ini, settings
-        self.source, self.reference = source.resolve(), reference.resolve()
-        self.folder, self.resume, self.say = folder.resolve(), resume, say
-        for path in (self.folder, self.source, self.reference):
-            if UNSAFE.search(str(path)):
-                why = "blanks, or what means something to a shell"
-                raise UsageError(f"mert-moses.pl cannot use a path with {why}: {quoted(str(path))}")
+    def __init__(self, request: TuneRequest, say: Callable[[str], None] = print) -> None:
+        assert request.source
+        self.moses, self.settings, self.resume = request.moses, request.settings, request.resume
+        self.ini = MosesIni.read(request.moses_ini)
+        self.source, self.reference = request.source.resolve(), request.reference.resolve()
+        self.folder, self.say = request.working_dir.resolve(), say
 
-    def run(self) -> Tuning:
-        """All runs; the best one's moses.ini becomes `moses.ini` of the folder."""
+    def run(self) -> TuningResult:
+        """Does all runs; the best one's moses.ini becomes `moses.ini` of the folder.
+
+        Raises:
+            UsageError: The folder is in use or not new, a program is missing.
+            DataError: The ini and its tables do not agree, or the tuning set is no tuning set.
+            ProgramError: A program failed.
+        """
         check_tuning_set(self.source, self.reference)
         check_model(self.ini, for_tuning=True)
         lock = FileLock(self.folder / ".lock")
@@ -165,7 +166,7 @@ class Tuner:
         with held:
             self._prepare()
             numbers = range(1, self.settings.runs + 1)
-            tuning = Tuning(weights_of(self.ini), [self._run(number) for number in numbers])
+            tuning = TuningResult(weights_of(self.ini), [self._run(n) for n in numbers])
             _write_json(self.folder / "tuning.json", tuning.as_dict())
             best = self.folder / f"run{tuning.best.number}" / "moses.ini"
             write_file(self.folder / "moses.ini", best.read_bytes())
@@ -184,10 +185,7 @@ class Tuner:
         note, filtered = self.folder / "task.json", self.folder / "filtered"
         if self.resume and note.is_file():
             known = json.loads(note.read_bytes())
-            if others := [
-                key for key in task if known.get(key) != json.loads(json.dumps(task[key]))
-            ]:
-                what = ", ".join(others)
+            if what := ", ".join(key for key in task if known.get(key) != task[key]):
                 raise UsageError(
                     f"{self.folder} holds another tuning (other {what}: see task.json); not resumed"
                 )
@@ -210,7 +208,8 @@ class Tuner:
         if result.is_file():
             done = json.loads(result.read_bytes())
             self.say(f"run {number}: done before, BLEU {done['dev_bleu']:.2f}")
-            return TuningRun(**{**done, "weights": _tuples(done["weights"])})
+            weights = {name: tuple(values) for name, values in done.pop("weights").items()}
+            return TuningRun(**done, weights=weights)
         seed = self.settings.seed + number - 1
         iterations, nbest_bleu, seconds = self._mert(number, folder, seed)
         tuned = MosesIni.read(folder / "mert" / "moses.ini")
@@ -230,7 +229,7 @@ class Tuner:
         return run
 
     def _mert(self, number: int, folder: Path, seed: int) -> tuple[int, float, float]:
-        """Runs mert-moses.pl, or what is left of it; (iterations, n-best BLEU, seconds)."""
+        """Runs mert-moses.pl, or what is left of it: (iterations, n-best BLEU, seconds)."""
         work, note = folder / "mert", folder / "mert.json"
         if note.is_file():  # it cannot go on after its end
             iterations, nbest_bleu, seconds = json.loads(note.read_bytes())
@@ -242,15 +241,11 @@ class Tuner:
         history = _History(number, self.say, interrupted)
         self.moses.note_in(folder / "mert.log")
         started = time.monotonic()
-        run_program(
-            self._command(work, seed, interrupted),
-            log=folder / "mert.log",
-            cwd=work,
-            on_line=history.read,
-        )
-        seconds = time.monotonic() - started
-        _write_json(note, [history.iterations, history.bleu, seconds])
-        return history.iterations, history.bleu, seconds
+        command = self._command(work, seed, interrupted)
+        run_program(command, log=folder / "mert.log", cwd=work, on_line=history.read)
+        result = history.iterations, history.bleu, time.monotonic() - started
+        _write_json(note, result)
+        return result
 
     def _command(self, work: Path, seed: int, interrupted: bool) -> list[str | Path]:
         settings, moses = self.settings, self.moses
@@ -289,18 +284,16 @@ def bleu(hypotheses: Sequence[bytes], reference: Path) -> float:
     """sacreBLEU, in percent, of tokenised lines: cased, without further tokenisation."""
     import sacrebleu
 
-    texts = [
-        [line.decode("utf-8", "replace") for line in lines]
-        for lines in (hypotheses, _lines(reference))
-    ]
+    both = (hypotheses, _lines(reference))
+    texts = [[line.decode("utf-8", "replace") for line in lines] for lines in both]
     score = sacrebleu.corpus_bleu(texts[0], [texts[1]], tokenize="none", force=True)
     return float(score.score)
 
 
 class _History:
-    """What mert-moses.pl says of its iterations."""
+    """What mert-moses.pl says about its iterations."""
 
-    def __init__(self, run: int, say: Say, interrupted: bool) -> None:
+    def __init__(self, run: int, say: Callable[[str], None], interrupted: bool) -> None:
         self.run, self.say = run, say
         self.iterations, self.bleu = 0, 0.0
         self.known = 1 if interrupted else 0  # it first repeats the last one that was done
@@ -323,10 +316,10 @@ class _History:
 
 
 def check_tuning_set(source: Path, reference: Path) -> None:
-    """Checks that source and reference are of one length, and not empty.
+    """Refuses a source and a reference of different length, empty, or compressed.
 
     Raises:
-        DataError: They are not.
+        DataError: They are no tuning set.
     """
     sources, references = len(_lines(source)), len(_lines(reference))
     if not sources:
@@ -345,7 +338,7 @@ def _lines(path: Path) -> list[bytes]:
 
 
 def _tuned_weights(start: Weights, tuned: Weights) -> Weights:
-    """The tuned weights, all features of the ini among them."""
+    """The tuned weights, if all features of the ini are among them."""
     missing = [name for name in start if name not in tuned]
     if missing:
         raise ProgramError(f"mert-moses.pl gave no weights for {', '.join(missing)}")
@@ -353,14 +346,48 @@ def _tuned_weights(start: Weights, tuned: Weights) -> Weights:
 
 
 def _with_tuned(ini: MosesIni, weights: Weights, sparse: Path) -> MosesIni:
-    """The ini with the tuned weights, and the file of sparse ones where tuning made it."""
+    """The ini with the tuned weights, and the file of sparse ones if tuning made it."""
     tuned = with_weights(ini, weights)
     return with_weight_file(tuned, sparse) if sparse.is_file() else tuned
 
 
-def _tuples(weights: dict[str, list[float]]) -> Weights:
-    return {name: tuple(values) for name, values in weights.items()}
-
-
 def _write_json(path: Path, content: Any) -> None:
     write_file(path, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def added_columns(ini: MosesIni) -> dict[Component, str]:
+    """The columns named by the signatures beside the ini's phrase tables.
+
+    Raises:
+        DataError: A table is missing, or its signature is broken.
+    """
+    return {
+        (table.name, column.place): column.name
+        for table in ini.phrase_tables
+        if table.class_name == TEXT_TABLE
+        for column in read_signature(table.file())
+    }
+
+
+def weight_table(before: Weights, after: Weights, added: dict[Component, str]) -> Iterator[str]:
+    """One line per weight: its name, before, after, and the column that it weighs if we added it.
+
+    Tuning leaves weights whose absolute values sum to 1; the old ones are shown so, too. Weights
+    that it does not touch (UnknownWordPenalty0) stay out of the sums.
+    """
+    names = [(name, place) for name in after for place in range(len(after[name]))]
+    width = max(len("weight"), *(len(f"{name} {place + 1}") for name, place in names), 0)
+    tuned = [name for name in after if after[name] != before.get(name)]
+    total = sum(abs(_weight(before, name, p)) for name in tuned for p in range(len(after[name])))
+    yield f"{'weight':<{width}}   before    after"
+    for name, place in names:
+        first = _weight(before, name, place) / (total if name in tuned and total else 1.0)
+        mark = f"  <- {added[name, place]}" if (name, place) in added else ""
+        label = f"{name} {place + 1}" if len(after[name]) > 1 else name
+        yield f"{label:<{width}} {first:8.4f} {after[name][place]:8.4f}{mark}"
+
+
+def _weight(weights: Weights, name: str, place: int) -> float:
+    """A weight; 0 if it is new."""
+    values = weights.get(name, ())
+    return values[place] if place < len(values) else 0.0

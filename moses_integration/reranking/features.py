@@ -10,43 +10,119 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from moses_integration.formats.nbest import LOG_10, Hypothesis, check_feature_name, read_nbest
-from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.errors import UsageError
 from phrase_scorer.language_model.arpa import load_kenlm
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.output import OutputFile, is_same_file
+from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.output import STANDARD, OutputFile
 from phrase_scorer.runtime.streams import line_blocks
 from phrase_scorer.text.phrase_pairs import PairBlock
 
-BLOCK_HYPOTHESES = 20_000  # about how many are scored together
+BLOCK_HYPOTHESES = 20_000  # scored together, more or less
 
 Words = list[bytes]
-Values = npt.NDArray[np.float64]
+FeatureValues = npt.NDArray[np.float64]
 Pairs = list[tuple[tuple[bytes, ...], tuple[bytes, ...]]]
 ScorePairs = Callable[[PairBlock], npt.NDArray[np.float32]]  # as a FeatureColumn's values
 
 
 @dataclass(frozen=True)
 class NBestFeature:
-    """One more feature of every hypothesis.
+    """One more feature of every hypothesis."""
 
-    Attributes:
-        name: Letters and digits, as Moses' tools want it.
-        values: Natural-log values for (source words, hypothesis) pairs.
+    name: str  # letters and digits, as Moses' tools want it
+    values: Callable[[Sequence[tuple[Words, Hypothesis]]], FeatureValues]  # natural logarithms
+
+
+@dataclass(frozen=True)
+class AddedFeatures:
+    """Where the new features of an n-best list come from, in the order in which they are added."""
+
+    models: tuple[Path, ...] = ()
+    inverse_models: tuple[Path, ...] = ()
+    unknown_words: bool = False
+    unknown_words_of: Path | None = None
+    language_models: tuple[str, ...] = ()
+    continuous_space_models: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuses what cannot be added.
+
+        Raises:
+            UsageError: No features, unknown words of no model or of two, or names that do not fit.
+        """
+        default = self._default_names()
+        if not default:
+            raise UsageError("give --model, --inverse-model, --lm or --cslm; or --rerank WEIGHTS")
+        if self.names and len(self.names) != len(default):
+            raise UsageError(f"{len(self.names)} times --name, but {len(default)} new features")
+        if self.unknown_words and self.unknown_words_of:
+            raise UsageError("--unknown-words or --unknown-words-of DIR, not both")
+        if self.unknown_words and not self.models and not self.inverse_models:
+            raise UsageError("--unknown-words needs a model, whose shortlist it is")
+        _check_names(self.feature_names)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The name of each feature."""
+        return list(self.names) or self._default_names()
+
+    def _default_names(self) -> list[str]:
+        return [
+            *[f"RNN{i}" for i in range(len(self.models))],
+            *[f"InverseRNN{i}" for i in range(len(self.inverse_models))],
+            *["UnknownTargetWords0"] * bool(self.unknown_words or self.unknown_words_of),
+            *[f"RescoringLM{i}" for i in range(len(self.language_models))],
+            *[f"CSLM{i}" for i in range(len(self.continuous_space_models))],
+        ]
+
+
+@dataclass(frozen=True)
+class NbestRequest:
+    """An n-best list, the features that are added to it, and the text that was decoded.
+
+    Raises:
+        UsageError: No source, features that cannot be added (`AddedFeatures.check`), or an option
+            for reranking.
+        DataError: The output is an input, or cannot be written.
     """
 
-    name: str
-    values: Callable[[Sequence[tuple[Words, Hypothesis]]], Values]
+    nbest_list: str
+    source: str | None
+    added: AddedFeatures
+    arithmetic: Arithmetic
+    level: Literal["sentence", "phrase"] = "sentence"  # what models score
+    output: str = STANDARD
+    whole_list: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.whole_list:
+            raise UsageError("--whole-list needs --rerank WEIGHTS")
+        if not self.source:
+            raise UsageError("give --source FILE, the text that was decoded")
+        self.added.check()
+        OutputFile(self.output, inputs=[self.nbest_list, self.source])
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        check_feature_name(name)
+        if names.count(name) > 1:
+            raise UsageError(f"two features are called {name}; give --name for each")
 
 
 def sentence_feature(name: str, score: ScorePairs) -> NBestFeature:
-    """What `score` gives for the whole hypothesis and the whole source (forced decoding)."""
+    """The `score` of the whole hypothesis given the whole source (forced decoding)."""
 
-    def values(items: Sequence[tuple[Words, Hypothesis]]) -> Values:
+    def values(items: Sequence[tuple[Words, Hypothesis]]) -> FeatureValues:
         pairs = [(tuple(source), tuple(h.words)) for source, h in items]
         known = _scores(pairs, score)
         return np.array([known[pair] for pair in pairs])
@@ -57,11 +133,11 @@ def sentence_feature(name: str, score: ScorePairs) -> NBestFeature:
 def phrase_feature(name: str, score: ScorePairs) -> NBestFeature:
     """The sum of `score` over the phrase pairs that the decoder used (from the segmentation).
 
-    For a word that the decoder passed through untranslated, the pair (word, word) is scored, too;
-    it is the same in all hypotheses of a sentence.
+    A word that the decoder passed through untranslated counts as the pair (word, word), which is
+    the same in all hypotheses of a sentence.
     """
 
-    def values(items: Sequence[tuple[Words, Hypothesis]]) -> Values:
+    def values(items: Sequence[tuple[Words, Hypothesis]]) -> FeatureValues:
         used = [_phrases(source, hypothesis) for source, hypothesis in items]
         known = _scores(list(chain.from_iterable(used)), score)
         return np.array([sum(known[pair] for pair in pairs) for pairs in used])
@@ -70,7 +146,7 @@ def phrase_feature(name: str, score: ScorePairs) -> NBestFeature:
 
 
 def language_model_feature(name: str, path: str | Path) -> NBestFeature:
-    """Ln p of the hypothesis under an n-gram LM of KenLM, sentence boundaries included.
+    """The ln p of the hypothesis under an n-gram LM of KenLM, sentence boundaries included.
 
     Raises:
         UsageError: The package kenlm is not installed.
@@ -78,7 +154,7 @@ def language_model_feature(name: str, path: str | Path) -> NBestFeature:
     """
     model = load_kenlm(path, "--lm")
 
-    def values(items: Sequence[tuple[Words, Hypothesis]]) -> Values:
+    def values(items: Sequence[tuple[Words, Hypothesis]]) -> FeatureValues:
         texts = [b" ".join(h.words).decode("utf-8", "surrogateescape") for _, h in items]
         known = {text: LOG_10 * model.score(text) for text in set(texts)}
         return np.array([known[text] for text in texts])
@@ -86,21 +162,20 @@ def language_model_feature(name: str, path: str | Path) -> NBestFeature:
     return NBestFeature(name, values)
 
 
-def continuous_space_feature(name: str, path: str | Path, device: str) -> NBestFeature:
-    """Ln p of the hypothesis under a continuous-space language model, boundaries included.
+def continuous_space_feature(name: str, path: str | Path, arithmetic: Arithmetic) -> NBestFeature:
+    """The ln p of the hypothesis under a continuous-space language model, boundaries included.
 
-    The network itself, not the back-off model that `export-arpa` makes of it.
+    The network itself is asked, not the back-off model that `export-arpa` makes of it.
 
     Raises:
         ModelError: The directory is incomplete or broken.
-        UsageError: It is no language model, or the device is not there.
+        UsageError: It is no language model, or there is no such device.
     """
     from phrase_scorer.language_model.model import LanguageModel
-    from phrase_scorer.runtime.device import choose_device
 
-    model = LanguageModel.load(path, choose_device(device))
+    model = LanguageModel.load(path, arithmetic.torch_device())
 
-    def values(items: Sequence[tuple[Words, Hypothesis]]) -> Values:
+    def values(items: Sequence[tuple[Words, Hypothesis]]) -> FeatureValues:
         texts = [tuple(hypothesis.words) for _, hypothesis in items]
         distinct = list(dict.fromkeys(texts))
         known = dict(zip(distinct, model.score(distinct).tolist(), strict=True))
@@ -135,31 +210,27 @@ def add_features(
     *,
     show_progress: bool = True,
 ) -> int:
-    """Writes the n-best list with the features appended to each line; how many lines.
+    """Writes the n-best list with the features appended to each line; returns the number of lines.
 
     Args:
         nbest: The list; `-` is standard input.
-        source: The text that was decoded, one sentence a line.
-        output: gz where the name ends so; it has its name only when it is whole.
-        features: In this order.
-        show_progress: A progress bar over the sentences.
+        source: The text that was decoded, one sentence per line.
+        output: Where to write; gzip if it is named .gz.
+        features: The features in order.
+        show_progress: Whether to show a progress bar over the sentences.
 
     Raises:
-        DataError: A broken line, a sentence that the source has not, an empty hypothesis of a
-            sentence that is not empty, a feature that is there already.
-        UsageError: A name that Moses' tools would not take, or given twice.
+        DataError: A broken line, a sentence beyond the source, an empty hypothesis of a sentence
+            that is not empty, a feature that is there already, or an output that is the list.
+        UsageError: A name that Moses' tools do not accept, or that is given twice.
     """
     names = [feature.name for feature in features]
-    for name in names:
-        check_feature_name(name)
-        if names.count(name) > 1:
-            raise UsageError(f"two features are called {name}; give --name for each")
-    if is_same_file(nbest, output):
-        raise DataError("the output would overwrite the input", path=output)
+    _check_names(names)
+    out = OutputFile(output, inputs=[nbest, source])
     sources = [line.split() for block in line_blocks(source) for line in block.lines]
     lines = 0
     with (
-        OutputFile(output) as out,
+        out,
         progress_bar("scoring", show=show_progress, total=len(sources), unit=" sentences") as bar,
     ):
         for block in _blocks(nbest, sources, names):

@@ -1,7 +1,7 @@
 """Weights for n-best lists with more features, and the best hypotheses under them.
 
-The weights are learned by Moses' own kbmira or mert on what its extractor makes of the list, as in
-one iteration of mert-moses.pl; the decoder is not run again (compare scripts/nbest-rescore).
+Moses' own kbmira or mert learns the weights from what its extractor makes of the list, as in one
+iteration of mert-moses.pl; the decoder is not run again (compare scripts/nbest-rescore).
 """
 
 from __future__ import annotations
@@ -9,46 +9,82 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import mul
 from pathlib import Path
 
 from moses_integration.decoder.programs import Moses, ProgramError, run_program
-from moses_integration.decoder.tuning import Optimizer, bleu
+from moses_integration.decoder.tuning import TuningSettings, bleu
 from moses_integration.formats.moses_ini import Weights
 from moses_integration.formats.nbest import Features, Hypothesis, read_nbest
-from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.output import OutputFile, is_same_file, write_file
+from moses_integration.reranking.features import AddedFeatures
+from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.runtime.output import STANDARD, OutputFile, write_file
 from phrase_scorer.runtime.streams import line_blocks
 
-MIRA_ROUNDS = 300  # of kbmira, as in scripts/nbest-rescore/train.py
-RESTARTS = 20  # of mert, as in mert-moses.pl
+NBEST_MIRA_ROUNDS = 300  # kbmira's rounds, as in scripts/nbest-rescore/train.py
+RESTARTS = 20  # mert's random starts, as in mert-moses.pl
 
 _DENSE = re.compile(r"F(\d+) (\S+)")
 _BEST = re.compile(r"Best point: (.*) => (\S+)")
 
 
+@dataclass(frozen=True)
+class LearnRequest:
+    """An n-best list of a tuning set, for whose features weights are to be learned.
+
+    Raises:
+        UsageError: Options that belong to a tuning with the decoder.
+    """
+
+    moses: Moses
+    moses_ini: str  # has the weights to start from
+    rescore_nbest: Path
+    reference: Path
+    working_dir: Path
+    settings: TuningSettings
+    source: Path | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.source is not None or self.resume or self.settings.runs != 1:
+            raise UsageError("--rescore-nbest goes without --source, --resume and --runs")
+
+
+@dataclass(frozen=True)
+class RerankRequest:
+    """An n-best list to put into the order that some weights give it.
+
+    Raises:
+        UsageError: Features to add as well.
+        DataError: The output is an input, or cannot be written.
+    """
+
+    nbest_list: str
+    rerank: str  # the file of the weights
+    added: AddedFeatures
+    output: str = STANDARD
+    whole_list: bool = False
+
+    def __post_init__(self) -> None:
+        if self.added != AddedFeatures():
+            raise UsageError("--rerank adds no features; do that first")
+        OutputFile(self.output, inputs=[self.nbest_list, self.rerank])
+
+
 def learn_weights(
-    moses: Moses,
-    nbest: Path,
-    reference: Path,
-    folder: Path,
-    start: Weights,
-    *,
-    optimizer: Optimizer = "mira",
-    seed: int = 1,
-    threads: int = 1,
-) -> Weights:
+    moses: Moses, nbest: Path, reference: Path, folder: Path, start: Weights,
+    settings: TuningSettings,
+) -> Weights:  # fmt: skip
     """Weights for all dense and sparse features of an n-best list.
 
     Args:
-        moses: Where extractor, kbmira and mert are.
+        moses: The installation that has extractor, kbmira and mert.
         nbest: The list of a tuning set; plain or gz.
         reference: Its translation.
         folder: Where the programs work; logs stay there.
-        start: Where to start; a feature without a weight, a new one, starts at 0.
-        optimizer: "mira" or "mert" (which knows no sparse features).
-        seed: Of what is random in it.
-        threads: Of mert.
+        start: The weights to start from; a feature without one, a new one, starts at 0.
+        settings: The optimizer (mert knows no sparse features), its seed and threads.
 
     Raises:
         DataError: A broken list, or one for another number of sentences than the reference has.
@@ -72,21 +108,22 @@ def learn_weights(
         ],
         log=log, cwd=folder,
     )  # fmt: skip
-    if optimizer == "mira":
-        return _kbmira(moses, folder, log, names, initial, seed)
-    return _mert(moses, folder, log, names, initial, seed, threads)
+    optimize = _kbmira if settings.optimizer == "mira" else _mert
+    return _normalised(optimize(moses, folder, log, names, initial, settings))
 
 
 def _kbmira(
-    moses: Moses, folder: Path, log: Path, names: list[str], initial: list[float], seed: int
-) -> Weights:
+    moses: Moses, folder: Path, log: Path, names: list[str], initial: list[float],
+    settings: TuningSettings,
+) -> Weights:  # fmt: skip
     start, out = folder / "start.dense", folder / "mira.out"
     lines = [f"{name}= {value:.8g}\n" for name, value in zip(names, initial, strict=True)]
     start.write_text("".join(lines))
     run_program(
         [
             moses.program("kbmira"), "--dense-init", start, "--ffile", folder / "features.dat",
-            "--scfile", folder / "scores.dat", "-J", str(MIRA_ROUNDS), "-r", str(seed), "-o", out,
+            "--scfile", folder / "scores.dat", "-J", str(NBEST_MIRA_ROUNDS),
+            "-r", str(settings.seed), "-o", out,
         ],
         log=log, cwd=folder,
     )  # fmt: skip
@@ -97,28 +134,28 @@ def _kbmira(
         elif "_" in line:
             name, _, value = line.rpartition(" ")
             sparse[name] = (float(value),)
-    return _normalised({**_by_name(names, values), **sparse})
+    return {**_by_name(names, values), **sparse}
 
 
 def _mert(
-    moses: Moses, folder: Path, log: Path, names: list[str], initial: list[float], seed: int,
-    threads: int,
+    moses: Moses, folder: Path, log: Path, names: list[str], initial: list[float],
+    settings: TuningSettings,
 ) -> Weights:  # fmt: skip
     start = folder / "init.opt"
     rows = (initial, [0.0] * len(initial), [1.0] * len(initial))
     start.write_text("".join(" ".join(f"{v:.8g}" for v in row) + "\n" for row in rows))
     run_program(
         [
-            moses.program("mert"), "-d", str(len(initial)), "-n", str(RESTARTS), "-r", str(seed),
-            "--threads", str(threads), "--ifile", start, "--ffile", folder / "features.dat",
-            "--scfile", folder / "scores.dat",
+            moses.program("mert"), "-d", str(len(initial)), "-n", str(RESTARTS),
+            "-r", str(settings.seed), "--threads", str(settings.threads), "--ifile", start,
+            "--ffile", folder / "features.dat", "--scfile", folder / "scores.dat",
         ],
         log=log, cwd=folder,
     )  # fmt: skip
     best = _BEST.findall(log.read_text(errors="replace"))
     if not best:
         raise ProgramError(f"mert told no best point; its log is {log}")
-    return _normalised(_by_name(names, [float(value) for value in best[-1][0].split()]))
+    return _by_name(names, [float(value) for value in best[-1][0].split()])
 
 
 def _by_name(names: Sequence[str], values: Sequence[float]) -> Weights:
@@ -135,7 +172,7 @@ def _normalised(weights: Weights) -> Weights:
 
 
 def _check_sentences(nbest: Path, reference: Path) -> Hypothesis:
-    """Checks that the list has the sentences of the reference; its first hypothesis."""
+    """The list's first hypothesis; refuses a list without all sentences of the reference."""
     first, sentences = None, 0
     for hypotheses in read_nbest(nbest):
         first = first or hypotheses[0]
@@ -162,7 +199,9 @@ def total(
     result = 0.0
     for name, values in features.items():
         known = weights.get(name)
-        if known is None and b"_" in name:  # a sparse feature that tuning never saw weighs nothing
+        if (
+            known is None and b"_" in name
+        ):  # tuning never saw this sparse feature: it weighs nothing
             continue
         if known is None or len(known) != len(values):
             found = f"{len(known)} weights for its {len(values)} values" if known else "no weight"
@@ -174,18 +213,16 @@ def total(
 def rerank(
     nbest: str | Path, weights: Weights, output: str | Path, *, whole_list: bool = False
 ) -> int:
-    """Writes the best hypothesis of each sentence, or the whole list in its new order.
+    """Writes the best hypothesis per sentence, or the whole list in its new order.
 
-    Hypotheses of one total keep their order. A sentence number that the list leaves out becomes an
-    empty line. Returns the number of sentences.
+    Hypotheses with equal totals keep their order. A sentence number that the list leaves out
+    becomes an empty line. Returns the number of sentences.
 
     Raises:
-        DataError: A broken line, or a feature without a weight.
+        DataError: A broken line, a feature without a weight, or an output that is the list.
     """
-    if is_same_file(nbest, output):
-        raise DataError("the output would overwrite the input", path=output)
     sentences = 0
-    with OutputFile(output) as out:
+    with OutputFile(output, inputs=[nbest]) as out:
         for ranked in _ranked(nbest, weights):
             number = ranked[0][1].sentence
             if whole_list:
@@ -198,7 +235,7 @@ def rerank(
 
 
 def nbest_bleu(nbest: Path, reference: Path, weights: Weights | None) -> float:
-    """sacreBLEU, in percent, of each sentence's best hypothesis; without weights, of its first."""
+    """sacreBLEU, in percent, of the best hypotheses under some weights, or of the first ones."""
     ranked = _ranked(nbest, weights) if weights else ([(0.0, h[0])] for h in read_nbest(nbest))
     return bleu([b" ".join(hypotheses[0][1].words) for hypotheses in ranked], reference)
 
@@ -211,7 +248,7 @@ def _ranked(nbest: str | Path, weights: Weights) -> Iterator[list[tuple[float, H
 
 
 def write_weights(path: str | Path, weights: Weights) -> None:
-    """Writes weights as lines `Name= w w`, which a moses.ini or nbest-rescore reads, too."""
+    """Writes weights as lines `Name= w w`, as a moses.ini and nbest-rescore have them."""
     lines = [f"{name}= {' '.join(f'{v:.8g}' for v in values)}" for name, values in weights.items()]
     write_file(path, os.fsencode("\n".join(lines) + "\n"))
 
@@ -220,7 +257,7 @@ def read_weights(path: str | Path) -> Weights:
     """Weights as `write_weights` wrote them, or the [weight] section of a moses.ini.
 
     Raises:
-        DataError: No weight, or a line that is none.
+        DataError: The file has no weights, or a line that cannot be read.
     """
     weights: Weights = {}
     section = b"[weight]"

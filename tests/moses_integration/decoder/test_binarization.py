@@ -1,4 +1,4 @@
-"""Binary tables: what a format cannot hold, comparing n-best lists; and real ones by real Moses."""
+"""Binary tables: what a format cannot hold; and real ones by real Moses."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from toys import DATA
 from moses_integration.cli import main
 from moses_integration.decoder.binarization import (
     FORMATS,
+    BinarizeRequest,
     BinarySettings,
     TableFacts,
-    binarize,
-    compare_nbest,
     inspect_table,
+    make_binary,
     sorted_copy,
 )
 from moses_integration.decoder.programs import Moses, ProgramError
 from moses_integration.formats.moses_ini import MosesIni
 from moses_integration.system.filtering import filter_model
-from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
+from phrase_scorer.errors import DataError, UsageError
 
 GOOD = b"a b ||| x y ||| 0.5 1 ||| 0-0 1-1 ||| 1 1 1\na ||| x ||| 0.5 1 ||| 0-0 ||| 1 1 1 ||| |||\n"
 
@@ -129,67 +129,6 @@ def test_lines_that_a_format_cannot_hold(kind, line, message, tmp_path):
     with pytest.raises(DataError) as caught:
         inspect_table(table, kind, show_progress=False)
     assert str(caught.value).startswith(f"{table}:3: {message}: ")
-
-
-# -- n-best lists ----------------------------------------------------------------------------------
-
-NBEST = (
-    "0 ||| a b  ||| LM0= -1 TM0= -2 -3.5 TM_x= 1 ||| -4\n"
-    "0 ||| a c  ||| LM0= -2 TM0= -2 -3.5 ||| -5\n"
-    "0 ||| a d  ||| LM0= -3 TM0= -2 -3.5 ||| -5\n"
-    "0 ||| last  ||| LM0= -4 TM0= -2 -3.5 ||| -9\n"
-    "1 ||| only  ||| LM0= -104.257 TM0= 0 -3.5 ||| -123.456\n"
-)
-LINES = NBEST.splitlines(keepends=True)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("", "", None),
-        ("-104.257", "-104.256", None),  # the last of six digits
-        ("TM0= 0", "TM0= 1e-10", None),  # what CreateProbingPT makes of a score of 1
-        (" TM_x= 1", "", None),  # binary tables keep no sparse features
-        ("last", "other", 'sentence 0, "last" is in one n-best list only'),
-        (LINES[1] + LINES[2], LINES[2] + LINES[1], None),
-        ("LM0= -1 ", "LM0= -1.5 ", 'sentence 0, "a b": LM0= -1, not -1.5'),
-        ("-104.257", "-104.2", 'sentence 1, "only": LM0= -104.257, not -104.2'),
-        ("TM0= -2 -3.5", "TM0= -2 -3.501", 'sentence 0, "a b": TM0= -2 -3.5, not -2 -3.501'),
-        ("TM_x= 1", "TM_x= 2", 'sentence 0, "a b": TM_x= 1, not 2'),
-        ("TM0= -2 -3.5 TM_x", "TM0= -2 TM_x", 'sentence 0, "a b": TM0= -2 -3.5, not -2'),
-        ("LM0= -1 ", "", 'sentence 0, "a b": LM0 is in one n-best list only'),
-        ("LM0= -1 ", "LM0= nan ", 'sentence 0, "a b": LM0= -1, not nan'),
-        ("a b ", "a x ", 'sentence 0, "a b" is in one n-best list only'),
-        ("||| -4\n", "||| -4.1\n", 'sentence 0, "a b": total -4, not -4.1'),
-        (LINES[3], "", 'sentence 0, "last" is in one n-best list only'),
-        (LINES[2], LINES[2] * 2, 'sentence 0, "a d" is in one n-best list only'),
-        ("-9\n", "-9.5\n", 'sentence 0, "last": total -9, not -9.5'),
-        (LINES[4], "", "sentence 1 is in one n-best list only"),
-        (LINES[4], "2" + LINES[4][1:], "sentence 1 is in one n-best list only"),
-    ],
-)  # fmt: skip
-def test_comparing_lists(old, new, message, tmp_path):
-    one, other = tmp_path / "one", tmp_path / "other"
-    one.write_text(NBEST)
-    other.write_text(NBEST.replace(old, new, 1))
-    if message is None:
-        compare_nbest(one, other)
-        return
-    with pytest.raises(PhraseScorerError) as caught:
-        compare_nbest(one, other)
-    assert str(caught.value) == f"the binary table decodes otherwise: {message}"
-
-
-def test_lists_cut_off_among_hypotheses_of_one_total(tmp_path):
-    one, other = tmp_path / "one", tmp_path / "other"
-    one.write_text(NBEST)
-    other.write_text(NBEST.replace("last", "other"))
-    compare_nbest(one, other, size=4)
-    with pytest.raises(PhraseScorerError, match='0, "last" is in one n-best list only'):
-        compare_nbest(one, other, size=5)  # there was room for more, so none was cut off
-    other.write_text(NBEST.replace("a b", "a x"))
-    with pytest.raises(PhraseScorerError, match='0, "a b" is in one n-best list only'):
-        compare_nbest(one, other, size=4)
 
 
 # -- real tables -----------------------------------------------------------------------------------
@@ -350,7 +289,7 @@ def test_a_table_that_decodes_otherwise_is_told(tmp_path, capsys):
 EARLY = {
     "no such input": (["--check-input", "no"], 1, "no: cannot read: No such file or directory"),
     "empty input": (["--check-input", "empty"], 1, "empty: no sentence in it to decode"),
-    "no folder": (["--moses-ini-out", "no/ini"], 2, "--moses-ini-out no/ini: there is no folder"),
+    "no folder": (["--moses-ini-out", "no/ini"], 2, "--moses-ini-out: there is no folder no"),
     "blank": (["--output", "a b"], 2, 'moses.ini cannot hold the path "'),
     "no such table": (["--table-name", "TM7"], 2, 'ini: no phrase table "TM7" among TM0'),
 }
@@ -377,17 +316,17 @@ def test_told_before_anything_is_written(what, tmp_path, capsys):
 @pytest.mark.moses
 def test_nothing_is_left_of_a_program_that_fails(tmp_path, monkeypatch):
     require("probing")
-    table, log, out = tmp_path / "t.gz", tmp_path / "log", tmp_path / "o"
+    table, log, out = tmp_path / "t.gz", tmp_path / "o.log", tmp_path / "o"
     table.write_bytes(b"a ||| b ||| 1 1 1 1 ||| 0-0 ||| 1\n")
     (tmp_path / "o.partial").mkdir()  # what a program that was killed left
     form = replace(FORMATS["probing"], command=lambda *_: ["--no-such-option"])
     monkeypatch.setitem(FORMATS, "probing", form)
     with pytest.raises(ProgramError) as caught:
-        binarize(Moses(), table, out, "probing", log=log, show_progress=False)
+        make_binary(BinarizeRequest(Moses(), table, "probing", out, quiet=True))
     assert str(caught.value).startswith("CreateProbingPT failed with exit code 1: ")
     assert str(caught.value).endswith(f"; its log is {log}")
     assert log.read_text().startswith("# Moses ")
-    assert not list(tmp_path.glob("o*"))
+    assert {path.name for path in tmp_path.iterdir()} == {"t.gz", "o.log"}
 
 
 @pytest.mark.moses
@@ -397,9 +336,9 @@ def test_a_score_to_sort_by_that_is_not_there(tmp_path):
     require("probing")
     table = tmp_path / "t.gz"
     table.write_bytes(GOOD)
-    binarize(Moses(), table, tmp_path / "p", "probing", log=tmp_path / "l", show_progress=False)
+    make_binary(BinarizeRequest(Moses(), table, "probing", tmp_path / "p", quiet=True))
     with pytest.raises(UsageError) as caught:
-        binarize(Moses(), table, tmp_path / "o", "ondisk", log=tmp_path / "l", show_progress=False)
+        make_binary(BinarizeRequest(Moses(), table, "ondisk", tmp_path / "o", quiet=True))
     assert str(caught.value) == "--sort-score 2: there are 2 scores, from 0"
 
 
@@ -411,7 +350,7 @@ def test_compressions_that_moses_does_not_read(name, kind, tmp_path):
     compress = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[kind]
     table.write_bytes(compress(GOOD))
     with pytest.raises(DataError) as caught:
-        binarize(Moses(), table, tmp_path / "o", "ondisk", log=tmp_path / "l")
+        make_binary(BinarizeRequest(Moses(), table, "ondisk", tmp_path / "o"))
     what = "Moses' programs read plain text, and gz where it ends in .gz"
     assert str(caught.value) == f"{table}: {kind} compressed: {what}"
 
@@ -421,4 +360,41 @@ def test_a_build_without_the_program(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", os.devnull)
     monkeypatch.delenv("MOSES_BIN", raising=False)
     with pytest.raises(UsageError, match=r"processPhraseTableMin .* --with-cmph"):
-        binarize(Moses(), tmp_path / "t", tmp_path / "o", "compact", log=tmp_path / "l")
+        make_binary(BinarizeRequest(Moses(), tmp_path / "t", "compact", tmp_path / "o"))
+
+
+REFUSED = {
+    "ini onto table": (
+        ["--moses-ini", "ini", "--moses-ini-out", "t"],
+        "--moses-ini-out would overwrite PHRASE_TABLE: t",
+    ),
+    "ini onto itself": (
+        ["--moses-ini", "ini", "--moses-ini-out", "ini"],
+        "--moses-ini-out would overwrite --moses-ini: ini",
+    ),
+    "ini onto sentences": (
+        ["--moses-ini", "ini", "--moses-ini-out", "s", "--check-input", "s"],
+        "--moses-ini-out would overwrite --check-input: s",
+    ),
+    "log onto ini": (
+        ["--moses-ini", "o.log", "--output", "o"],
+        "--output would overwrite --moses-ini: o.log",
+    ),
+    "there already": (["--output", "s"], "--output s is there already"),
+    "no folder": (["--output", "no/o"], "--output: there is no folder no"),
+    "no ini": (["--check-input", "s"], "--check-input needs --moses-ini"),
+    "no ini for a table": (["--table-name", "TM0"], "--table-name needs --moses-ini"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refused_before_moses_is_asked(what, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("t", "s", "ini", "o.log"):
+        Path(name).write_bytes(GOOD)
+    options, message = REFUSED[what]
+    command = ["binarize", "t", "--format", "ondisk", "--output", "o", "--moses-bin", "none"]
+    assert main([*command, *options]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"t", "s", "ini", "o.log"}
+    assert {Path(name).read_bytes() for name in ("t", "s", "ini", "o.log")} == {GOOD}

@@ -10,11 +10,18 @@ from typing import NamedTuple
 
 import pytest
 
-from moses_integration.decoder.decoding import NBest, decode, decode_lines, split_flags
+from moses_integration.decoder.decoding import (
+    DecodeRequest,
+    NBest,
+    compare_nbest,
+    decode_lines,
+    split_flags,
+    translate,
+)
 from moses_integration.decoder.programs import Moses, ProgramError
 from moses_integration.formats.ini_edits import with_weights
 from moses_integration.formats.moses_ini import MosesIni, weights_of
-from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
 
 WEIGHT = 0.4
 
@@ -45,26 +52,35 @@ def read(path: Path) -> list[Entry]:
     return [Entry(int(r[0]), r[1].strip(), r[2], float(r[3]), r[4].strip()) for r in rows]
 
 
-def reweighted(model: Path, weight: float) -> MosesIni:
+def reweighted(model: Path, name: str, weight: float) -> Path:
     """The rescored model, with that weight for the new column."""
     ini = MosesIni.read(model / "new" / "moses.ini")
     kept = weights_of(ini)["TranslationModel0"][:-1]
-    return with_weights(ini, {"TranslationModel0": (*kept, weight)})
+    path = model / f"{name}.ini"
+    path.write_bytes(with_weights(ini, {"TranslationModel0": (*kept, weight)}).to_bytes())
+    return path
+
+
+def decode(moses: Moses, ini: Path | str, source: object, output: object, **options: object) -> int:
+    """Translates without a progress bar."""
+    return translate(
+        DecodeRequest(moses, str(ini), str(source), str(output), quiet=True, **options)
+    )
 
 
 @pytest.fixture(scope="module")
 def lists(moses: Moses, moses_model: Path) -> dict[str, list[Entry]]:
     """N-best lists of the old model and of the new one with the weights 0 and WEIGHT."""
     inis = {
-        "old": MosesIni.read(moses_model / "old" / "moses.ini"),
-        "zero": reweighted(moses_model, 0.0),
-        "new": reweighted(moses_model, WEIGHT),
+        "old": moses_model / "old" / "moses.ini",
+        "zero": reweighted(moses_model, "zero", 0.0),
+        "new": reweighted(moses_model, "new", WEIGHT),
     }
     for name, ini in inis.items():
-        nbest = NBest(moses_model / f"{name}.nbest", 50, segmentation=True)
         decode(
             moses, ini, moses_model / "tune.en", moses_model / f"{name}.out",
-            nbest=nbest, log=moses_model / f"{name}.log", show_progress=False,
+            nbest=(moses_model / f"{name}.nbest", 50), segmentation=True,
+            log=moses_model / f"{name}.log",
         )  # fmt: skip
     return {name: read(moses_model / f"{name}.nbest") for name in inis}
 
@@ -126,12 +142,11 @@ def test_other_weight_other_translations(lists, moses_model):
 
 @pytest.mark.moses
 def test_compressed_list_and_alignment(moses, moses_model, tmp_path):
-    ini = MosesIni.read(moses_model / "new" / "moses.ini")
+    ini = moses_model / "new" / "moses.ini"
     for name in ("nbest", "nbest.gz"):
-        nbest = NBest(tmp_path / name, 3, distinct=True, alignment=True)
         count = decode(
             moses, ini, moses_model / "tune.en", tmp_path / "out",
-            nbest=nbest, log=tmp_path / "log", show_progress=False,
+            nbest=(tmp_path / name, 3), distinct=True, alignment=True, log=tmp_path / "log",
         )  # fmt: skip
         assert count == 30
     plain = (tmp_path / "nbest").read_bytes()
@@ -149,12 +164,12 @@ def test_compressed_list_and_alignment(moses, moses_model, tmp_path):
 @pytest.mark.moses
 def test_moses2_translates_alike(moses, moses_model, tmp_path):
     """Both decoders find the same with the new column; their lists name the same totals."""
-    ini = MosesIni.read(moses_model / "new" / "moses.ini")
+    ini = moses_model / "new" / "moses.ini"
     for decoder in ("moses", "moses2"):
         decode(
             moses, ini, moses_model / "tune.en", tmp_path / decoder,
-            decoder=decoder, threads=2, nbest=NBest(tmp_path / f"{decoder}.nbest", 2),
-            log=tmp_path / "log", show_progress=False,
+            decoder=decoder, threads=2, nbest=(tmp_path / f"{decoder}.nbest", 2),
+            log=tmp_path / "log",
         )  # fmt: skip
     assert (tmp_path / "moses").read_bytes() == (tmp_path / "moses2").read_bytes()
     best = []
@@ -168,10 +183,9 @@ def test_moses2_translates_alike(moses, moses_model, tmp_path):
 
 
 def test_moses2_and_what_it_cannot_write(tmp_path):
-    ini = MosesIni.parse(b"[feature]\nDistortion\n")
-    nbest = NBest(tmp_path / "n", 5, segmentation=True)
+    details = {"nbest": (tmp_path / "n", 5), "segmentation": True, "log": tmp_path / "l"}
     with pytest.raises(UsageError) as caught:
-        decode(Moses("none"), ini, "-", "-", nbest=nbest, log=tmp_path / "l", decoder="moses2")
+        DecodeRequest(Moses("none"), "moses.ini", decoder="moses2", **details)
     expected = "moses2 writes no segmentation and no alignment into n-best lists"
     assert str(caught.value) == expected
 
@@ -191,9 +205,8 @@ def test_decoder_that_dies(score, moses, moses_model, tmp_path):
     (tmp_path / "moses.ini").write_text(text)
     with pytest.raises(ProgramError) as caught:
         decode(
-            moses, MosesIni.read(tmp_path / "moses.ini"), moses_model / "tune.en",
-            tmp_path / "out", nbest=NBest(tmp_path / "nbest.gz", 5), log=tmp_path / "log",
-            show_progress=False,
+            moses, tmp_path / "moses.ini", moses_model / "tune.en", tmp_path / "out",
+            nbest=(tmp_path / "nbest.gz", 5), log=tmp_path / "log",
         )  # fmt: skip
     said = str(caught.value)
     assert re.match(r"moses (failed with exit code \d+|was ended by SIG[A-Z]+): ", said)
@@ -213,10 +226,7 @@ def test_empty_input_and_relative_paths(moses, moses_model, tmp_path, monkeypatc
     ini.write_text(text.replace(f"path={moses_model}/old/", "path="))
     monkeypatch.chdir(tmp_path)
     Path("in").touch()
-    count = decode(
-        moses, MosesIni.read(ini), "in", "out", nbest=NBest(Path("nbest"), 5), log=Path("log"),
-        show_progress=False,
-    )  # fmt: skip
+    count = decode(moses, ini, "in", "out", nbest=(Path("nbest"), 5), log=Path("log"))
     assert count == 0
     assert Path("out").read_bytes() == Path("nbest").read_bytes() == b""
 
@@ -225,11 +235,15 @@ def test_empty_input_and_relative_paths(moses, moses_model, tmp_path, monkeypatc
 
 
 @pytest.fixture
-def ini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MosesIni:
-    """A model without files, in the current folder."""
+def ini(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A model without files; a text in the current folder."""
     monkeypatch.chdir(tmp_path)
     Path("in").write_text("a\nb\n")
-    return MosesIni.parse(b"[feature]\nDistortion\n")
+    path = tmp_path_factory.mktemp("model") / "moses.ini"
+    path.write_bytes(b"[feature]\nDistortion\n")
+    return path
 
 
 TELLS_A_VERSION = """#!/bin/sh
@@ -242,7 +256,7 @@ def test_decoder_that_loses_a_line(ini, tmp_path):
     Path("moses").write_text(f"{TELLS_A_VERSION}head -n 1\n")
     Path("moses").chmod(0o755)
     with pytest.raises(ProgramError) as caught:
-        decode(Moses(tmp_path), ini, "in", "out", log=Path("log"), show_progress=False)
+        decode(Moses(tmp_path), ini, "in", "out", log=Path("log"))
     assert str(caught.value) == "moses wrote 1 lines for the 2 of in; its log is log"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "log", "moses"]
 
@@ -266,19 +280,20 @@ def test_what_cannot_be_written_is_told_beforehand(ini, tmp_path):
     """The decoder is not even sought."""
     cases = {
         ("no/out", "log"): (DataError, "no/out: cannot write: No such file or directory"),
+        ("in", "log"): (DataError, "in: the output would overwrite the input"),
         ("out", "no/log"): (UsageError, "the log no/log: there is no folder no"),
     }
     for (output, log), (kind, expected) in cases.items():
         with pytest.raises(kind) as caught:
-            decode(Moses("none"), ini, "in", output, log=Path(log), show_progress=False)
+            decode(Moses("none"), ini, "in", output, log=Path(log))
         assert str(caught.value) == expected
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 def test_model_is_checked_first(tmp_path):
-    ini = MosesIni.parse(b"[feature]\nKENLM path=lm\n", tmp_path / "moses.ini")
+    (tmp_path / "moses.ini").write_bytes(b"[feature]\nKENLM path=lm\n")
     with pytest.raises(DataError) as caught:
-        decode(Moses("none"), ini, "-", "-", log=tmp_path / "log")
+        decode(Moses("none"), tmp_path / "moses.ini", "-", "-", log=tmp_path / "log")
     expected = f'{tmp_path}/moses.ini:2: the file of this line is not there: "KENLM path=lm"'
     assert str(caught.value) == expected
 
@@ -293,3 +308,64 @@ def test_flags_are_cut_as_a_shell_does():
     with pytest.raises(UsageError) as caught:
         split_flags("-s '1")
     assert str(caught.value) == '--decoder-flags: No closing quotation: "-s \'1"'
+
+
+# -- comparing n-best lists ------------------------------------------------------------------------
+
+NBEST = (
+    "0 ||| a b  ||| LM0= -1 TM0= -2 -3.5 TM_x= 1 ||| -4\n"
+    "0 ||| a c  ||| LM0= -2 TM0= -2 -3.5 ||| -5\n"
+    "0 ||| a d  ||| LM0= -3 TM0= -2 -3.5 ||| -5\n"
+    "0 ||| last  ||| LM0= -4 TM0= -2 -3.5 ||| -9\n"
+    "1 ||| only  ||| LM0= -104.257 TM0= 0 -3.5 ||| -123.456\n"
+)
+LINES = NBEST.splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("", "", None),
+        ("-104.257", "-104.256", None),  # the last of six digits
+        ("TM0= 0", "TM0= 1e-10", None),  # what CreateProbingPT makes of a score of 1
+        (" TM_x= 1", "", None),  # binary tables keep no sparse features
+        ("last", "other", 'sentence 0, "last" is in one n-best list only'),
+        (LINES[1] + LINES[2], LINES[2] + LINES[1], None),
+        ("LM0= -1 ", "LM0= -1.5 ", 'sentence 0, "a b": LM0= -1, not -1.5'),
+        ("-104.257", "-104.2", 'sentence 1, "only": LM0= -104.257, not -104.2'),
+        ("TM0= -2 -3.5", "TM0= -2 -3.501", 'sentence 0, "a b": TM0= -2 -3.5, not -2 -3.501'),
+        ("TM_x= 1", "TM_x= 2", 'sentence 0, "a b": TM_x= 1, not 2'),
+        ("TM0= -2 -3.5 TM_x", "TM0= -2 TM_x", 'sentence 0, "a b": TM0= -2 -3.5, not -2'),
+        ("LM0= -1 ", "", 'sentence 0, "a b": LM0 is in one n-best list only'),
+        ("LM0= -1 ", "LM0= nan ", 'sentence 0, "a b": LM0= -1, not nan'),
+        ("a b ", "a x ", 'sentence 0, "a b" is in one n-best list only'),
+        ("||| -4\n", "||| -4.1\n", 'sentence 0, "a b": total -4, not -4.1'),
+        (LINES[3], "", 'sentence 0, "last" is in one n-best list only'),
+        (LINES[2], LINES[2] * 2, 'sentence 0, "a d" is in one n-best list only'),
+        ("-9\n", "-9.5\n", 'sentence 0, "last": total -9, not -9.5'),
+        (LINES[4], "", "sentence 1 is in one n-best list only"),
+        (LINES[4], "2" + LINES[4][1:], "sentence 1 is in one n-best list only"),
+    ],
+)  # fmt: skip
+def test_comparing_lists(old, new, message, tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text(NBEST)
+    other.write_text(NBEST.replace(old, new, 1))
+    if message is None:
+        compare_nbest(one, other)
+        return
+    with pytest.raises(PhraseScorerError) as caught:
+        compare_nbest(one, other)
+    assert str(caught.value) == f"the binary table decodes otherwise: {message}"
+
+
+def test_lists_cut_off_among_hypotheses_of_one_total(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text(NBEST)
+    other.write_text(NBEST.replace("last", "other"))
+    compare_nbest(one, other, size=4)
+    with pytest.raises(PhraseScorerError, match='0, "last" is in one n-best list only'):
+        compare_nbest(one, other, size=5)  # there was room for more, so none was cut off
+    other.write_text(NBEST.replace("a b", "a x"))
+    with pytest.raises(PhraseScorerError, match='0, "a b" is in one n-best list only'):
+        compare_nbest(one, other, size=4)

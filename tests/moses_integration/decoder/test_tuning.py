@@ -1,4 +1,4 @@
-"""Tuning with the real mert-moses.pl: runs, resuming, what comes out; and what is refused."""
+"""Tuning with the real mert-moses.pl: runs, resuming, what comes out and how it is shown."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ import pytest
 import sacrebleu
 from toys import GOLDEN as ALL_GOLDEN
 
-from moses_integration.decoder.decoding import decode
+from moses_integration.decoder.decoding import DecodeRequest, translate
 from moses_integration.decoder.programs import Moses, ProgramError
 from moses_integration.decoder.tuning import (
     Tuner,
-    Tuning,
+    TuneRequest,
+    TuningResult,
     TuningRun,
     TuningSettings,
     _History,
+    added_columns,
     check_tuning_set,
+    weight_table,
 )
 from moses_integration.formats.ini_edits import with_weights
 from moses_integration.formats.moses_ini import MosesIni, weights_of
+from moses_integration.formats.signature import SignedColumn, write_signature
 from phrase_scorer.errors import DataError, UsageError
 
 GOLDEN = ALL_GOLDEN / "tuning"
@@ -37,9 +41,9 @@ SETTINGS = TuningSettings(runs=2, seed=3, nbest=20, max_iterations=2)
 def tuner(model: Path, folder: Path, settings: TuningSettings, moses: Moses, **options: object):
     """A tuner of the rescored model, and the list of what it says."""
     said: list[str] = []
-    ini = MosesIni.read(model / "new" / "moses.ini")
     sides = model / "tune.en", model / "tune.fr"
-    return Tuner(moses, ini, *sides, folder, settings, say=said.append, **options), said
+    request = TuneRequest(moses, model / "new" / "moses.ini", *sides, folder, settings, **options)
+    return Tuner(request, said.append), said
 
 
 # -- the real Moses --------------------------------------------------------------------------------
@@ -100,11 +104,9 @@ def test_only_weights_change_in_the_ini(tuned, moses_model):
 def test_bleu_is_that_of_the_tuned_model(tuned, moses_model, moses, tmp_path):
     """Decoded again with the moses.ini that a user gets."""
     folder, tuning, _ = tuned
-    ini = MosesIni.read(folder / "moses.ini")
-    decode(
-        moses, ini, moses_model / "tune.en", tmp_path / "out",
-        log=tmp_path / "log", show_progress=False,
-    )  # fmt: skip
+    source, out = str(moses_model / "tune.en"), str(tmp_path / "out")
+    ini = str(folder / "moses.ini")
+    translate(DecodeRequest(moses, ini, source, out, log=tmp_path / "log", quiet=True))
     best = folder / f"run{tuning.best.number}" / "tuning-set.output"
     assert (tmp_path / "out").read_bytes() == best.read_bytes()
     hypotheses = (tmp_path / "out").read_text().splitlines()
@@ -152,11 +154,11 @@ def test_run_stopped_after_mert_goes_on(tuned, moses_model, moses):
 )
 def test_another_tuning_is_not_resumed(changed, sides, what, tuned, moses_model, moses):
     folder, _, _ = tuned
-    ini = MosesIni.read(moses_model / "new" / "moses.ini")
+    ini = moses_model / "new" / "moses.ini"
     source, reference = (moses_model / name for name in sides)
     settings = replace(SETTINGS, **changed)
     with pytest.raises(UsageError) as caught:
-        Tuner(moses, ini, source, reference, folder, settings, resume=True).run()
+        Tuner(TuneRequest(moses, ini, source, reference, folder, settings, resume=True)).run()
     expected = f"{folder} holds another tuning (other {what}: see task.json); not resumed"
     assert str(caught.value) == expected
 
@@ -241,11 +243,12 @@ def test_decoder_that_dies_while_tuning(moses, moses_model, tmp_path):
     (tmp_path / "phrase-table.gz").write_bytes(gzip.compress(b"\n".join(lines) + b"\n"))
     text = (moses_model / "new" / "moses.ini").read_text()
     text = text.replace(f"{moses_model}/new/phrase-table.gz", "phrase-table.gz")
-    ini = MosesIni.parse(text.encode(), tmp_path / "moses.ini")
+    (tmp_path / "moses.ini").write_text(text)
     sides = moses_model / "tune.en", moses_model / "tune.fr"
     settings = TuningSettings(nbest=5, max_iterations=1)
     with pytest.raises(ProgramError) as caught:
-        Tuner(moses, ini, *sides, tmp_path / "work", settings, say=lambda _: None).run()
+        request = TuneRequest(moses, tmp_path / "moses.ini", *sides, tmp_path / "work", settings)
+        Tuner(request, lambda _: None).run()
     said = str(caught.value)
     assert re.match(r"mert-moses.pl failed with exit code \d+: ", said)
     assert said.endswith(f"; its log is {tmp_path}/work/run1/mert.log")
@@ -293,10 +296,10 @@ def test_the_last_iteration_is_repeated_when_it_goes_on():
 
 def test_best_mean_and_spread():
     runs = [TuningRun(n, n, 1, 0.0, bleu, 0.0, {}) for n, bleu in enumerate((30.0, 33.0, 30.0), 1)]
-    tuning = Tuning({}, runs)
+    tuning = TuningResult({}, runs)
     assert (tuning.best.number, tuning.mean) == (2, 31.0)
     assert tuning.spread == pytest.approx(3**0.5)  # (1 + 4 + 1) / (3 - 1)
-    assert Tuning({}, runs[:1]).spread == 0.0
+    assert TuningResult({}, runs[:1]).spread == 0.0
 
 
 # -- what is refused -------------------------------------------------------------------------------
@@ -342,7 +345,7 @@ def test_what_is_no_tuning_set(source, reference, expected, tmp_path, monkeypatc
 
 
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MosesIni:
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model with one table and a tuning set, `s` and `r`, in the current folder."""
     monkeypatch.chdir(tmp_path)
     Path("pt").write_text("a ||| b ||| 1 1\n")
@@ -350,28 +353,30 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MosesIni:
     Path("r").write_text("b\n")
     lines = "PhraseDictionaryMemory name=TM0 num-features=2 path=pt\n[weight]\nTM0= 1 1\n"
     Path("moses.ini").write_text(f"[feature]\n{lines}")
-    return MosesIni.read("moses.ini")
 
 
-def refused(ini: MosesIni, folder: str, *, kind: type = UsageError, resume: bool = False) -> str:
-    settings = TuningSettings()
+def request(folder: str, source: str = "s", reference: str = "r", **options: object) -> TuneRequest:
+    sides = Path(source), Path(reference)
+    return TuneRequest(
+        Moses("none"), "moses.ini", *sides, Path(folder), TuningSettings(), **options
+    )
+
+
+def refused(folder: str, *, kind: type = UsageError, resume: bool = False) -> str:
     with pytest.raises(kind) as caught:
-        Tuner(
-            Moses("none"), ini, Path("s"), Path("r"), Path(folder), settings,
-            resume=resume, say=lambda _: None,
-        ).run()  # fmt: skip
+        Tuner(request(folder, resume=resume), lambda _: None).run()
     return str(caught.value)
 
 
 def test_paths_that_the_script_cannot_use(small, tmp_path):
     why = "mert-moses.pl cannot use a path with blanks, or what means something to a shell"
     for name in ("a b", "it's", "a;b", "$x"):
-        assert refused(small, name) == f'{why}: "{tmp_path}/{name}"'
+        assert refused(name) == f'{why}: "{tmp_path}/{name}"'
         assert not Path(name).exists()
     Path("a b").mkdir()
     for source, reference in (("a b/s", "r"), ("s", "a b/r")):
         with pytest.raises(UsageError) as caught:
-            Tuner(Moses("none"), small, Path(source), Path(reference), Path("w"), TuningSettings())
+            request("w", source, reference)
         assert str(caught.value).startswith(f'{why}: "{tmp_path}/a b/')
 
 
@@ -387,14 +392,14 @@ def test_folder_in_use_by_another_process(small, tmp_path):
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"locked\n"
         expected = f"{tmp_path}/work is in use by another tuning"
-        assert refused(small, "work") == refused(small, "work", resume=True) == expected
+        assert refused("work") == refused("work", resume=True) == expected
         holder.communicate()
-    assert "in use" not in refused(small, "work")
+    assert "in use" not in refused("work")
 
 
 def test_folder_that_cannot_be(small, tmp_path):
-    assert refused(small, "a/b") == f"cannot work in {tmp_path}/a/b: No such file or directory"
-    assert refused(small, "pt") == f"cannot work in {tmp_path}/pt: File exists"
+    assert refused("a/b") == f"cannot work in {tmp_path}/a/b: No such file or directory"
+    assert refused("pt") == f"cannot work in {tmp_path}/pt: File exists"
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -402,19 +407,83 @@ def test_folder_that_holds_something_else(resume, small, tmp_path):
     Path("work").mkdir()
     Path("work/mine").touch()
     expected = f"--working-dir {tmp_path}/work is not empty and holds no tuning; choose a new one"
-    assert refused(small, "work", resume=resume) == expected
+    assert refused("work", resume=resume) == expected
 
 
 def test_the_folder_is_free_after_an_error(small):
     """The lock goes with the run, not with the process."""
-    first = refused(small, "work")
+    first = refused("work")
     assert first == "the Moses program moses is not in none; give --moses-bin DIR"
-    assert refused(small, "work", resume=True) == first
+    assert refused("work", resume=True) == first
 
 
 def test_the_model_is_checked_first(small):
     Path("pt").write_text("a ||| b ||| 1 1 1\n")
     line = "PhraseDictionaryMemory name=TM0 num-features=2 path=pt"
     expected = f'moses.ini:2: num-features is 2 but the phrase table has 3 scores: "{line}"'
-    assert refused(small, "work", kind=DataError) == expected
+    assert refused("work", kind=DataError) == expected
     assert not Path("work").exists()
+
+
+# -- weights before and after as a user reads them -------------------------------------------------
+
+
+def test_table_worked_by_hand():
+    """Those before are shown with absolute values that sum to 1: 0.5 + 0.3 + 0.2 + 1 = 2."""
+    before = {"LM0": (0.5,), "TM0": (-0.3, 0.2), "New0": (1.0,), "UnknownWordPenalty0": (1.0,)}
+    after = {"LM0": (0.25,), "TM0": (0.125, -0.5), "New0": (0.125,), "UnknownWordPenalty0": (1.0,)}
+    assert list(weight_table(before, after, {("TM0", 1): "p(target | source)"})) == [
+        "weight                  before    after",
+        "LM0                     0.2500   0.2500",
+        "TM0 1                  -0.1500   0.1250",
+        "TM0 2                   0.1000  -0.5000  <- p(target | source)",
+        "New0                    0.5000   0.1250",
+        "UnknownWordPenalty0     1.0000   1.0000",
+    ]
+
+
+def test_weights_that_there_were_none_of():
+    assert list(weight_table({"A0": (2.0,)}, {"A0": (0.5, 0.25), "B0": (0.25,)}, {})) == [
+        "weight   before    after",
+        "A0 1     1.0000   0.5000",
+        "A0 2     0.0000   0.2500",
+        "B0       0.0000   0.2500",
+    ]
+
+
+def test_no_weights():
+    assert list(weight_table({}, {}, {})) == ["weight   before    after"]
+
+
+def test_weights_that_mert_found_sum_to_one():
+    after = weights_of(MosesIni.read(GOLDEN / "mert-moses.ini"))
+    before = {name: tuple(2.0 for _ in values) for name, values in after.items()}
+    before["UnknownWordPenalty0"] = (1.0,)
+    rows = [line.split() for line in weight_table(before, after, {})][1:]
+    assert len(rows) == 15
+    for column in (-2, -1):
+        total = sum(abs(float(row[column])) for row in rows if row[0] != "UnknownWordPenalty0")
+        assert total == pytest.approx(1, abs=1e-3)
+
+
+def test_columns_that_we_added(tmp_path):
+    names = ["p(target | source)", "unknown target words"]
+    signed = [SignedColumn(place, name, "m", -50.0) for place, name in enumerate(names, 4)]
+    (tmp_path / "pt.gz").touch()
+    write_signature(tmp_path / "pt.gz", signed, {})
+    (tmp_path / "plain").touch()
+    ini = MosesIni.parse(
+        b"[feature]\nPhraseDictionaryMemory name=TM0 num-features=6 path=pt\n"
+        b"PhraseDictionaryMemory name=TM1 num-features=4 path=plain\n",
+        tmp_path / "moses.ini",
+    )
+    assert added_columns(ini) == {("TM0", 4): names[0], ("TM0", 5): names[1]}
+
+
+def test_table_that_is_not_there(tmp_path):
+    ini = MosesIni.parse(b"[feature]\nPhraseDictionaryMemory path=no\n", tmp_path / "moses.ini")
+    with pytest.raises(DataError) as caught:
+        added_columns(ini)
+    line = '"PhraseDictionaryMemory path=no"'
+    expected = f"{tmp_path}/moses.ini:2: the file of this line is not there: {line}"
+    assert str(caught.value) == expected

@@ -8,6 +8,7 @@ from toys import DATA
 from toys import GOLDEN as ALL_GOLDEN
 
 from moses_integration.cli import main
+from moses_integration.decoder.tuning import TuningSettings
 from moses_integration.formats.moses_ini import MosesIni, weights_of
 from moses_integration.formats.nbest import read_nbest
 from moses_integration.reranking.features import NBestFeature, add_features
@@ -139,7 +140,8 @@ def test_weights_are_learned_from_the_enlarged_list(
 ):
     start = weights_of(MosesIni.read(moses_model / "old" / "moses.ini"))
     reference = moses_model / "tune.fr"
-    weights = learn_weights(moses, enlarged, reference, tmp_path, start, optimizer=optimizer)
+    settings = TuningSettings(optimizer=optimizer)
+    weights = learn_weights(moses, enlarged, reference, tmp_path, start, settings)
     assert sum(abs(v) for values in weights.values() for v in values) == pytest.approx(1.0)
     assert len(weights["TranslationModel0"]) == 4
     assert weights["Oracle0"][0] > 0.02
@@ -179,7 +181,7 @@ def test_lists_that_do_not_fit_the_reference(moses, tmp_path):
     ):
         (tmp_path / "list").write_bytes(text)
         with pytest.raises(DataError) as caught:
-            learn_weights(moses, tmp_path / "list", reference, tmp_path, {})
+            learn_weights(moses, tmp_path / "list", reference, tmp_path, {}, TuningSettings())
         assert str(caught.value) == f"{tmp_path}/list:{message.format(r=reference)}"
 
 
