@@ -179,21 +179,23 @@ def test_decode_checks_the_model(told, run):
 
 @pytest.mark.moses
 def test_decode_from_standard_input_to_standard_output(moses, moses_model, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
     ini = moses_model / "new" / "moses.ini"
     command = [sys.executable, "-m", "moses_integration", "decode", "--moses-ini", ini, "--quiet"]
     source = (moses_model / "tune.en").read_bytes().splitlines()[:3]
     done = subprocess.run(
-        [*command, "--nbest", "n.gz", "2"], input=b"\n".join(source), cwd=tmp_path,
+        [*command, "--nbest", "n.gz", "2"], input=b"\n".join(source), cwd=work,
         capture_output=True, timeout=60,
     )  # fmt: skip
     said = rf"3 sentences translated by Moses {re.escape(moses.version)}; its log is decode.log\n"
     assert done.returncode == 0
     assert re.fullmatch(said, done.stderr.decode())
     assert done.stdout.count(b"\n") == 3
-    best = gzip.decompress((tmp_path / "n.gz").read_bytes()).decode().splitlines()
+    best = gzip.decompress((work / "n.gz").read_bytes()).decode().splitlines()
     found = {line.split(" ||| ")[0]: line.split(" ||| ")[1].strip() for line in reversed(best)}
     assert [found[str(n)] for n in range(3)] == done.stdout.decode().splitlines()
-    assert names(tmp_path) == ["decode.log", "n.gz"]
+    assert names(work) == ["decode.log", "n.gz"]
 
 
 @pytest.mark.moses
