@@ -66,7 +66,9 @@ Examples:
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="The first run's seed.")
 @click.option("--nbest", type=int, default=100, show_default=True, help="Hypotheses per sentence.")
-@click.option("--max-iterations", type=int, default=25, show_default=True, help="Most per run.")
+@click.option(
+    "--max-iterations", type=int, default=25, show_default=True, help="Iterations per run, at most."
+)
 @click.option(
     "--threads", type=int, default=1, show_default=True, help="Threads of decoder and optimizer."
 )

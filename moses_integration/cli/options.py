@@ -14,11 +14,11 @@ def moses_options(command: Command) -> Command:
     """--moses-bin and --moses-scripts."""
     command = click.option(
         "--moses-scripts", metavar="DIR",
-        help="Moses' scripts.  [default: $MOSES_SCRIPTS, else scripts beside the programs' folder]",
+        help="Folder of Moses' scripts.  [default: $MOSES_SCRIPTS, else scripts beside programs]",
     )(command)  # fmt: skip
     return click.option(
         "--moses-bin", metavar="DIR",
-        help="Moses' programs.  [default: $MOSES_BIN, else PATH]",
+        help="Folder of Moses' programs.  [default: $MOSES_BIN, else PATH]",
     )(command)  # fmt: skip
 
 

@@ -34,7 +34,7 @@ LEAST_MASS = 1e-12  # probability left for the words that back off
 OUTSIDE = -1  # a word missing from the model, or the gap between two sentences
 
 Floats = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]  # of n-grams within their order
+NGramRows = npt.NDArray[np.int64]  # of n-grams within their order
 
 
 class SharedVocabulary:
@@ -78,7 +78,7 @@ class SharedVocabulary:
         self._start_symbol = model.model.start_symbol
         self._no_word = model.model.no_word
 
-    def contexts(self, histories: npt.NDArray[np.int32]) -> Rows:
+    def contexts(self, histories: npt.NDArray[np.int32]) -> NGramRows:
         """(rows, order - 1) ids for histories given as (rows, words) places among the file's words.
 
         A history that begins with the start symbol is filled up with more of these on the left, any
@@ -97,7 +97,7 @@ class SharedVocabulary:
         return found
 
     def log_probs(
-        self, histories: npt.NDArray[np.int32], rows: Rows, words: npt.NDArray[np.int32]
+        self, histories: npt.NDArray[np.int32], rows: NGramRows, words: npt.NDArray[np.int32]
     ) -> Floats:
         """(len(rows),) natural-log probability of each word after the history of its row."""
         found = self.model.chosen_log_probs(self.contexts(histories), rows, self.ids[words])
@@ -105,7 +105,7 @@ class SharedVocabulary:
         found[words == self.start] = NEVER * math.log(10)
         return found
 
-    def symbol_log_probs(self, ngrams: NGrams, words: Rows) -> Floats:
+    def symbol_log_probs(self, ngrams: NGrams, words: NGramRows) -> Floats:
         """(symbols,) natural-log probability of the file's words after whole histories."""
         return self.model.log_probs(ngrams) + self.log_share[words]
 
@@ -114,22 +114,22 @@ class SharedVocabulary:
 class Index:
     """Finds n-grams of one order by the row of their history and their last word."""
 
-    keys: Rows  # ascending
-    place: Rows  # row of the n-gram with each key
+    keys: NGramRows  # ascending
+    place: NGramRows  # row of the n-gram with each key
     words: int  # in the vocabulary
 
     @classmethod
-    def of(cls, history: Rows, last: npt.NDArray[np.int32], words: int) -> Index:
+    def of(cls, history: NGramRows, last: npt.NDArray[np.int32], words: int) -> Index:
         """For n-grams with these histories."""
         keys = history * words + last
         order = np.argsort(keys, kind="stable")
         return cls(keys[order], order, words)
 
-    def find(self, history: Rows, last: npt.NDArray[np.int32]) -> Rows:
+    def find(self, history: NGramRows, last: npt.NDArray[np.int32]) -> NGramRows:
         """(n-grams,) the row of each; -1 for an unknown one."""
         return self.find_keys(np.where(history >= 0, history * self.words + last, -1))
 
-    def find_keys(self, keys: Rows) -> Rows:
+    def find_keys(self, keys: NGramRows) -> NGramRows:
         """(n-grams,) the same, from history * words + last word; negative keys are unknown."""
         if not len(self.keys):
             return np.full(len(keys), -1)
@@ -141,8 +141,8 @@ class Index:
 class Links:
     """Where the n-grams of an order have their parts in the order below."""
 
-    history: Rows  # (n-grams,) row of all but the last word
-    shorter: Rows  # (n-grams,) row of all but the first word
+    history: NGramRows  # (n-grams,) row of all but the last word
+    shorter: NGramRows  # (n-grams,) row of all but the first word
 
 
 def links_of(arpa: Arpa, path: str) -> list[Links]:
@@ -153,7 +153,7 @@ def links_of(arpa: Arpa, path: str) -> list[Links]:
     """
     indexes: list[Index] = []
 
-    def find(words: npt.NDArray[np.int32]) -> Rows:
+    def find(words: npt.NDArray[np.int32]) -> NGramRows:
         place = words[:, 0].astype(np.int64)
         for column, index in enumerate(indexes[: words.shape[1] - 1], 1):
             place = index.find(place, words[:, column])
@@ -334,10 +334,10 @@ def _text(arpa: Arpa, sentences: Iterable[Sequence[bytes]]) -> npt.NDArray[np.in
 def _extended(
     order: Order,
     below: Order,
-    histories: Rows,
+    histories: NGramRows,
     words: npt.NDArray[np.int32],
-    shorter: Rows,
-    at: Rows,
+    shorter: NGramRows,
+    at: NGramRows,
 ) -> Order:
     """An order with the n-grams that begin `at` some places of the text, as backed off."""
     history, last = histories[at], words[at]

@@ -28,7 +28,7 @@ from phrase_scorer.text.vocabulary import END, Vocabulary
 
 CONTEXTS_AT_ONCE = 4096
 
-Ids = npt.NDArray[np.int64]  # contexts: (contexts, order - 1), the oldest word first
+WordIds = npt.NDArray[np.int64]  # contexts: (contexts, order - 1), the oldest word first
 LogProbs = npt.NDArray[np.float64]
 
 
@@ -36,8 +36,8 @@ LogProbs = npt.NDArray[np.float64]
 class NGrams:
     """Each symbol of some text with its context."""
 
-    contexts: Ids  # (symbols, order - 1)
-    words: Ids  # (symbols,)
+    contexts: WordIds  # (symbols, order - 1)
+    words: WordIds  # (symbols,)
 
 
 class LanguageModel:
@@ -114,7 +114,7 @@ class LanguageModel:
         return self.chosen_log_probs(contexts, place.reshape(-1), ngrams.words)
 
     @torch.inference_mode()
-    def chosen_log_probs(self, contexts: Ids, rows: Ids, words: Ids) -> LogProbs:
+    def chosen_log_probs(self, contexts: WordIds, rows: WordIds, words: WordIds) -> LogProbs:
         """(len(rows),) natural-log probability of each word after the context of its row."""
         order = np.argsort(rows, kind="stable")
         starts = np.arange(0, len(contexts) + CONTEXTS_AT_ONCE, CONTEXTS_AT_ONCE)
@@ -129,10 +129,10 @@ class LanguageModel:
             result[inside] = (logits.double() - log_z.index_select(0, row)).cpu().numpy()
         return np.minimum(result, 0.0)  # what is nearly certain may be rounded up
 
-    def _features(self, contexts: Ids) -> Tensor:
+    def _features(self, contexts: WordIds) -> Tensor:
         return self.model.context_features(self._tensor(contexts)).contiguous()
 
-    def _tensor(self, array: Ids) -> Tensor:
+    def _tensor(self, array: WordIds) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     def score(self, sentences: Sequence[Sequence[bytes]]) -> LogProbs:
