@@ -49,7 +49,9 @@ Examples:
   phrase-scorer ini moses.ini --language-model cslm.arpa --output moses.cslm.ini"""
 )
 @click.argument("moses_ini", metavar="MOSES_INI")
-@click.option("--output", metavar="FILE", help="Where to write it; - is standard output.")
+@click.option(
+    "--output", metavar="FILE", help="Where to write the new moses.ini; - is standard output."
+)
 @click.option("--in-place", is_flag=True, help="Replace MOSES_INI, if anything in it changes.")
 @click.option(
     "--weight", type=float, default=START_WEIGHT, show_default=True, metavar="W",
@@ -62,7 +64,7 @@ Examples:
 )  # fmt: skip
 @click.option(
     "--language-model", "language_models", multiple=True, metavar="FILE",
-    help="ARPA file of an n-gram model to add, also with --weight as its start weight.",
+    help="ARPA file of an n-gram model to add; --weight is its start weight. Repeat for several.",
 )  # fmt: skip
 @takes(IniRequest)
 def ini(request: IniRequest) -> None:

@@ -51,7 +51,7 @@ def write_signature(
 
 
 def read_signature(table: str | Path) -> list[SignedColumn]:
-    """The columns that a table is known to have from us; none where no signature is beside it.
+    """The columns that a table is known to have from us; no signature beside it, no columns.
 
     Raises:
         DataError: The signature is broken or of a newer format.
