@@ -13,13 +13,12 @@ ARPA = "\\data\\\nngram 1=1\nngram 2=0\n\n\\1-grams:\n-1\ta\n\n\\2-grams:\n\n\\e
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(folder: Path) -> Path:
     """The current folder, with a model and a language model."""
-    monkeypatch.chdir(tmp_path)
     Path("moses.ini").write_text(INI)
     Path("t").write_text("a ||| b ||| 0.5\nb ||| c ||| 0.5\n")
     Path("lm.arpa").write_text(ARPA)
-    return tmp_path
+    return folder
 
 
 def test_ini_adds_language_models(folder, capsys):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from toys import names
 
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.journal import JournaledFile
@@ -23,10 +24,6 @@ def write(path: Path, blocks: list[bytes], *, resume: bool = False, whole: bool 
         if whole:
             file.complete()
     return found
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_whole(tmp_path):
