@@ -49,9 +49,7 @@ Examples:
   phrase-scorer ini moses.ini --language-model cslm.arpa --output moses.cslm.ini"""
 )
 @click.argument("moses_ini", metavar="MOSES_INI")
-@click.option(
-    "--output", metavar="FILE", help="Where to write the new moses.ini; - is standard output."
-)
+@click.option("--output", metavar="FILE", help="The new moses.ini; - is standard output.")
 @click.option("--in-place", is_flag=True, help="Replace MOSES_INI, if anything in it changes.")
 @click.option(
     "--weight", type=float, default=START_WEIGHT, show_default=True, metavar="W",
