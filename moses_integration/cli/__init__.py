@@ -20,29 +20,29 @@ from moses_integration.cli.rescore import check, rescore
 from moses_integration.cli.system import ems, filter_command, ini
 from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable
 from phrase_scorer.cli import build_group
-from phrase_scorer.cli.studies import experiment
+from phrase_scorer.cli.inspect import align, generate, info
+from phrase_scorer.cli.language_model import perplexity, train_lm
+from phrase_scorer.cli.score import score
+from phrase_scorer.cli.studies import experiment, gradients
+from phrase_scorer.cli.train import train
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import run
 from phrase_scorer.runtime.streams import line_blocks
 from phrase_scorer.text.phrase_pairs import PairBlock, pairs_of_lines
 
-COMMANDS = (
-    rescore,
-    check,
-    filter_command,
-    tune,
-    decode,
-    nbest,
-    evaluate_command,
-    ini,
-    ems,
-    prepare,
-    binarize,
-    export_arpa,
-)
+HELP_SECTIONS = {
+    "The column": (train, rescore, score, check, info),
+    "With Moses": (
+        *(prepare, filter_command, tune, decode, nbest, evaluate_command),
+        *(ini, binarize, ems),
+    ),
+    "Language model": (train_lm, perplexity, export_arpa),
+    "Looking inside": (generate, align),
+    "Studies": (gradients, experiment),
+}
 
 
-def read_pairs(path: str, *, with_counts: bool | None = False) -> Iterator[PairBlock]:
+def read_table_or_pairs(path: str, *, with_counts: bool | None = False) -> Iterator[PairBlock]:
     """The pairs of a phrase table, or of lines "source<TAB>target" or "source ||| target".
 
     The first line decides: two bars fields or more make a phrase table, one bar a list of pairs.
@@ -68,15 +68,12 @@ def read_pairs(path: str, *, with_counts: bool | None = False) -> Iterator[PairB
         yield pairs_of_lines(block.lines, separator, path=path, first_line=block.first)
 
 
-def build() -> click.Group:
+def command_line() -> click.Group:
     """The whole command line."""
-    group = build_group(read_pairs)
-    for command in COMMANDS:
-        group.add_command(command)
     experiment.add_command(table1)
-    return group
+    return build_group(read_table_or_pairs, HELP_SECTIONS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The entry point of `phrase-scorer`."""
-    return run(build(), arguments)
+    return run(command_line(), arguments)

@@ -7,26 +7,61 @@ moses_integration.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 import click
+from typing_extensions import override
 
-from phrase_scorer.cli.inspect import align, generate
+from phrase_scorer.cli.inspect import align, generate, info
 from phrase_scorer.cli.language_model import perplexity, train_lm
-from phrase_scorer.cli.options import PairReader, read_pairs
-from phrase_scorer.cli.score import info, score
+from phrase_scorer.cli.options import PairReader
+from phrase_scorer.cli.score import score
 from phrase_scorer.cli.studies import experiment, gradients
 from phrase_scorer.cli.train import train
-from phrase_scorer.runtime.console import run
 from phrase_scorer.version import __version__
 
-COMMANDS = (train, score, info, generate, align, gradients, experiment, train_lm, perplexity)
+CORE_SECTIONS = {
+    "The column": (train, score, info),
+    "Language model": (train_lm, perplexity),
+    "Looking inside": (generate, align),
+    "Studies": (gradients, experiment),
+}
 
 
-def build_group(read: PairReader) -> click.Group:
-    """The group of commands, reading pairs with `read`."""
+class SectionedGroup(click.Group):
+    """A group whose help shows its commands under headings, in the order of work.
 
-    @click.group(context_settings={"help_option_names": ["-h", "--help"], "obj": read})
+    Args:
+        sections: Under each heading its commands.
+        options: As `click.Group`.
+    """
+
+    def __init__(self, *, sections: Mapping[str, Sequence[click.Command]], **options: Any) -> None:
+        super().__init__(**options)
+        self._sections = sections
+        for command in chain.from_iterable(sections.values()):
+            self.add_command(command)
+
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.commands))  # of all, so that the texts of all sections align
+        for heading, commands in self._sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(f"{c.name:<{width}}", c.get_short_help_str(limit=1000)) for c in commands]
+                )
+
+
+def build_group(read: PairReader, sections: Mapping[str, Sequence[click.Command]]) -> click.Group:
+    """The group of these commands, reading pairs with `read`."""
+
+    @click.group(
+        cls=SectionedGroup,
+        sections=sections,
+        context_settings={"help_option_names": ["-h", "--help"], "obj": read},
+    )
     @click.version_option(__version__, prog_name="phrase-scorer")
     @click.option("--debug", is_flag=True, help="Show where in the program an error was raised.")
     def group(debug: bool) -> None:
@@ -36,11 +71,4 @@ def build_group(read: PairReader) -> click.Group:
         score, for Moses to tune (Cho et al. 2014).
         """
 
-    for command in COMMANDS:
-        group.add_command(command)
     return group
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The core's own entry point (`python -m phrase_scorer`): tab-separated pairs only."""
-    return run(build_group(read_pairs), arguments)

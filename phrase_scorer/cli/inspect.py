@@ -1,23 +1,88 @@
-"""The commands that look into a model: generate, align."""
+"""The commands that look into a model: info, generate, align."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from phrase_scorer.cli.options import SEED, PairReader, device_options, model_option
+from phrase_scorer.cli.options import (
+    SEED,
+    PairReader,
+    PairsRequest,
+    device_options,
+    model_option,
+    scoring_options,
+    takes,
+)
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.device import Arithmetic
 
 if TYPE_CHECKING:
     from phrase_scorer.scoring.generation import Generated, Generator
     from phrase_scorer.text.vocabulary import Vocabulary
 
 BEAM = 10  # of beam search
+
+
+@click.command(epilog="\b\nExample:\n  phrase-scorer info rnn/")
+@click.argument("model_path", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+def info(model_path: Path, as_json: bool) -> None:
+    """Show what a model is: sizes, direction, training, fingerprint."""
+    from phrase_scorer.models.directory import ModelDirectory
+
+    directory = ModelDirectory(model_path)
+    facts = directory.describe()
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        counted = isinstance(value, int) and not isinstance(value, bool)
+        click.echo(f"{name:<{width}}  {value:,}" if counted else f"{name:<{width}}  {value}")
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """What `generate` is asked; None: the default, which only its own kind of search has."""
+
+    phrases: tuple[str, ...]
+    model_path: Path
+    beam: int | None
+    sample: int | None  # how many targets to draw; None: beam search
+    n_best: int | None
+    temperature: float | None
+    seed: int | None
+    max_words: int | None
+    allow_unknown: bool
+    as_json: bool
+    arithmetic: Arithmetic
+
+    def __post_init__(self) -> None:
+        if self.sample is None:
+            for name in ("temperature", "seed"):
+                if getattr(self, name) is not None:
+                    raise UsageError(f"--{name} is for --sample")
+        elif self.beam is not None:
+            raise UsageError("either --beam or --sample")
+        if self.n_best is not None and self.n_best < 1:
+            raise UsageError(f"--n-best must be at least 1, not {self.n_best}")
+
+    def found(self, generator: Generator, source: list[int]) -> list[Generated]:
+        """The targets of a source, by beam search or drawn."""
+        if self.sample is None:
+            found = generator.search(source, BEAM if self.beam is None else self.beam)
+        else:
+            options: dict[str, Any] = {"temperature": self.temperature, "seed": self.seed}
+            given = {name: value for name, value in options.items() if value is not None}
+            found = generator.sample(source, self.sample, **given)
+        return found[: self.n_best]
 
 
 @click.command(
@@ -30,55 +95,44 @@ Examples:
 )
 @click.argument("phrases", metavar="PHRASE...", nargs=-1, required=True)
 @model_option
-@click.option("--beam", type=int, metavar="N", help="Beam search of this width.  [default: 10]")
+@click.option("--beam", type=int, metavar="N", help="Width of the beam search.  [default: 10]")
 @click.option("--sample", type=int, metavar="N", help="Draw N targets at random instead.")
-@click.option("--n-best", type=int, metavar="N", help="Show N targets a phrase.  [default: all]")
+@click.option("--n-best", type=int, metavar="N", help="Show N targets per phrase.  [default: all]")
 @click.option(
-    "--temperature",
-    type=float,
-    metavar="T",
-    help="Of sampling.  [default: 1]",
-)
-@click.option("--seed", type=SEED, metavar="N", help="Of sampling.  [default: 1]")
-@click.option("--max-words", type=int, metavar="N", help="Of a target.  [default: 20]")
+    "--temperature", type=float, metavar="T",
+    help="Divisor of the logits when sampling.  [default: 1]",
+)  # fmt: skip
+@click.option("--seed", type=SEED, metavar="N", help="Random seed of --sample.  [default: 1]")
+@click.option("--max-words", type=int, metavar="N", help="Longest target, in words.  [default: 20]")
 @click.option("--allow-unknown", is_flag=True, help="Let <unk> be one of the words.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object for each phrase.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per phrase.")
 @device_options
-def generate(phrases: tuple[str, ...], model_path: Path, as_json: bool, **options: Any) -> None:
-    """Show what a model would say for a source PHRASE ("-": those on standard input, a line each).
+@takes(GenerateRequest)
+def generate(request: GenerateRequest) -> None:
+    """Show what a model would say for a source PHRASE ("-": the lines of standard input).
 
-    Each line has ln p(target | source), tab, how often it was drawn (of --sample), tab, the target.
-    The logarithm is natural and includes the end symbol, as everywhere.
+    Each line has ln p(target | source), tab, how often it was drawn (with --sample), tab, the
+    target. The logarithm is natural and includes the end symbol, as everywhere.
     """
     from phrase_scorer.models.directory import ModelDirectory
-    from phrase_scorer.runtime.device import choose_device, set_threads
     from phrase_scorer.scoring.generation import LONGEST, Generator
     from phrase_scorer.text.vocabulary import UNKNOWN
 
-    if options["sample"] is None:
-        for name in ("temperature", "seed"):
-            if options[name] is not None:
-                raise UsageError(f"--{name} is for --sample")
-    elif options["beam"] is not None:
-        raise UsageError("either --beam or --sample")
-    if options["n_best"] is not None and options["n_best"] < 1:
-        raise UsageError(f"--n-best must be at least 1, not {options['n_best']}")
-    set_threads(options["threads"])
-    directory = ModelDirectory(model_path)
-    model = directory.load_model().to(choose_device(options["device"]))
+    request.arithmetic.use_threads()
+    directory = ModelDirectory(request.model_path)
+    model = directory.load_model().to(request.arithmetic.torch_device())
     source, target = directory.vocabularies()
-    longest = LONGEST if options["max_words"] is None else options["max_words"]
-    generator = Generator(model, longest=longest, allow_unknown=options["allow_unknown"])
+    longest = LONGEST if request.max_words is None else request.max_words
+    generator = Generator(model, longest=longest, allow_unknown=request.allow_unknown)
     if model.config.direction == "inverse":
         say("the model is inverse: PHRASE is of the target language")
-    several = len(phrases) > 1 or phrases == ("-",)
-    for phrase in _phrases(phrases):
+    for phrase in _phrases(request.phrases):
         words = phrase.split()
-        found = _generate(generator, [source.id(word) for word in words], options)
+        found = request.found(generator, [source.id(word) for word in words])
         unknown = [word.decode("utf-8", "replace") for word in words if source.id(word) == UNKNOWN]
         if unknown:
             say(f"warning: unknown to the model: {' '.join(unknown)}")
-        _show(phrase, found[: options["n_best"]], target, options, several, as_json)
+        _show(phrase, found, target, request)
 
 
 def _phrases(phrases: tuple[str, ...]) -> Iterator[bytes]:
@@ -98,38 +152,40 @@ def _phrases(phrases: tuple[str, ...]) -> Iterator[bytes]:
                 yield line
 
 
-def _generate(generator: Generator, source: list[int], options: dict[str, Any]) -> list[Generated]:
-    if options["sample"] is None:
-        return generator.search(source, BEAM if options["beam"] is None else options["beam"])
-    temperature = 1.0 if options["temperature"] is None else options["temperature"]
-    seed = 1 if options["seed"] is None else options["seed"]
-    return generator.sample(source, options["sample"], temperature=temperature, seed=seed)
-
-
 def _show(
-    phrase: bytes,
-    found: list[Generated],
-    vocabulary: Vocabulary,
-    options: dict[str, Any],
-    several: bool,
-    as_json: bool,
+    phrase: bytes, found: list[Generated], vocabulary: Vocabulary, request: GenerateRequest
 ) -> None:
+    source = b" ".join(phrase.split()).decode("utf-8", "replace")
     targets = [b" ".join(vocabulary.words[i] for i in generated.words) for generated in found]
     texts = [target.decode("utf-8", "replace") for target in targets]
-    source = b" ".join(phrase.split()).decode("utf-8", "replace")
-    if as_json:
+    if request.as_json:
         listed = [
             {"target": text, "log_prob": round(generated.log_prob, 6)}
-            | ({} if options["sample"] is None else {"count": generated.count})
+            | ({} if request.sample is None else {"count": generated.count})
             for text, generated in zip(texts, found, strict=True)
         ]
         click.echo(json.dumps({"source": source, "targets": listed}, ensure_ascii=False))
         return
-    if several:
+    if len(request.phrases) > 1 or request.phrases == ("-",):
         click.echo(f"# {source}")
     for text, generated in zip(texts, found, strict=True):
-        count = "" if options["sample"] is None else f"{generated.count}\t"
+        count = "" if request.sample is None else f"{generated.count}\t"
         click.echo(f"{generated.log_prob:.4f}\t{count}{text}")
+
+
+@dataclass(frozen=True)
+class AlignRequest(PairsRequest):
+    """What `align` is asked."""
+
+    kind: Literal["json", "pharaoh"]
+    plot: str | None
+
+    def __post_init__(self) -> None:
+        from phrase_scorer.runtime.report import require_kind
+
+        super().__post_init__()
+        if self.plot:
+            require_kind(self.plot)
 
 
 @click.command(
@@ -139,50 +195,36 @@ Examples:
   phrase-scorer align --model attention/ --format pharaoh phrase-table.gz | head
   phrase-scorer align --model attention/ pairs.tsv --plot first.svg > alignments.jsonl"""
 )
-@click.argument("pairs", metavar="PAIRS", default="-")
-@model_option
-@click.option("--output", default="-", metavar="FILE", help="Where to write.  [default: stdout]")
+@scoring_options
 @click.option(
-    "--format",
-    "kind",
-    type=click.Choice(["json", "pharaoh"]),
-    default="json",
-    show_default=True,
+    "--format", "kind", type=click.Choice(["json", "pharaoh"]), default="json", show_default=True,
     help="json: every weight; pharaoh: for each target word its likeliest source word, i-j.",
-)
+)  # fmt: skip
 @click.option("--plot", metavar="FILE", help="Draw the first pair's alignment (png, svg, pdf).")
 @device_options
 @click.pass_obj
-def align(
-    read: PairReader, /, pairs: str, output: str, kind: str, plot: str | None, **options: Any
-) -> None:  # fmt: skip
+@takes(AlignRequest)
+def align(read: PairReader, request: AlignRequest) -> None:
     """Show the soft alignment of an attention model for PAIRS, as `score` reads them.
 
-    A JSON object a line: source and target with their end symbols, and for each target symbol the
-    weights of the source symbols (rows; each sums to one).
+    One JSON object per line: source and target with their end symbols, and for each target symbol
+    the weights of the source symbols (rows; each sums to one).
     """
-    from phrase_scorer.runtime.device import choose_device, set_threads
-    from phrase_scorer.runtime.output import OutputFile, is_same_file
-    from phrase_scorer.runtime.report import require_kind
     from phrase_scorer.scoring.alignment import Aligner, plot_alignment
     from phrase_scorer.scoring.scorer import blocks_of
 
-    set_threads(options["threads"])
-    if output != "-" and is_same_file(pairs, output):
-        raise DataError("the output would overwrite the input", path=output)
-    if plot:
-        require_kind(plot)
-    aligner = Aligner.load(options["model_path"], choose_device(options["device"]))
+    request.arithmetic.use_threads()
+    aligner = Aligner.load(request.model_path, request.arithmetic.torch_device())
     if aligner.model.config.direction == "inverse":
         say("the model is inverse: it reads the target, and predicts the source")
-    undrawn = plot
-    with OutputFile(output) as out:
-        for block in blocks_of(read(pairs)):
+    undrawn = request.plot
+    with request.output_file() as out:
+        for block in blocks_of(read(request.pairs)):
             for alignment in aligner.alignments(block):
                 if undrawn:
                     plot_alignment(alignment, undrawn)
                     undrawn = None
-                line = alignment.as_json() if kind == "json" else alignment.as_pharaoh()
+                line = alignment.as_json() if request.kind == "json" else alignment.as_pharaoh()
                 out.write(line.encode("utf-8", "surrogateescape") + b"\n")
     if undrawn:
         say(f"warning: no pairs, so {undrawn} was not drawn")

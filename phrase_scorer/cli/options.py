@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, get_type_hints
+from typing import Any, Protocol, TypeVar, get_args, get_type_hints
 
 import click
 
 from phrase_scorer.errors import UsageError
+from phrase_scorer.runtime.device import Arithmetic, Precision
+from phrase_scorer.runtime.output import STANDARD, OutputFile
 from phrase_scorer.text.phrase_pairs import PairBlock, read_tab_separated
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Request = TypeVar("Request")
-Result = TypeVar("Result")
+Answer = TypeVar("Answer")
 
 SEED = click.IntRange(0, 2**31 - 1)
 SHORTLIST = 15_000  # paper, section 4.1: 15,000 most frequent words of each language
@@ -37,12 +39,12 @@ def request_of(kind: type[Request], options: Mapping[str, Any]) -> Request:
     return kind(**made)
 
 
-def takes(kind: type[Request]) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+def takes(kind: type[Request]) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
     """A decorator: the command is given one request, all refusals made, instead of its options."""
 
-    def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
+    def decorate(command: Callable[..., Answer]) -> Callable[..., Answer]:
         @functools.wraps(command)
-        def with_options(*arguments: Any, **options: Any) -> Result:
+        def with_options(*arguments: Any, **options: Any) -> Answer:
             return command(*arguments, request_of(kind, options))
 
         return with_options
@@ -75,22 +77,46 @@ def model_option(command: Command) -> Command:
     """--model DIR."""
     return click.option(
         "--model", "model_path", required=True, type=click.Path(path_type=Path),
-        metavar="DIR", help="Model directory.",
+        metavar="DIR", help="Directory of the trained model.",
     )(command)  # fmt: skip
+
+
+def scoring_options(command: Command) -> Command:
+    """PAIRS, --model and --output: what a `PairsRequest` is made of, with `device_options`."""
+    command = click.option(
+        "--output", default=STANDARD, metavar="FILE", help="Where to write.  [default: stdout]"
+    )(command)
+    return click.argument("pairs", metavar="PAIRS", default=STANDARD)(model_option(command))
+
+
+@dataclass(frozen=True)
+class PairsRequest:
+    """What a command over pairs is asked: to read them here, and to write there what it finds."""
+
+    pairs: str
+    output: str
+    model_path: Path
+    arithmetic: Arithmetic
+
+    def __post_init__(self) -> None:
+        self.output_file()  # refused where it cannot be written
+
+    def output_file(self) -> OutputFile:
+        """Where the command writes."""
+        return OutputFile(self.output, inputs=[self.pairs])
+
+
+DEVICES = "Where to compute: auto, cpu, cuda, cuda:1, …"
 
 
 def device_options(command: Command) -> Command:
     """--device and --threads."""
-    return _device_options(
-        command, "Where to compute: auto, cpu, cuda, cuda:1, …", callback=_one_device
-    )
+    return _device_options(command, DEVICES, callback=_one_device)
 
 
 def several_devices_options(command: Command) -> Command:
     """--device, of which there may be several, and --threads."""
-    return _device_options(
-        command, "Where to compute: auto, cpu, cuda, cuda:1, …; several: cuda:0,cuda:1."
-    )
+    return _device_options(command, f"{DEVICES}; several: cuda:0,cuda:1.")
 
 
 def _device_options(command: Command, text: str, **options: Any) -> Command:
@@ -109,17 +135,15 @@ def _one_device(_: click.Context, __: click.Parameter, name: str) -> str:
 def precision_option(command: Command) -> Command:
     """--precision, of scoring."""
     return click.option(
-        "--precision",
-        type=click.Choice(["float32", "bfloat16", "int8"]),
-        default="float32",
+        "--precision", type=click.Choice(get_args(Precision)), default="float32",
         show_default=True,
-        help="Numbers of the large products; other than float32, their error is measured and said.",
-    )(command)
+        help="Numbers of the large products; unless float32, their error is measured and told.",
+    )(command)  # fmt: skip
 
 
 def quiet_option(command: Command) -> Command:
     """--quiet."""
-    return click.option("--quiet", is_flag=True, help="No progress bar.")(command)
+    return click.option("--quiet", is_flag=True, help="Show no progress bar.")(command)
 
 
 def run_options(command: Command) -> Command:
@@ -128,22 +152,19 @@ def run_options(command: Command) -> Command:
         click.option("--overwrite", is_flag=True, help="Replace the model that is there."),
         click.option("--resume", is_flag=True, help="Continue a training that was stopped."),
         click.option(
-            "--checkpoint-minutes",
-            type=float,
-            default=10.0,
-            show_default=True,
-            metavar="M",
+            "--checkpoint-minutes", type=float, default=10.0, show_default=True, metavar="M",
             help="Save the state this often; also at Ctrl-C and SIGTERM.",
         ),
         click.option(
-            "--seed", type=SEED, default=1, show_default=True, help="Of all that is random."
+            "--seed", type=SEED, default=1, show_default=True, help="Seed of all random numbers."
         ),
         click.option(
-            "--patience", type=int, metavar="N", help="Validations without gain before the end."
+            "--patience", type=int, metavar="N",
+            help="Stop after this many validations without improvement.",
         ),
         click.option(
-            "--validate-every", type=int, metavar="N", help="Updates between validations."
+            "--validate-every", type=int, metavar="N", help="Updates between two validations."
         ),
-    ):
+    ):  # fmt: skip
         command = option(command)
     return command

@@ -1,16 +1,20 @@
-"""The commands over a trained model: score, info; and what scoring says of itself."""
+"""The command `score`, and what scoring tells the user besides scores, in `rescore`, too."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from phrase_scorer.cli.options import PairReader, device_options, model_option, precision_option
-from phrase_scorer.errors import DataError
+from phrase_scorer.cli.options import (
+    PairReader,
+    PairsRequest,
+    device_options,
+    precision_option,
+    scoring_options,
+    takes,
+)
 from phrase_scorer.runtime.console import say
 from phrase_scorer.text.phrase_pairs import PairBlock
 
@@ -28,35 +32,27 @@ Examples:
   echo "the blue house ||| la maison bleue" | phrase-scorer score --model rnn/ -
   phrase-scorer score --model rnn/ --precision int8 phrase-table.gz > scores.txt"""
 )
-@click.argument("pairs", metavar="PAIRS", default="-")
-@model_option
-@click.option("--output", default="-", metavar="FILE", help="Where to write.  [default: stdout]")
+@scoring_options
 @precision_option
 @device_options
 @click.pass_obj
-def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
-    """Score the pairs of PAIRS: "source<TAB>target" or "source ||| target", a line each.
+@takes(PairsRequest)
+def score(read: PairReader, request: PairsRequest) -> None:
+    """Score the pairs of PAIRS: lines "source<TAB>target" or "source ||| target".
 
-    Writes one number a line, in the same order: the natural logarithm of p(target | source),
+    Writes one number per line, in the same order: the natural logarithm of p(target | source),
     summed over the target's words and the end of the phrase, not normalised for length. For a
     model of direction inverse it is ln p(source | target).
     """
-    from phrase_scorer.runtime.device import Arithmetic, set_threads
-    from phrase_scorer.runtime.output import OutputFile, is_same_file
     from phrase_scorer.scoring.scorer import PhraseScorer, blocks_of
 
-    set_threads(options["threads"])
-    if output != "-" and is_same_file(pairs, output):
-        raise DataError("the output would overwrite the input", path=output)
-    scorer = PhraseScorer.load(
-        options["model_path"],
-        Arithmetic(options["device"], options["precision"], options["threads"]),
-    )
+    request.arithmetic.use_threads()
+    scorer = PhraseScorer.load(request.model_path, request.arithmetic)
     if scorer.direction == "inverse":
         say("the model is inverse: scores are ln p(source | target)")
     tell_pseudo(scorer)
-    with OutputFile(output) as out:
-        for number, block in enumerate(blocks_of(read(pairs))):
+    with request.output_file() as out:
+        for number, block in enumerate(blocks_of(read(request.pairs))):
             if number == 0:
                 tell_accuracy(scorer, block)
             values = scorer.score_block(block)
@@ -64,36 +60,18 @@ def score(read: PairReader, /, pairs: str, output: str, **options: Any) -> None:
 
 
 def tell_pseudo(scorer: PhraseScorer) -> None:
-    """Says where scores are no probabilities."""
+    """Tells the user where scores are no probabilities."""
     if not scorer.is_probability:
         say("the model is masked: scores are pseudo-log-likelihoods, no log-probabilities")
 
 
 def tell_accuracy(scorer: PhraseScorer, block: PairBlock) -> None:
-    """Says how far the scores are from exact ones on a sample of a block, if they are not exact."""
+    """Tells how far scores that are not exact are from exact ones, on a sample of a block."""
     if scorer.is_exact:
         return
     from phrase_scorer.scoring.accuracy import measure_accuracy
 
     say(f"{scorer.precision}, against exact scores: {measure_accuracy(scorer, block)}")
-
-
-@click.command(epilog="\b\nExample:\n  phrase-scorer info rnn/")
-@click.argument("model_path", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def info(model_path: Path, as_json: bool) -> None:
-    """Show what a model is: sizes, direction, training, fingerprint."""
-    from phrase_scorer.models.directory import ModelDirectory
-
-    directory = ModelDirectory(model_path)
-    facts = directory.describe()
-    if as_json:
-        click.echo(json.dumps(facts, indent=2))
-        return
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        counted = isinstance(value, int) and not isinstance(value, bool)
-        click.echo(f"{name:<{width}}  {value:,}" if counted else f"{name:<{width}}  {value}")
 
 
 def warn_of_unknown(side: str, share: float, examples: Sequence[bytes]) -> None:

@@ -10,15 +10,16 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import chain
 
 import click
 import pytest
 from toys import PROGRAM, TOY_INI, TOY_TABLE, names, program
 
-from moses_integration.cli import build
+from moses_integration.cli import command_line
 from phrase_scorer.version import __version__
 
-COMMANDS = sorted(build().commands)
+COMMANDS = sorted(command_line().commands)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -33,7 +34,7 @@ def test_help(command, run):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_examples_of_the_help_can_be_typed(command):
     """Every option in an example exists, with a value of its type."""
-    commands = build().commands
+    commands = command_line().commands
     text = (commands[command].epilog or "").replace("\\\n", "")
     examples = re.findall(r"phrase-scorer ([^|>\n]*?(?:\|\|\|.*)?)(?=[|>\n]|$)", text)
     assert any(shlex.split(example)[0] == command for example in examples)
@@ -49,6 +50,34 @@ def test_help_of_all(run):
     for command in COMMANDS:
         assert re.search(rf"^  {command} ", done.out, re.MULTILINE)
     assert run("-h").out == done.out
+
+
+def test_help_shows_the_commands_in_the_order_of_work(run):
+    sections = re.split(r"^(\S.*):$", run("--help").out, flags=re.MULTILINE)[3:]  # after options
+    shown = {
+        heading: re.findall(r"^  (\S+)", text, re.MULTILINE)
+        for heading, text in zip(sections[::2], sections[1::2], strict=True)
+    }
+    assert shown == {
+        "The column": ["train", "rescore", "score", "check", "info"],
+        "With Moses": [
+            *("prepare", "filter", "tune", "decode", "nbest", "evaluate"),
+            *("ini", "binarize", "ems"),
+        ],
+        "Language model": ["train-lm", "perplexity", "export-arpa"],
+        "Looking inside": ["generate", "align"],
+        "Studies": ["gradients", "experiment"],
+    }
+    assert sorted(chain.from_iterable(shown.values())) == COMMANDS
+
+
+def test_the_core_has_a_command_line_of_its_own():
+    done = subprocess.run(
+        [sys.executable, "-m", "phrase_scorer", "--help"], capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\n  score " in done.stdout
+    assert b"With Moses" not in done.stdout
 
 
 def test_version(run):
@@ -188,5 +217,5 @@ def test_module_runs_as_the_command(folder):
     done = program("check", "t")
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr == b"error: t: cannot read: No such file or directory\n"
-    assert isinstance(build(), click.Group)
+    assert isinstance(command_line(), click.Group)
     assert os.listdir(folder) == []
