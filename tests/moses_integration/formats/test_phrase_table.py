@@ -6,13 +6,10 @@ What Moses does stands in moses/TranslationModel/RuleTable/LoaderStandard.cpp an
 from __future__ import annotations
 
 import gzip
-import re
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from moses_integration.formats import phrase_table
 from moses_integration.formats.phrase_table import (
@@ -405,83 +402,6 @@ def test_blocks_of_a_table_keep_a_source_together(tmp_path):
     assert len(blocks) > 3
     for before, after in pairwise(blocks):
         assert before.pairs.sources[-1] != after.pairs.sources[0]
-
-
-# -- properties ----------------------------------------------------------------------------------
-
-BLANK = st.sampled_from([b"", b" ", b"  ", b"\t", b" \t "])
-LETTERS = st.integers(0, 255).filter(lambda c: c not in b" \t\n|[")
-PLAIN_WORD = st.lists(LETTERS, min_size=1, max_size=4).map(bytes)
-WORD = PLAIN_WORD | st.builds(lambda a, b: a + b"|" + b, PLAIN_WORD, PLAIN_WORD)
-SCORE = st.sampled_from([b".5", b"5.", b"+0.5", b"1E-3", b"0", b"1", b"0.125", b"1e-40"]) | (
-    st.floats(0, 1).map(lambda x: b"%.6g" % x)
-)
-REST = st.lists(st.binary(max_size=6).map(lambda x: b"|||" + x.replace(b"\n", b"")), max_size=5)
-
-
-@st.composite
-def entries(draw: st.DrawFn) -> bytes:
-    """A line that Moses reads, with two scores."""
-    source = b" ".join(draw(st.lists(WORD, min_size=1, max_size=3)))
-    target = b"\t".join(draw(st.lists(WORD, max_size=3)))
-    scores = draw(SCORE) + draw(st.sampled_from([b" ", b"  ", b"\t"])) + draw(SCORE)
-    around = [draw(BLANK) for _ in range(6)]
-    line = b"%b%b%b|||%b%b%b|||%b" % (*_between(around, [source, target]), around[4] + scores)
-    rest = b"".join(draw(REST))
-    return line + around[5] + (rest or draw(st.sampled_from([b"", b"\r"])))
-
-
-def _between(around: list[bytes], phrases: list[bytes]) -> list[bytes]:
-    source, target = phrases
-    return [around[0], source, around[1], around[2], target, around[3]]
-
-
-@given(st.lists(entries(), min_size=1, max_size=5))
-def test_fast_path_equals_slow_path_on_good_lines(lines):
-    table = PhraseTable("t", scores=2)
-    fast = table._parse_good(Lines(1, lines))
-    assert fast is not None
-    assert fast == table._parse_each(Lines(1, lines))
-
-
-@given(
-    st.lists(
-        st.text("a|[] \t\r\x0b.01-e+n", max_size=12).map(str.encode)
-        | st.builds(
-            lambda a, b, c: f"{a}|||{b}|||{c}".encode(),
-            *[st.text("a[] \t\r|", max_size=4), st.text("a[] \r|", max_size=4)],
-            st.text("01.-e \r\x0b|", max_size=8),
-        ),
-        min_size=1,
-        max_size=3,
-    ),
-    st.integers(1, 2),
-)
-def test_fast_path_takes_nothing_that_the_slow_path_refuses(lines, scores):
-    table = PhraseTable("t", scores=scores)
-    fast = table._parse_good(Lines(1, lines))
-    good = [diagnose(line, scores) is None for line in lines]
-    if fast is not None:
-        assert all(good)
-        assert fast == table._parse_each(Lines(1, lines))
-    if not all(good):
-        with pytest.raises(DataError) as caught:
-            table.parse(Lines(1, lines))
-        assert caught.value.line == good.index(False) + 1
-
-
-STRIPPED = re.compile(rb"\A(.*?\|\|\|.*?\|\|\|.*?) @(?=[ \t\r]*(?:\|\|\||\Z))", re.DOTALL)
-
-
-@given(st.lists(entries(), min_size=1, max_size=5), st.booleans())
-def test_added_and_stripped_is_the_same(lines, ended):
-    block = PhraseTable("t", scores=2).parse(Lines(1, lines, ended))
-    text = block.with_scores([[b"@"] * len(lines)])
-    assert text.endswith(b"\n") == ended
-    after = (text[:-1] if ended else text).split(b"\n")
-    assert [STRIPPED.sub(rb"\1", line) for line in after] == lines
-    for line in after:
-        assert line.split(b"|||")[2].split()[2] == b"@"
 
 
 def test_reading_starts_over_with_every_call(tmp_path: Path):
