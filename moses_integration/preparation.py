@@ -1,8 +1,7 @@
 """Raw text becomes what a Moses system is trained on: normalised, tokenised, cased, cleaned.
 
-By the package sacremoses, whose results are those of Moses' own scripts
-(normalize-punctuation.perl, tokenizer.perl, truecase.perl, clean-corpus-n.perl, lowercase.perl) but
-for what is mended here and what is known to differ:
+The package sacremoses does it as Moses' own scripts do (normalize-punctuation.perl, tokenizer.perl,
+truecase.perl, clean-corpus-n.perl, lowercase.perl), but for what is mended here or known to differ:
 
 - a full stop after an abbreviation at the end of a line: tokenizer.perl cuts it off ("art ."),
   sacremoses keeps it ("art."); mended in `Tokenizer`.
@@ -15,27 +14,27 @@ for what is mended here and what is known to differ:
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 import tempfile
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.output import OutputFile, is_same_file
 from phrase_scorer.runtime.streams import Lines, line_blocks
+from phrase_scorer.runtime.workers import ordered_map
 
 Casing = Literal["truecase", "lowercase", "keep"]
 
 LONGEST_WORD = 1000  # characters; clean-corpus-n.perl's -max-word-length
-BLOCK_BYTES = 1 << 17  # of text that a process tokenises at once
+TEXT_BLOCK_BYTES = 1 << 17  # tokenised at once by a process
 BATCH_LINES = 4096  # cased, cleaned and written at once
 MODEL_NAME = "truecase-model"
 
@@ -45,26 +44,16 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 @dataclass(frozen=True)
 class PreparationSettings:
-    """What is done to the text.
-
-    Attributes:
-        casing: By a truecaser, to lower case, or kept.
-        escape: & | < > ' " [ ] become entities, as Moses' decoder wants them.
-        normalise: Punctuation first.
-        clean: Drop sentence pairs by the three bounds below, and those with an empty side.
-        min_length, max_length: Words of a sentence.
-        ratio: Longest by shortest side.
-        processes: That tokenise at the same time.
-    """
+    """What is done to the text."""
 
     casing: Casing = "truecase"
-    escape: bool = True
-    normalise: bool = True
-    clean: bool = True
-    min_length: int = 1
+    escape: bool = True  # & | < > ' " [ ] become entities, as Moses' decoder wants them
+    normalise: bool = True  # punctuation, before all else
+    clean: bool = True  # drop pairs with an empty side or outside the three bounds below
+    min_length: int = 1  # words per sentence
     max_length: int = 80
-    ratio: float = 9.0
-    processes: int = 1
+    ratio: float = 9.0  # longest by shortest side
+    processes: int = 1  # that tokenise at the same time
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_length <= self.max_length:
@@ -73,28 +62,64 @@ class PreparationSettings:
             raise UsageError("--ratio and --threads must be at least 1")
 
 
-@dataclass
-class Preparation:
-    """What was written and what was dropped.
+@dataclass(frozen=True)
+class PrepareRequest:
+    """One text, or the two sides of a corpus, and what is to be made of them.
 
-    Attributes:
-        lines: Of the input.
-        kept: Written, the same number on each side.
-        dropped: Reason -> sentence pairs.
-        outputs: The files.
+    Raises:
+        UsageError: Languages that do not fit the files, an output that is an input, no truecaser.
     """
 
-    lines: int = 0
-    kept: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    outputs: list[Path] = field(default_factory=list)
+    files: Sequence[str | Path]  # plain, gz, bz2, xz or zst; a .gz stays one
+    languages: Sequence[str]  # one code per file
+    output_dir: Path  # made where it is missing
+    settings: PreparationSettings  # one text alone is never cleaned: it keeps its lines
+    truecase_model_dir: Path | None = None  # of an earlier run; None: train truecasers, keep them
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.files) != len(self.languages) or not 1 <= len(self.files) <= 2:
+            raise UsageError("give one file and its language, or two files and two languages")
+        for language in self.languages:
+            check_language(language)
+        outputs = self.outputs
+        if len(set(outputs)) < len(outputs):
+            raise UsageError(f"both files are called {outputs[0].name}; rename one")
+        if len(set(self.languages)) < len(self.languages):
+            raise UsageError(f"both languages are {self.languages[0]}")
+        for path, output in zip(self.files, outputs, strict=True):
+            if is_same_file(path, output):
+                raise UsageError(f"the output would overwrite {path}; choose another --output-dir")
+        if self.truecase_model_dir and self.settings.casing != "truecase":
+            raise UsageError("--truecase-model-dir goes with --truecase only")
+        for model in self.truecasers(self.truecase_model_dir):
+            if not model.is_file():
+                raise UsageError(f"there is no truecaser {model}; an earlier prepare makes it")
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The files to write."""
+        return [self.output_dir / Path(path).name for path in self.files]
+
+    def truecasers(self, folder: Path | None) -> list[Path]:
+        """The truecaser models of a folder, one per language."""
+        return [folder / f"{MODEL_NAME}.{code}" for code in self.languages] if folder else []
+
+
+@dataclass
+class Preparation:
+    """What was written and what was dropped."""
+
+    lines: int = 0  # read from each side
+    kept: int = 0  # written to each side
+    dropped: Counter[str] = field(default_factory=Counter)  # sentence pairs by reason
 
 
 class Tokenizer:
-    """normalize-punctuation.perl and tokenizer.perl of one language, a line at a time.
+    """normalize-punctuation.perl and tokenizer.perl for one language, line by line.
 
     Raises:
-        UsageError: No language code.
+        UsageError: The language is no language code.
     """
 
     def __init__(self, language: str, settings: PreparationSettings) -> None:
@@ -114,7 +139,7 @@ class Tokenizer:
 
 
 def check_language(language: str) -> None:
-    """Checks a language code.
+    """Refuses what is no language code.
 
     Raises:
         UsageError: It is none.
@@ -148,86 +173,53 @@ class TruecaseCounts:
             out.write("".join(lines).encode())
 
 
-def prepare(
-    files: Sequence[str | Path],
-    languages: Sequence[str],
-    folder: Path,
-    settings: PreparationSettings,
-    *,
-    model_folder: Path | None = None,
-    show_progress: bool = True,
-) -> Preparation:
+def prepare_corpus(request: PrepareRequest) -> Preparation:
     """Prepares one text, or the two sides of a corpus, into files of the same names in a folder.
-
-    Args:
-        files: One or two; plain, gz, bz2, xz or zst. A `.gz` stays one.
-        languages: Of each.
-        folder: For the results; made where it is not there.
-        settings: What to do. One text alone is never cleaned: it keeps its lines.
-        model_folder: Has the truecasers of an earlier preparation, `truecase-model.LANGUAGE`; None:
-            they are trained on these files, and kept in `folder`.
-        show_progress: Bars over the files.
 
     Raises:
         DataError: Invalid UTF-8 (file, line), sides of different length, an unreadable file.
-        UsageError: Languages that do not fit the files, output onto input, no such model.
     """
-    if len(files) != len(languages) or not 1 <= len(files) <= 2:
-        raise UsageError("give one file and its language, or two files and two languages")
-    for language in languages:
-        check_language(language)
-    outputs = [folder / Path(path).name for path in files]
-    if len(set(outputs)) < len(outputs):
-        raise UsageError(f"both files are called {outputs[0].name}; rename one")
-    if len(set(languages)) < len(languages):
-        raise UsageError(f"both languages are {languages[0]}")
-    for path, output in zip(files, outputs, strict=True):
-        if is_same_file(path, output):
-            raise UsageError(f"the output would overwrite {path}; choose another --output-dir")
+    folder = request.output_dir
     folder.mkdir(exist_ok=True, parents=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tokenised") as work, ExitStack() as stack:
-        texts, casers, models = [], [], []
-        for number, (path, language) in enumerate(zip(files, languages, strict=True)):
-            text = Path(work, str(number))
-            counts = _tokenise(path, language, text, settings, model_folder, show_progress)
+        texts = [Path(work, str(number)) for number in range(len(request.files))]
+        trains = request.settings.casing == "truecase" and not request.truecase_model_dir
+        models = request.truecasers(request.truecase_model_dir or Path(work))
+        for path, language, text, model in zip(
+            request.files, request.languages, texts, models, strict=True
+        ):
+            counts = TruecaseCounts() if trains else None
+            _tokenise(path, language, text, request, counts)
             if counts:
-                models.append(Path(work, f"{MODEL_NAME}.{language}"))
-                counts.write(models[-1])
-            casers.append(_caser(settings.casing, language, model_folder or Path(work)))
-            texts.append(text)
-        outs = [stack.enter_context(OutputFile(output)) for output in outputs]
-        result = _write(files, texts, casers, outs, settings)
-        for model in models:
-            model.replace(folder / model.name)
-    result.outputs = outputs
+                counts.write(model)
+        casers = [_caser(request.settings.casing, model) for model in models]
+        outs = [stack.enter_context(OutputFile(output)) for output in request.outputs]
+        result = _write(request, texts, casers, outs)
+        if trains:
+            for model in models:
+                model.replace(folder / model.name)
     return result
 
 
 def _tokenise(
-    path: str | Path, language: str, output: Path, settings: PreparationSettings,
-    model_folder: Path | None, show_progress: bool,
-) -> TruecaseCounts | None:  # fmt: skip
+    path: str | Path, language: str, output: Path, request: PrepareRequest,
+    counts: TruecaseCounts | None,
+) -> None:  # fmt: skip
     """Writes the tokenised text; counts its casings where a truecaser is to be trained."""
-    if settings.casing == "truecase" and model_folder:
-        model = model_folder / f"{MODEL_NAME}.{language}"
-        if not model.is_file():
-            raise UsageError(f"there is no truecaser {model}; an earlier prepare makes it")
-    counts = TruecaseCounts() if settings.casing == "truecase" and not model_folder else None
     with (
         output.open("w", encoding="utf-8", newline="\n") as out,
-        progress_bar(f"tokenising {Path(path).name}", show=show_progress, unit=" lines") as bar,
+        progress_bar(f"tokenising {Path(path).name}", show=not request.quiet, unit=" lines") as bar,
     ):
-        for lines in _tokenised(_decoded(path), language, settings):
+        for lines in _tokenised(_decoded(path), language, request.settings):
             out.writelines(f"{line}\n" for line in lines)
             bar.update(len(lines))
             if counts:
                 for line in lines:
                     counts.add(line)
-    return counts
 
 
 def _decoded(path: str | Path) -> Iterator[list[str]]:
-    for block in line_blocks(path, BLOCK_BYTES):
+    for block in line_blocks(path, TEXT_BLOCK_BYTES):
         yield _decode(block, path)
 
 
@@ -245,57 +237,35 @@ def _tokenised(
     blocks: Iterator[list[str]], language: str, settings: PreparationSettings
 ) -> Iterator[list[str]]:
     """The blocks in order, several at a time in other processes, few of them in memory."""
+    tokenise = partial(_tokenise_block, Tokenizer(language, settings))
     if settings.processes == 1:
-        tokenizer = Tokenizer(language, settings)
-        yield from ([tokenizer(line) for line in block] for block in blocks)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        settings.processes, context, _start_process, (language, settings)
-    ) as pool:
-        waiting: deque[Future[list[str]]] = deque()
-        for block in blocks:
-            waiting.append(pool.submit(_tokenise_block, block))
-            if len(waiting) > 2 * settings.processes:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from map(tokenise, blocks)
+    else:
+        yield from (lines for _, lines in ordered_map(tokenise, blocks, settings.processes))
 
 
-_tokenizer: Tokenizer | None = None  # of a process that tokenises
+def _tokenise_block(tokenizer: Tokenizer, lines: list[str]) -> list[str]:
+    return [tokenizer(line) for line in lines]
 
 
-def _start_process(language: str, settings: PreparationSettings) -> None:
-    global _tokenizer
-    _tokenizer = Tokenizer(language, settings)
-
-
-def _tokenise_block(lines: list[str]) -> list[str]:
-    assert _tokenizer is not None
-    return [_tokenizer(line) for line in lines]
-
-
-def _caser(casing: Casing, language: str, folder: Path) -> Any:
+def _caser(casing: Casing, model: Path) -> Callable[[str], str]:
     """A function from a tokenised line to the line in its final casing."""
     if casing == "lowercase":
         return str.lower
     if casing == "keep":
-        return lambda line: line
+        return str
     from sacremoses import MosesTruecaser
 
-    truecaser = MosesTruecaser(str(folder / f"{MODEL_NAME}.{language}"))
-    return lambda line: truecaser.truecase(line, return_str=True, use_known=True)
+    truecaser = MosesTruecaser(str(model))
+    return partial(truecaser.truecase, return_str=True, use_known=True)
 
 
 def _write(
-    files: Sequence[str | Path],
-    texts: Sequence[Path],
-    casers: Sequence[Any],
+    request: PrepareRequest, texts: Sequence[Path], casers: Sequence[Callable[[str], str]],
     outs: Sequence[OutputFile],
-    settings: PreparationSettings,
-) -> Preparation:
+) -> Preparation:  # fmt: skip
     """Cases, cleans and writes the tokenised sides in step."""
-    result = Preparation()
+    files, settings, result = request.files, request.settings, Preparation()
     rows = zip_longest(*map(_lines, texts))
     while batch := list(islice(rows, BATCH_LINES)):
         kept: list[list[str]] = []
@@ -327,7 +297,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def why_dropped(sides: Sequence[str], settings: PreparationSettings) -> str | None:
-    """Why clean-corpus-n.perl would drop a tokenised sentence pair; None: it stays."""
+    """The reason why clean-corpus-n.perl would drop a tokenised sentence pair, if it would."""
     words = [line.split(" ") if line else [] for line in sides]
     lengths = [len(side) for side in words]
     if not min(lengths):

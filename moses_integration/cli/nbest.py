@@ -107,7 +107,7 @@ def _features(request: NbestRequest) -> list[NBestFeature]:
         (added.inverse_models, columns.inverse_column),
     ):
         for path in paths:
-            scorers.append(PhraseScorer.load(path, arithmetic.device))
+            scorers.append(PhraseScorer.load(path, arithmetic))
             features.append(at_level(next(names), column(scorers[-1], path).values))
     if added.unknown_words:
         column_of_first = columns.unknown_words_column(scorers[0])

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from phrase_scorer.cli.options import quiet_option
+from moses_integration.preparation import PrepareRequest, prepare_corpus
+from phrase_scorer.cli.options import Command, quiet_option, request_of
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say
+
+
+def _unless(option: str, setting: str, text: str) -> Callable[[Command], Command]:
+    """A flag that turns a setting off."""
+    return click.option(
+        option, setting, is_flag=True, callback=lambda _, __, given: not given, help=text
+    )
 
 
 @click.command(
@@ -22,78 +31,55 @@ Examples:
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE [FILE]")
 @click.option(
-    "--languages",
-    "first_language",
-    required=True,
-    metavar="LANG [LANG]",
+    "--languages", "first_language", required=True, metavar="LANG [LANG]",
     help="Code of each file's language: en fr.",
-)
-@click.option("--output-dir", required=True, type=click.Path(path_type=Path), metavar="DIR")
+)  # fmt: skip
 @click.option(
-    "--truecase",
-    "casing",
-    flag_value="truecase",
-    default=True,
+    "--output-dir", required=True, type=click.Path(path_type=Path), metavar="DIR",
+    help="Folder for the prepared files.",
+)  # fmt: skip
+@click.option(
+    "--truecase", "casing", flag_value="truecase", default=True,
     help="Words as they are mostly written within sentences.  [default]",
-)
-@click.option("--lowercase", "casing", flag_value="lowercase", help="All in lower case.")
-@click.option("--keep-case", "casing", flag_value="keep", help="As it stands.")
+)  # fmt: skip
+@click.option("--lowercase", "casing", flag_value="lowercase", help="All words in lower case.")
+@click.option("--keep-case", "casing", flag_value="keep", help="Words cased as they stand.")
 @click.option(
-    "--truecase-model-dir",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
+    "--truecase-model-dir", type=click.Path(path_type=Path), metavar="DIR",
     help="The output of an earlier run, whose truecasers to use; otherwise they are trained.",
-)
-@click.option("--no-escape", is_flag=True, help="Leave & | < > ' \" [ ] as they are.")
-@click.option("--no-normalize", is_flag=True, help="Leave punctuation as it is.")
-@click.option("--no-clean", is_flag=True, help="Keep all sentence pairs.")
-@click.option("--min-length", type=int, default=1, show_default=True, metavar="N", help="Words.")
-@click.option("--max-length", type=int, default=80, show_default=True, metavar="N", help="Words.")
+)  # fmt: skip
+@_unless("--no-escape", "escape", "Leave & | < > ' \" [ ] as they are.")
+@_unless("--no-normalize", "normalise", "Leave punctuation as it is.")
+@_unless("--no-clean", "clean", "Keep all sentence pairs.")
 @click.option(
-    "--ratio",
-    type=float,
-    default=9.0,
-    show_default=True,
-    metavar="X",
-    help="Longest side by shortest side.",
-)
-@click.option("--threads", type=int, default=1, show_default=True, metavar="N", help="Processes.")
+    "--min-length", type=int, default=1, show_default=True, metavar="N",
+    help="Shortest sentence kept, in words.",
+)  # fmt: skip
+@click.option(
+    "--max-length", type=int, default=80, show_default=True, metavar="N",
+    help="Longest sentence kept, in words.",
+)  # fmt: skip
+@click.option(
+    "--ratio", type=float, default=9.0, show_default=True, metavar="X",
+    help="Largest ratio of the longer to the shorter side.",
+)  # fmt: skip
+@click.option(
+    "--threads", "processes", type=int, default=1, show_default=True, metavar="N",
+    help="Processes that tokenise.",
+)  # fmt: skip
 @quiet_option
-def prepare(
-    files: tuple[str, ...], first_language: str, output_dir: Path, **options: Any
-) -> None:  # fmt: skip
+def prepare(files: tuple[str, ...], first_language: str, **options: Any) -> None:
     """Normalise, tokenise, case and clean a corpus (two files), or a text (one file).
 
     Token for token as Moses' own scripts do it. Sentence pairs with an empty side, beyond the
     bounds or of very different lengths are dropped; a single text keeps all its lines.
     """
-    from moses_integration.preparation import PreparationSettings
-    from moses_integration.preparation import prepare as run
-
     paths, languages = _split(files, first_language)
-    if options["truecase_model_dir"] and options["casing"] != "truecase":
-        raise UsageError("--truecase-model-dir goes with --truecase only")
-    settings = PreparationSettings(
-        casing=options["casing"],
-        escape=not options["no_escape"],
-        normalise=not options["no_normalize"],
-        clean=not options["no_clean"],
-        min_length=options["min_length"],
-        max_length=options["max_length"],
-        ratio=options["ratio"],
-        processes=options["threads"],
-    )
-    done = run(
-        paths,
-        languages,
-        output_dir,
-        settings,
-        model_folder=options["truecase_model_dir"],
-        show_progress=not options["quiet"],
-    )
+    request = request_of(PrepareRequest, {**options, "files": paths, "languages": languages})
+    done = prepare_corpus(request)
     for reason, count in done.dropped.most_common():
         say(f"dropped: {count:,} ({reason})")
-    say(f"{done.kept:,} of {done.lines:,} lines written to {', '.join(map(str, done.outputs))}")
+    say(f"{done.kept:,} of {done.lines:,} lines written to {', '.join(map(str, request.outputs))}")
 
 
 def _split(words: tuple[str, ...], first: str) -> tuple[list[str], list[str]]:

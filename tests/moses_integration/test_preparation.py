@@ -14,10 +14,12 @@ from toys import GOLDEN as ALL_GOLDEN
 
 from moses_integration.cli import main
 from moses_integration.preparation import (
+    Preparation,
     PreparationSettings,
+    PrepareRequest,
     Tokenizer,
     TruecaseCounts,
-    prepare,
+    prepare_corpus,
     why_dropped,
 )
 from phrase_scorer.errors import DataError, UsageError
@@ -25,6 +27,11 @@ from phrase_scorer.errors import DataError, UsageError
 GOLDEN = ALL_GOLDEN / "preparation"
 LANGUAGES = ["en", "fr"]
 AS_IT_IS = PreparationSettings(casing="keep")
+
+
+def prepare(*arguments: object, **options: object) -> Preparation:
+    """Prepares without a progress bar."""
+    return prepare_corpus(PrepareRequest(*arguments, quiet=True, **options))
 
 
 def lines_of(path: Path) -> list[str]:
@@ -49,8 +56,8 @@ def test_casing_is_that_of_the_scripts(language, tmp_path):
         settings = PreparationSettings(casing=casing)
         models = tmp_path if casing == "truecase" else None
         folder = tmp_path / casing
-        prepare([GOLDEN / f"raw.{language}"], [language], folder, settings, model_folder=models,
-                show_progress=False)  # fmt: skip
+        prepare([GOLDEN / f"raw.{language}"], [language], folder, settings,
+                truecase_model_dir=models)  # fmt: skip
         assert lines_of(folder / f"raw.{language}") == lines_of(GOLDEN / f"{name}.{language}")
 
 
@@ -97,7 +104,7 @@ def corpus(tmp_path):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_both_sides(corpus, processes, tmp_path):
     settings = PreparationSettings(casing="lowercase", processes=processes, escape=False)
-    result = prepare(corpus, LANGUAGES, tmp_path / "out", settings, show_progress=False)
+    result = prepare(corpus, LANGUAGES, tmp_path / "out", settings)
     assert (result.lines, result.kept, dict(result.dropped)) == (3, 2, {"empty side": 1})
     assert (tmp_path / "out" / "c.en").read_bytes() == b"the dog runs .\na small dog\n"
     french = gzip.decompress((tmp_path / "out" / "c.fr.gz").read_bytes())
@@ -122,9 +129,9 @@ def test_truecasers_are_kept_for_the_next_text(corpus, tmp_path, capsys):
 
 
 def test_blocks_of_text_change_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("moses_integration.preparation.BLOCK_BYTES", 50)
+    monkeypatch.setattr("moses_integration.preparation.TEXT_BLOCK_BYTES", 50)
     monkeypatch.setattr("moses_integration.preparation.BATCH_LINES", 3)
-    prepare([GOLDEN / "raw.en"], ["en"], tmp_path, AS_IT_IS, show_progress=False)
+    prepare([GOLDEN / "raw.en"], ["en"], tmp_path, AS_IT_IS)
     written = (tmp_path / "raw.en").read_text().rstrip("\n").split("\n")
     assert written == lines_of(GOLDEN / "tokenised.en")[: len(written)]
 
@@ -134,7 +141,7 @@ def test_blocks_of_text_change_nothing(tmp_path, monkeypatch):
 
 def refusal(*arguments, **options) -> str:
     with pytest.raises((DataError, UsageError)) as caught:
-        prepare(*arguments, show_progress=False, **options)
+        prepare(*arguments, **options)
     return str(caught.value)
 
 
@@ -156,7 +163,7 @@ def test_refusals(tmp_path):
     short = f"{bad}: 1 lines, but {good} has more"
     assert refusal([good, bad], LANGUAGES, out, PreparationSettings()) == short
     missing = f"there is no truecaser {tmp_path}/truecase-model.en; an earlier prepare makes it"
-    model = {"model_folder": tmp_path}
+    model = {"truecase_model_dir": tmp_path}
     assert refusal([good], ["en"], out, PreparationSettings(), **model) == missing
     assert os.listdir(out) == []  # nothing half-written
 
@@ -195,9 +202,9 @@ def test_cleaning_is_that_of_clean_corpus_n_perl(tmp_path):
         casing="lowercase", escape=False, normalise=False, min_length=4, max_length=9, ratio=1.5
     )
     raw = [tmp_path / f"raw.{language}" for language in LANGUAGES]
-    prepare(raw, LANGUAGES, tmp_path / "ours", settings, show_progress=False)
+    prepare(raw, LANGUAGES, tmp_path / "ours", settings)
     everything = PreparationSettings(casing="lowercase", escape=False, normalise=False, clean=False)
-    prepare(raw, LANGUAGES, tmp_path / "whole", everything, show_progress=False)
+    prepare(raw, LANGUAGES, tmp_path / "whole", everything)
     command = ["perl", str(scripts / "training" / "clean-corpus-n.perl"), "-ratio", "1.5"]
     names = [str(tmp_path / "whole" / "raw"), *LANGUAGES, str(tmp_path / "theirs"), "4", "9"]
     subprocess.run([*command, *names], check=True, capture_output=True, timeout=60)
