@@ -91,7 +91,6 @@ def assert_known(found: set[str], known: set[str]) -> None:
 
 # Public names that two modules define.
 TWO_HOMES: set[str] = {
-    "BLOCK_BYTES",
     "Item",
     "START_WEIGHT",
     "Values",
@@ -129,9 +128,6 @@ def test_a_public_name_has_one_home():
 
 # Functions that are handed the dict of a command's options.
 OPTION_DICTS: set[str] = {
-    "moses_integration/cli/export_arpa.py _check_files",
-    "moses_integration/cli/export_arpa.py _edited_ini",
-    "moses_integration/cli/export_arpa.py _with_more_ngrams",
     "moses_integration/cli/rescore.py _columns",
     "moses_integration/cli/rescore.py _folder",
     "moses_integration/cli/rescore.py _rescore",
@@ -162,18 +158,12 @@ POOR_HELP: set[str] = {
     "experiment systems --parameters",
     "experiment systems --preset",
     "experiment systems --seed",
-    "export-arpa --share",
-    "export-arpa --start-weight",
     "gradients --cells",
     "gradients --scales",
     "gradients --seed",
     "gradients --steps",
     "gradients --updates",
     "perplexity --json",
-    "prepare --max-length",
-    "prepare --min-length",
-    "prepare --output-dir",
-    "prepare --threads",
     "train --heads",
     "train --layers",
     "train --optimizer",
