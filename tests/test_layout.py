@@ -95,13 +95,9 @@ TWO_HOMES: set[str] = {
     "START_WEIGHT",
     "Values",
     "Variant",
-    "file_name",
-    "markdown",
-    "plot",
     "prepare",
     "rescore",
     "train",
-    "write_report",
 }
 
 
@@ -154,15 +150,6 @@ def test_a_command_hands_on_a_request_and_no_dict_of_options():
 
 # Options whose help says too little.
 POOR_HELP: set[str] = {
-    "experiment systems --minutes",
-    "experiment systems --parameters",
-    "experiment systems --preset",
-    "experiment systems --seed",
-    "gradients --cells",
-    "gradients --scales",
-    "gradients --seed",
-    "gradients --steps",
-    "gradients --updates",
     "perplexity --json",
     "train --heads",
     "train --layers",

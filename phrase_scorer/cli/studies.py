@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from phrase_scorer.cli.options import SEED, SHORTLIST, PairReader, device_options, quiet_option
-from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime.console import say
+from phrase_scorer.cli.options import (
+    SEED,
+    SHORTLIST,
+    Command,
+    PairReader,
+    device_options,
+    quiet_option,
+    takes,
+)
+from phrase_scorer.errors import DataError, UsageError, require_choice
+from phrase_scorer.runtime.console import progress_bar, say
+from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.studies.settings import SYSTEMS, StudySettings, SystemsSettings
+
+number = functools.partial(click.option, show_default=True, metavar="N")
+seed_option = number("--seed", type=SEED, default=1, help="Seed of all random numbers.")
+
+
+def folder_option(text: str) -> Callable[[Command], Command]:
+    """--output-dir, a folder that is made where it is not there."""
+    return click.option(
+        "--output-dir", required=True, type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR", help=text,
+    )  # fmt: skip
+
+
+def listed(kind: Callable[[str], Any] = str.strip) -> Callable[..., tuple[Any, ...]]:
+    """A callback for an option with several values: "5,10,20"; each of them once."""
+
+    def read(_: click.Context, parameter: click.Parameter, text: str) -> tuple[Any, ...]:
+        try:
+            return tuple(dict.fromkeys(kind(part) for part in text.split(",")))
+        except ValueError:
+            name = parameter.opts[0]
+            raise UsageError(f'{name}: "{text}" is not a list of numbers like 5,10,20') from None
+
+    return read
 
 
 @click.group(
@@ -23,6 +61,26 @@ def experiment() -> None:
     """Run a whole experiment; it goes on where it was stopped."""
 
 
+@dataclass(frozen=True)
+class SystemsRequest:
+    """Which systems to compare, on which table.
+
+    Raises:
+        UsageError: An unknown system.
+    """
+
+    pairs: str
+    output_dir: Path
+    systems: tuple[str, ...]
+    settings: SystemsSettings
+    shortlist: int
+    quiet: bool
+
+    def __post_init__(self) -> None:
+        for name in self.systems:
+            require_choice("system", name, SYSTEMS)
+
+
 @experiment.command(
     epilog="""\b
 Examples:
@@ -31,93 +89,66 @@ Examples:
     --systems "LSTM,GRU (the paper's),Transformer" --minutes 60 --parameters 10000000"""
 )
 @click.argument("pairs", metavar="PHRASE_TABLE")
+@folder_option("Gets a model of each system, and systems.md, .json, .svg and .png.")
 @click.option(
-    "--output-dir",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="For a model of each system, and systems.md, .json, .svg and .png.",
-)
-@click.option("--systems", metavar="NAMES", help="Which, separated by commas.  [default: all]")
+    "--systems", default=",".join(SYSTEMS), callback=listed(), metavar="NAMES",
+    help="Systems to compare, separated by commas.  [default: all]",
+)  # fmt: skip
+@number("--parameters", default=5_000_000, help="Parameters per model, about.")
+@number("--minutes", default=10.0, metavar="M", help="Training minutes per model.")
 @click.option(
-    "--parameters", type=int, default=5_000_000, show_default=True, metavar="N", help="Of each."
-)
-@click.option(
-    "--minutes", type=float, default=10.0, show_default=True, metavar="M", help="Of training each."
-)
-@click.option(
-    "--preset",
-    type=click.Choice(["small", "base", "paper"]),
-    default="small",
-    show_default=True,
-    help="Training settings.",
-)
-@click.option(
-    "--shortlist",
-    type=click.IntRange(2),
-    default=SHORTLIST,
-    show_default=True,
-    metavar="N",
+    "--preset", type=click.Choice(["small", "base", "paper"]), default="small", show_default=True,
+    help="Where the training settings come from.",
+)  # fmt: skip
+@number(
+    "--shortlist", type=click.IntRange(2), default=SHORTLIST,
     help="Most frequent words of each side that the models know.",
-)
+)  # fmt: skip
 @click.option("--weight-by-count", is_flag=True, help="Weigh pairs by their counts in training.")
-@click.option(
-    "--validation-pairs",
-    type=int,
-    default=10_000,
-    show_default=True,
-    metavar="N",
-    help="About how many pairs of held-out source phrases.",
+@number(
+    "--validation-pairs", default=10_000, help="About how many pairs of held-out source phrases."
 )
-@click.option("--seed", type=SEED, default=1, show_default=True, help="Of all that is random.")
+@seed_option
 @device_options
 @quiet_option
 @click.pass_obj
-def systems(
-    read: PairReader, /, pairs: str, output_dir: Path, quiet: bool, **options: Any
-) -> None:  # fmt: skip
+@takes(SystemsRequest)
+def systems(read: PairReader, request: SystemsRequest) -> None:
     """Compare every architecture on one table, at equal parameters and equal training time.
 
-    Held-out nats a target symbol; how often the target that a held-out source phrase was aligned
-    with is ranked first among the table's targets (weighed by count); entries scored a second; peak
-    memory of scoring. The masked model's nats are of a pseudo-likelihood: not to be compared.
+    Held-out nats per target symbol; how often the target that a held-out source phrase was aligned
+    with is ranked first among the table's targets (weighed by count); entries scored per second;
+    peak memory of scoring. The masked model's nats are of a pseudo-likelihood: not to be compared.
     """
-    from phrase_scorer.studies.system_configs import SYSTEMS, require_systems
-    from phrase_scorer.studies.systems import SystemsSettings, best_ranking, run_systems
-    from phrase_scorer.studies.systems_report import markdown, write_report
+    from phrase_scorer.studies import systems as study
     from phrase_scorer.training.data import collect_training_data
 
-    chosen = options.pop("systems")
-    shortlist = options.pop("shortlist")
-    names = list(SYSTEMS) if chosen is None else [name.strip() for name in chosen.split(",")]
-    names = list(dict.fromkeys(names))
-    settings = SystemsSettings(**options)
-    require_systems(names)
-    output_dir.mkdir(parents=True, exist_ok=True)
+    settings, folder, path = request.settings, request.output_dir, request.pairs
+    folder.mkdir(parents=True, exist_ok=True)
     # Counts where there are any; where training is to use them, there must be.
-    wanted = True if settings.weight_by_count else None
-    data = collect_training_data(read(pairs, with_counts=wanted), path=pairs, shortlist=shortlist)
+    blocks = read(path, with_counts=True if settings.weight_by_count else None)
+    data = collect_training_data(blocks, path=path, shortlist=request.shortlist)
     source, target = data.vocabularies
     say(f"{len(data.pairs):,} pairs; shortlists of {len(source):,} and {len(target):,} words")
-    results = run_systems(data, names, settings, output_dir, say, show_progress=not quiet)
+    results = study.run_systems(
+        data, request.systems, settings, folder, say, show_progress=not request.quiet
+    )
     command = shlex.join(["phrase-scorer", *sys.argv[1:]])
-    best = best_ranking(data, settings)
-    paths = write_report(results, settings, best, command, output_dir)
-    click.echo(markdown(results, best))
+    best = study.best_ranking(data, settings)
+    paths = study.write_systems(results, settings, best, command, folder)
+    click.echo(study.systems_markdown(results, best))
     say(f"written: {', '.join(map(str, paths))}")
 
 
-def numbers(kind: type[int] | type[float]) -> Any:
-    """A callback for an option with several numbers: "5,10,20"."""
+@dataclass(frozen=True)
+class GradientsRequest:
+    """What to measure, and on which text."""
 
-    def read(_: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
-        try:
-            return tuple(kind(part) for part in text.split(","))
-        except ValueError:
-            name = parameter.opts[0]
-            raise UsageError(f'{name}: "{text}" is not a list of numbers like 5,10,20') from None
-
-    return read
+    output_dir: Path
+    text: str | None
+    settings: StudySettings
+    arithmetic: Arithmetic
+    quiet: bool
 
 
 @click.command(
@@ -128,68 +159,48 @@ Examples:
   phrase-scorer gradients --cells rnn,lstm --scales 0.5,1,1.5 --distances 10,100 --updates 3000 \\
     --output-dir gradients/"""
 )
+@folder_option("Gets gradients.json, gradients.png and gradients.svg.")
+@click.option("--text", metavar="FILE", help="Real sentences too: tokenised, one per line.")
 @click.option(
-    "--output-dir",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="For gradients.json, gradients.png and gradients.svg.",
-)
-@click.option("--text", metavar="FILE", help="Real sentences too: tokenised, one a line.")
-@click.option("--cells", default="rnn,lstm,gru", show_default=True, metavar="NAMES", help="Which.")
+    "--cells", default="rnn,lstm,gru", show_default=True, callback=listed(), metavar="NAMES",
+    help="Cells to compare, separated by commas.",
+)  # fmt: skip
 @click.option(
-    "--scales",
-    default="0.7,1,2",
-    show_default=True,
-    callback=numbers(float),
-    metavar="X,...",
-    help="Of the recurrent matrices at the start: below, at and above 1.",
-)
+    "--scales", default="0.7,1,2", show_default=True, callback=listed(float), metavar="X,...",
+    help="Factors of the recurrent matrices at the start: below, at and above 1.",
+)  # fmt: skip
 @click.option(
-    "--distances",
-    default="5,10,20,40,80",
-    show_default=True,
-    callback=numbers(int),
-    metavar="N,...",
-    help="Words between the first one and its copy.",
-)
-@click.option("--steps", default=60, show_default=True, metavar="N", help="Of measured sequences.")
-@click.option("--hidden", default=64, show_default=True, metavar="N", help="Units of each cell.")
-@click.option("--updates", default=1000, show_default=True, metavar="N", help="Of each training.")
-@click.option(
-    "--forget-bias", default=1.0, show_default=True, metavar="B", help="Start of an LSTM's gates."
-)
-@click.option(
-    "--seed", type=SEED, default=1, show_default=True, metavar="N", help="Of all that is random."
-)
-@click.option("--threads", type=int, metavar="N", help="CPU cores to use.  [default: 1]")
+    "--distances", default="5,10,20,40,80", show_default=True, callback=listed(int),
+    metavar="N,...", help="Words between the first one and its copy.",
+)  # fmt: skip
+@number("--steps", default=60, help="Length of measured sequences.")
+@number("--hidden", default=64, help="Units of each cell.")
+@number("--updates", default=1000, help="Updates per network.")
+@number("--forget-bias", default=1.0, metavar="B", help="Where an LSTM's forget gates start.")
+@seed_option
+@number("--threads", default=1, help="CPU cores to use; the products are too small for more.")
 @quiet_option
-def gradients(output_dir: Path, text: str | None, cells: str, quiet: bool, **options: Any) -> None:
+@takes(GradientsRequest)
+def gradients(request: GradientsRequest) -> None:
     """Measure how much of a loss reaches the past: vanilla RNN, LSTM and GRU, and why gates.
 
     ‖∂ loss_T / ∂ h_t‖ by distance, at the start and after training, on synthetic copies and on real
     sentences; training with and without clipping; and how far each cell can carry a word.
     """
-    from phrase_scorer.runtime.console import progress_bar
-    from phrase_scorer.runtime.device import set_threads
-    from phrase_scorer.runtime.streams import line_blocks
-    from phrase_scorer.studies.gradients import StudySettings, parts_of, run_study
-    from phrase_scorer.studies.gradients_report import markdown, write_report
+    from phrase_scorer.studies import gradients as study
 
-    set_threads(options.pop("threads") or 1)  # products too small for more
-    settings = StudySettings(cells=tuple(cell.strip() for cell in cells.split(",")), **options)
+    request.arithmetic.use_threads()
     lines = None
-    if text is not None:
-        lines = [line.split() for block in line_blocks(text) for line in block.lines]
+    if request.text is not None:
+        lines = [line.split() for block in line_blocks(request.text) for line in block.lines]
         if not any(lines):
-            raise DataError("no text", path=text)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    with progress_bar(
-        "gradients", show=not quiet, total=parts_of(settings, with_text=bool(lines)), unit=" parts"
-    ) as bar:
-        for measured in run_study(settings, lines):
-            study = measured
+            raise DataError("no text", path=request.text)
+    request.output_dir.mkdir(parents=True, exist_ok=True)
+    parts = study.parts_of(request.settings, with_text=bool(lines))
+    with progress_bar("gradients", show=not request.quiet, total=parts, unit=" parts") as bar:
+        for found in study.run_study(request.settings, lines):
+            measured = found
             bar.update()
-    paths = write_report(study, output_dir)
-    click.echo(markdown(study))
+    paths = study.write_gradients(measured, request.output_dir)
+    click.echo(study.gradients_markdown(measured))
     say(f"written: {', '.join(map(str, paths))}")

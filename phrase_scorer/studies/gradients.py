@@ -7,19 +7,24 @@ word again after n others. Everything here is small and synthetic but for the se
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.models import CELLS, ModelConfig
+from phrase_scorer.errors import DataError
+from phrase_scorer.models import ModelConfig
 from phrase_scorer.models.cells import LongShortTermMemory, cell_of
 from phrase_scorer.models.phrase_model import Affine
+from phrase_scorer.runtime.report import Table, save_figure, write_json
+from phrase_scorer.studies.settings import StudySettings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 ANSWERS = 8  # words that may stand first, in the copying task
 FILLERS = 8  # words that may follow
@@ -27,8 +32,15 @@ BATCH = 64
 MEASURED = 256  # sequences over which norms are averaged
 TESTED = 1024  # sequences over which accuracy is
 DEVIATION = 0.3  # of the input matrices at the start
+TEXT_WORDS = 2000  # shortlist of the sentences
+CLIPPED_DISTANCE = 20
+DESCENT_RATE = 0.5  # of plain gradient descent, with and without clipping
+COLORS = {"rnn": "tab:red", "lstm": "tab:blue", "gru": "tab:green"}
+PLOTTED_FLOOR = 1e-12  # of norms on a plot, relative to that of the last state
+SMOOTHED = 10  # updates
 
 Norms = list[float]  # by distance: of the last state first
+NormsByCell = dict[str, dict[str, Norms]]  # and by part of the state
 
 
 class Examples(NamedTuple):
@@ -39,54 +51,6 @@ class Examples(NamedTuple):
 
 
 Draw = Callable[[np.random.Generator, int], Examples]
-
-
-@dataclass(frozen=True)
-class StudySettings:
-    """What is measured, and how networks are trained for it.
-
-    Attributes:
-        cells: Names of `CELLS`.
-        scales: What the orthogonal recurrent matrices are multiplied with at the start.
-        distances: Words between the first and the answer, in the copying task.
-        steps: Length of the sequences on which norms are measured at the start.
-        hidden: Units of each cell.
-        updates: Of each training.
-        learning_rate: Of Adam.
-        clip_norm: Where the gradient is clipped; without clipping it is not.
-        forget_bias: Where an LSTM's forget gates start.
-        seed: Of all that is random.
-
-    Raises:
-        UsageError: Nothing to measure, or a number below 1.
-    """
-
-    cells: tuple[str, ...] = ("rnn", "lstm", "gru")
-    scales: tuple[float, ...] = (0.7, 1.0, 2.0)
-    distances: tuple[int, ...] = (5, 10, 20, 40, 80)
-    steps: int = 60
-    hidden: int = 64
-    updates: int = 1000
-    learning_rate: float = 2e-3
-    clip_norm: float = 1.0
-    forget_bias: float = 1.0
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("cells", "scales", "distances"):
-            if not getattr(self, name):
-                raise UsageError(f"no {name}")
-        for cell in self.cells:
-            if cell not in CELLS:
-                raise UsageError(f"unknown cell {cell!r}; choose from {', '.join(CELLS)}")
-        for name in ("steps", "hidden", "updates"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if min(self.distances) < 1:
-            raise UsageError(f"distances must be at least 1, not {min(self.distances)}")
-        for scale in self.scales:
-            if not 0 < scale < math.inf:
-                raise UsageError(f"scales must be above 0, not {scale}")
 
 
 class SequenceNetwork(nn.Module):
@@ -181,20 +145,14 @@ def norms_by_distance(network: SequenceNetwork, examples: Examples) -> dict[str,
 
 @dataclass
 class Training:
-    """What came of training one network.
+    """What came of training one network."""
 
-    Attributes:
-        gradient_norms: Of each update, before clipping.
-        losses: Of each update, in nats.
-        accuracy: Share of new sequences answered rightly.
-    """
-
-    gradient_norms: list[float] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    accuracy: float = 0.0
+    gradient_norms: list[float] = field(default_factory=list)  # per update, before clipping
+    losses: list[float] = field(default_factory=list)  # per update, in nats
+    accuracy: float = 0.0  # share of new sequences answered rightly
 
 
-def train(
+def train_network(
     network: SequenceNetwork,
     draw: Draw,
     settings: StudySettings,
@@ -230,32 +188,29 @@ def accuracy(network: SequenceNetwork, examples: Examples) -> float:
 
 @dataclass
 class Study:
-    """All that was measured; what gradients.json has.
-
-    Attributes:
-        start: Norms by distance before training on copies, by scale, cell and part.
-        trained: The same after training on copies at the longest distance.
-        text_start: Norms on the sentences before training; empty without sentences.
-        text_trained: After training on them.
-        clipping: Trainings of a vanilla RNN at the largest scale by plain gradient descent, with
-            and without clipping.
-        copying: Accuracy by cell and distance.
-        chance: Accuracy of a guess.
-    """
+    """All that was measured."""
 
     settings: StudySettings
-    start: dict[str, dict[str, dict[str, Norms]]] = field(default_factory=dict)
-    trained: dict[str, dict[str, Norms]] = field(default_factory=dict)
-    text_start: dict[str, dict[str, Norms]] = field(default_factory=dict)
-    text_trained: dict[str, dict[str, Norms]] = field(default_factory=dict)
+    # Before training on copies, by scale; then after training at the longest distance.
+    start: dict[str, NormsByCell] = field(default_factory=dict)
+    trained: NormsByCell = field(default_factory=dict)
+    # On the sentences, before and after training on them; empty without sentences.
+    text_start: NormsByCell = field(default_factory=dict)
+    text_trained: NormsByCell = field(default_factory=dict)
+    # A vanilla RNN at the largest scale by plain gradient descent, with and without clipping.
     clipping: dict[str, Training] = field(default_factory=dict)
-    copying: dict[str, dict[int, float]] = field(default_factory=dict)
-    chance: float = 1 / ANSWERS
+    copying: dict[str, dict[int, float]] = field(default_factory=dict)  # accuracy, by distance
+    chance: float = 1 / ANSWERS  # accuracy of a guess
 
-
-TEXT_WORDS = 2000  # shortlist of the sentences
-CLIPPED_DISTANCE = 20
-DESCENT_RATE = 0.5  # of plain gradient descent, with and without clipping
+    @property
+    def norms(self) -> dict[str, NormsByCell]:
+        """All norms that were measured, by the circumstances."""
+        found = {f"copies, at the start, × {scale}": cells for scale, cells in self.start.items()}
+        found["copies, trained"] = self.trained
+        if self.text_start:
+            found["sentences, at the start"] = self.text_start
+            found["sentences, trained"] = self.text_trained
+        return found
 
 
 def run_study(
@@ -280,7 +235,7 @@ def run_study(
         study.copying[cell] = {}
         for distance in settings.distances:
             network = SequenceNetwork(cell, words, settings, 1.0)
-            training = train(network, copies(distance), settings)
+            training = train_network(network, copies(distance), settings)
             study.copying[cell][distance] = training.accuracy
             if distance == max(settings.distances):
                 examples = copies(distance)(measured, MEASURED)
@@ -291,14 +246,14 @@ def run_study(
         descent = torch.optim.SGD(network.parameters(), lr=DESCENT_RATE)
         draw = copies(CLIPPED_DISTANCE)
         name = "clipped" if clip else "not clipped"
-        study.clipping[name] = train(network, draw, settings, clip=clip, optimizer=descent)
+        study.clipping[name] = train_network(network, draw, settings, clip=clip, optimizer=descent)
         yield study
     if draw_text:
         for cell in settings.cells:
             network = SequenceNetwork(cell, text_words, settings, 1.0)
             examples = draw_text(measured, MEASURED)
             study.text_start[cell] = norms_by_distance(network, examples)
-            train(network, draw_text, settings)
+            train_network(network, draw_text, settings)
             study.text_trained[cell] = norms_by_distance(network, examples)
             yield study
 
@@ -307,3 +262,123 @@ def parts_of(settings: StudySettings, *, with_text: bool) -> int:
     """How often `run_study` yields."""
     cells = len(settings.cells)
     return len(settings.scales) + cells * len(settings.distances) + 2 + cells * with_text
+
+
+# -- the report ------------------------------------------------------------------------------------
+
+
+def write_gradients(study: Study, folder: Path) -> list[Path]:
+    """Writes gradients.json, .png and .svg into a folder that is there; their paths.
+
+    Raises:
+        DataError: One of them cannot be written.
+    """
+    content = {  # norms are of ∂ loss_T / ∂ h_t, by distance T - t from 0
+        "settings": study.settings,
+        "copies, at the start, by scale": study.start,
+        "copies, trained": study.trained,
+        "sentences, at the start": study.text_start,
+        "sentences, trained": study.text_trained,
+        "clipping": study.clipping,
+        "accuracy of copying, by distance": study.copying,
+        "accuracy of a guess": study.chance,
+    }
+    paths = [folder / f"gradients.{kind}" for kind in ("json", "png", "svg")]
+    write_json(paths[0], content, indent=1)
+    for path in paths[1:]:
+        plot_gradients(study, path)
+    return paths
+
+
+def gradients_markdown(study: Study) -> str:
+    """How much of the gradient arrives from far away, the accuracy of copying, and clipping."""
+    cells, distances = study.settings.cells, study.settings.distances
+    shares = [
+        [what, str(len(found[cells[0]]["h"]) - 1)]
+        + [f"{found[cell]['h'][-1] / found[cell]['h'][0]:.1e}" for cell in cells]
+        for what, found in study.norms.items()
+    ]
+    copying = [
+        [cell, *(f"{found[n]:.3f}" for n in distances)] for cell, found in study.copying.items()
+    ]
+    clipping = [
+        [name, f"{max(t.gradient_norms):.1f}", f"{t.losses[-1]:.3f}", f"{t.accuracy:.3f}"]
+        for name, t in study.clipping.items()
+    ]
+    tables = (
+        Table(
+            "‖∂ loss_T / ∂ h_t‖ at the largest distance, as a share of that at distance 0",
+            ["what", "distance", *cells], shares,
+        ),
+        Table(
+            f"Accuracy of saying the first word again after n others (a guess: {study.chance:.3f})",
+            ["cell", *(f"n = {n}" for n in distances)], copying,
+        ),
+        Table(
+            "Gradient descent on copies, a vanilla RNN at the largest scale",
+            ["", "largest norm of a gradient", "last loss, nats", "accuracy"], clipping,
+        ),
+    )  # fmt: skip
+    return "\n\n".join(table.as_markdown() for table in tables)
+
+
+def plot_gradients(study: Study, path: Path) -> None:
+    """A panel for each kind of start, after training, on sentences, of clipping, of accuracy."""
+    from matplotlib.figure import Figure
+
+    panels = len(study.norms) + 2
+    columns = min(4, panels)
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.2 * rows))
+    every = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes, (title, cells) in zip(every, study.norms.items(), strict=False):
+        _plot_norms(axes, title, cells)
+    _plot_clipping(every[panels - 2], study)
+    _plot_accuracy(every[panels - 1], study)
+    for axes in every[panels:]:
+        axes.remove()
+    save_figure(figure, path)
+
+
+def _plot_norms(axes: Axes, title: str, cells: NormsByCell) -> None:
+    for cell, parts in cells.items():
+        for part, norms in parts.items():
+            values = [max(norm / parts["h"][0], PLOTTED_FLOOR) for norm in norms]
+            if part == "C":  # at distance 0 the loss does not see it
+                axes.plot(range(1, len(norms)), values[1:], "--", color=COLORS.get(cell))
+            else:
+                axes.plot(values, color=COLORS.get(cell), label=cell)
+    axes.plot([], [], "--", color="grey", label="memory cell C")
+    axes.set_yscale("log")
+    axes.set_title(title)
+    axes.set_xlabel("distance T - t")
+    axes.set_ylabel("‖∂ loss$_T$ / ∂ h$_t$‖, relative")
+    axes.legend(fontsize="small")
+
+
+def _plot_clipping(axes: Axes, study: Study) -> None:
+    for name, training in study.clipping.items():
+        losses = training.losses
+        means = [
+            sum(losses[i : i + SMOOTHED]) / len(losses[i : i + SMOOTHED])
+            for i in range(0, len(losses), SMOOTHED)
+        ]
+        label = f"{name} (norms up to {max(training.gradient_norms):.0f})"
+        axes.plot([SMOOTHED * i for i in range(len(means))], means, label=label)
+    axes.set_yscale("log")
+    axes.set_title("rnn at the largest scale, gradient descent")
+    axes.set_xlabel("update")
+    axes.set_ylabel("loss, nats")
+    axes.legend(fontsize="small")
+
+
+def _plot_accuracy(axes: Axes, study: Study) -> None:
+    for cell, found in study.copying.items():
+        axes.plot(list(found), list(found.values()), "o-", color=COLORS.get(cell), label=cell)
+    axes.axhline(study.chance, color="grey", linestyle=":", label="a guess")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(study.settings.distances), [str(n) for n in study.settings.distances])
+    axes.set_title("the first word again after n others")
+    axes.set_xlabel("n")
+    axes.set_ylabel("accuracy")
+    axes.legend(fontsize="small")

@@ -7,111 +7,65 @@ What is done is not done again, and a training that was stopped goes on.
 
 from __future__ import annotations
 
-import dataclasses
+import bisect
 import hashlib
 import json
-import math
 import multiprocessing
 import resource
+import signal
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 import torch
 
-from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.models import ModelConfig
+from phrase_scorer.errors import DataError, UsageError, require_choice
+from phrase_scorer.models import ModelConfig, architecture_class, build
 from phrase_scorer.models.directory import ModelDirectory
-from phrase_scorer.runtime.device import choose_device, set_threads
+from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES
 from phrase_scorer.runtime.output import write_file
+from phrase_scorer.runtime.report import Table, save_figure, write_json
 from phrase_scorer.scoring.scorer import PhraseScorer
-from phrase_scorer.studies.system_configs import (
-    SYSTEMS,
-    Ranking,
-    ranking_quality,
-    require_systems,
-    sized_config,
-)
+from phrase_scorer.studies.ranking import Ranking, ranking_quality
+from phrase_scorer.studies.settings import SYSTEMS, SystemsSettings
 from phrase_scorer.text.batches import TrainingOrder, pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
 from phrase_scorer.training.data import TrainingData
 from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
 from phrase_scorer.training.trainer import Trainer, train
 
+WIDTHS = range(8, 1 << 16, 8)  # that a system may have
 TIMED_UPDATES = 12
+WARMING_UPDATES = 2  # before them
 SCORED_PAIRS = 20_000  # of the table, for the speed
 SCORING_ROUNDS = 3
 VALIDATIONS = 12  # in a training, about
+NOTES = {"result": "result.json", "training": "plan.json"}
 
-
-@dataclass(frozen=True)
-class SystemsSettings:
-    """What all systems share.
-
-    Attributes:
-        parameters: Of each model, about.
-        minutes: Of training, each.
-        preset: Training settings, where an architecture has no others (small, base, paper).
-        validation_pairs: About how many pairs of held-out source phrases.
-        weight_by_count: Whether training weighs pairs by their counts.
-        device: Where to compute.
-        threads: CPU cores; None: all.
-        seed: Of all that is random.
-    """
-
-    parameters: int = 5_000_000
-    minutes: float = 10.0
-    preset: str = "small"
-    validation_pairs: int = 10_000
-    weight_by_count: bool = False
-    device: str = "auto"
-    threads: int | None = None
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        if self.parameters < 1:
-            raise UsageError(f"--parameters must be at least 1, not {self.parameters}")
-        if not 0 < self.minutes < math.inf:
-            raise UsageError(f"--minutes must be above 0, not {self.minutes}")
-        if self.validation_pairs < 1:
-            raise UsageError(f"--validation-pairs must be at least 1, not {self.validation_pairs}")
+Note = TypeVar("Note")
 
 
 @dataclass(frozen=True)
 class SystemResult:
-    """What came of one system.
+    """What came of one system."""
 
-    Attributes:
-        name: Key of `SYSTEMS`.
-        parameters: Of the model.
-        hidden: Its width.
-        updates: Of training.
-        minutes: That they took.
-        nats: A target symbol, on held-out source phrases; of a masked model pseudo-nats.
-        ranked_first: Of the held-out aligned occurrences, the share whose target the model puts
-            first among the table's targets of that source (`ranking.py`); None: no counts.
-        reciprocal_rank: Mean of 1 / rank of the target over these occurrences.
-        entries_per_second: Scored, of the table.
-        peak_megabytes: Of a process that scores; on a GPU of its memory.
-        curve: (minutes, nats) at each validation.
-    """
-
-    name: str
+    name: str  # key of `SYSTEMS`
     parameters: int
     hidden: int
     updates: int
-    minutes: float
-    nats: float
-    ranked_first: float | None
+    minutes: float  # that the updates took
+    nats: float  # per target symbol, on held-out source phrases; pseudo-nats of a masked model
+    ranked_first: float | None  # see `Ranking`; None: the table has no counts
     reciprocal_rank: float | None
-    entries_per_second: float
-    peak_megabytes: float
-    curve: list[tuple[float, float]]
+    entries_per_second: float  # when scoring the table
+    peak_megabytes: float  # of a process that scores; on a GPU, of its memory
+    curve: list[tuple[float, float]]  # (minutes, nats) at each validation
 
 
 def run_systems(
@@ -129,187 +83,206 @@ def run_systems(
         data: The table's pairs; their weights are how often each was aligned.
         names: Keys of `SYSTEMS`.
         settings: What they share.
-        folder: For a model directory and a result each.
+        folder: Gets a model directory and a result per system.
         say: Told what is going on.
         show_progress: Progress bars of the trainings.
 
     Raises:
-        UsageError: A system that there is not.
+        UsageError: An unknown system, or too few parameters for one.
         DataError: No source phrase can be held out.
     """
-    require_systems(names)
-    if not len(_held_out(data, settings)):
-        raise DataError("one source phrase cannot be trained on and held out")
+    for name in names:
+        require_choice("system", name, SYSTEMS)
+    comparison = _Comparison(data, settings, show_progress)
     words = (len(data.vocabularies[0]), len(data.vocabularies[1]))
     configs = {name: sized_config(SYSTEMS[name], words, settings.parameters) for name in names}
-    digest, results = _digest(data), []
-    for name in names:
-        path = folder / file_name(name)
-        key = _key(configs[name], settings, digest)
-        known = _known_result(path, key)
+    results = []
+    for name, config in configs.items():
+        system = _System(name, config, folder / folder_name(name), comparison.key(config))
+        known = system.noted("result", SystemResult)
         if known:
             say(f"{name}: done before")
         else:
             say(f"{name}: training for {settings.minutes:g} minutes")
-            known = _run(
-                name, data, configs[name], settings, path, key, show_progress=show_progress
-            )
-        results.append(known)
+        results.append(known or comparison.run(system))
     return results
 
 
-def file_name(system: str) -> str:
+def folder_name(system: str) -> str:
     """A system's name as that of a directory."""
     plain = "".join(c if c.isalnum() else " " for c in system.lower())
     return "_".join(plain.split())
 
 
-def _digest(data: TrainingData) -> str:
-    """Changes with the pairs, their counts, and the shortlists."""
-    digest = hashlib.sha256(data.pairs.hashes().tobytes())
-    if data.pairs.weights is not None:
-        digest.update(data.pairs.weights.tobytes())
-    for vocabulary in data.vocabularies:
-        digest.update(b"\n".join(vocabulary.words))
-    return digest.hexdigest()
+def sized_config(system: dict[str, str], words: tuple[int, int], parameters: int) -> ModelConfig:
+    """The configuration of a system with about so many parameters.
+
+    Embeddings and maxout units of recurrent models are half as many as hidden units, a
+    Transformer's blocks four times as wide inside.
+
+    Raises:
+        UsageError: So few that not even the smallest model has them.
+    """
+
+    def config(hidden: int) -> ModelConfig:
+        kind = architecture_class(system["architecture"])
+        sizes = {
+            **preset_of("small", system["architecture"]).sizes,
+            **system,
+            "hidden": hidden,
+            "embedding": hidden // 2,
+            "maxout": hidden // 2,
+            "output_rank": 0,
+        }
+        if kind.uses is None or "feed_forward" in kind.uses:
+            sizes["feed_forward"] = 4 * hidden
+        return ModelConfig(source_words=words[0], target_words=words[1], **sizes)
+
+    def size(hidden: int) -> int:
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in build(config(hidden)).parameters())
+
+    place = bisect.bisect_left(WIDTHS, parameters, key=size)
+    around = WIDTHS[max(0, place - 1) : place + 1]
+    nearest = min(around, key=lambda hidden: abs(size(hidden) - parameters))
+    if abs(size(nearest) - parameters) > parameters / 4:
+        raise UsageError(
+            f"--parameters {parameters:,}: the nearest {system['architecture']} has "
+            f"{size(nearest):,}; with shortlists of {words[0]:,} and {words[1]:,} words"
+        )
+    return config(nearest)
 
 
-def _key(config: ModelConfig, settings: SystemsSettings, digest: str) -> dict[str, Any]:
-    """What decides a result."""
-    return {
-        "config": dataclasses.asdict(config),
-        "settings": dataclasses.asdict(settings),
-        "data": digest,
-    }
+@dataclass(frozen=True)
+class _System:
+    """A system in its directory."""
+
+    name: str
+    config: ModelConfig
+    path: Path
+    key: dict[str, Any]  # all that decides its result
+
+    def noted(self, what: str, kind: type[Note]) -> Note | None:
+        """What `note` wrote, if all that decides the result is still the same."""
+        try:
+            content = json.loads((self.path / NOTES[what]).read_bytes())
+        except FileNotFoundError:
+            return None
+        # A setting that only an earlier version had is passed over.
+        return msgspec.convert(content[what], kind) if content["key"] == self.key else None
+
+    def note(self, what: str, content: object) -> None:
+        write_json(self.path / NOTES[what], {"key": self.key, what: content}, indent=1)
 
 
-def _known_result(path: Path, key: dict[str, Any]) -> SystemResult | None:
-    try:
-        content = json.loads((path / "result.json").read_bytes())
-    except FileNotFoundError:
-        return None
-    if content["key"] != key:
-        return None
-    return SystemResult(**content["result"])
+class _Comparison:
+    """What all systems share, and how each is trained and measured."""
 
+    def __init__(self, data: TrainingData, settings: SystemsSettings, show_progress: bool) -> None:
+        self.data, self.settings, self.show_progress = data, settings, show_progress
+        self.held_out = _held_out(data, settings)
+        if not len(self.held_out):
+            raise DataError("one source phrase cannot be trained on and held out")
+        self.pairs = data.pairs
+        if not settings.weight_by_count:
+            self.pairs = PhrasePairs(data.pairs.source, data.pairs.target)
+        digest = hashlib.sha256(data.pairs.hashes().tobytes())
+        if data.pairs.weights is not None:
+            digest.update(data.pairs.weights.tobytes())
+        for vocabulary in data.vocabularies:
+            digest.update(b"\n".join(vocabulary.words))
+        self._digest = digest.hexdigest()
 
-def _run(
-    name: str,
-    data: TrainingData,
-    config: ModelConfig,
-    settings: SystemsSettings,
-    path: Path,
-    key: dict[str, Any],
-    *,
-    show_progress: bool,
-) -> SystemResult:
-    pairs = data.pairs
-    if not settings.weight_by_count:
-        pairs = PhrasePairs(pairs.source, pairs.target)
-    set_threads(settings.threads)
-    device = choose_device(settings.device)
-    training = _planned(pairs, config, settings, path, key, device)
-    directory = ModelDirectory(path)
-    result = train(
-        pairs,
-        data.vocabularies,
-        config,
-        training,
-        path,
-        device=device,
-        resume=directory.state_file.exists(),
-        show_progress=show_progress,
-    )
-    if result.stopped in ("SIGINT", "SIGTERM"):
-        raise KeyboardInterrupt
-    every = data.pairs
-    start = max(0, (len(every) - SCORED_PAIRS) // 2)
-    sample = every.take(np.arange(start, min(start + SCORED_PAIRS, len(every))))
-    measured = _in_a_process(_measure, path, _held_out(data, settings), sample, settings)
-    curve = {
-        line["update"]: (line["seconds"] / 60, line["validation_loss"])
-        for line in map(json.loads, directory.log_file.read_text().splitlines())
-        if "validation_loss" in line
-    }
-    found = SystemResult(
-        name=name,
-        parameters=sum(p.numel() for p in directory.load_model().parameters()),
-        hidden=config.hidden,
-        updates=result.progress.update,
-        minutes=result.progress.seconds / 60,
-        nats=result.progress.best_loss,
-        curve=list(curve.values()),
-        **measured,
-    )
-    content = {"key": key, "result": dataclasses.asdict(found)}
-    write_file(path / "result.json", json.dumps(content, indent=1).encode() + b"\n")
-    return found
+    def key(self, config: ModelConfig) -> dict[str, Any]:
+        return {"config": asdict(config), "settings": asdict(self.settings), "data": self._digest}
 
+    def run(self, system: _System) -> SystemResult:
+        arithmetic = self.settings.arithmetic
+        arithmetic.use_threads()
+        device = arithmetic.torch_device()
+        training = self._training(system, device)
+        directory = ModelDirectory(system.path)
+        result = train(
+            self.pairs, self.data.vocabularies, system.config, training, system.path,
+            device=device, resume=directory.state_file.exists(), show_progress=self.show_progress,
+        )  # fmt: skip
+        if result.stopped in SIGNAL_EXIT_CODES:
+            # The state is saved: now the signal does what it came for.
+            signal.raise_signal(signal.Signals[result.stopped])
+            raise KeyboardInterrupt
+        every = self.data.pairs
+        start = max(0, (len(every) - SCORED_PAIRS) // 2)
+        sample = every.take(np.arange(start, min(start + SCORED_PAIRS, len(every))))
+        # In a fresh process, so that its peak memory is its own.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            arguments = (system.path, self.held_out, sample, self.settings)
+            measured = pool.submit(_measure, *arguments).result()
+        curve = {
+            line["update"]: (line["seconds"] / 60, line["validation_loss"])
+            for line in map(json.loads, directory.log_file.read_text().splitlines())
+            if "validation_loss" in line
+        }
+        found = SystemResult(
+            name=system.name,
+            parameters=sum(p.numel() for p in directory.load_model().parameters()),
+            hidden=system.config.hidden,
+            updates=result.progress.update,
+            minutes=result.progress.seconds / 60,
+            nats=result.progress.best_loss,
+            curve=list(curve.values()),
+            **measured,
+        )
+        system.note("result", found)
+        return found
 
-def _planned(
-    pairs: PhrasePairs,
-    config: ModelConfig,
-    settings: SystemsSettings,
-    path: Path,
-    key: dict[str, Any],
-    device: torch.device,
-) -> TrainingSettings:
-    """How to train; how often to validate is measured once, then remembered."""
-    plan_file = path / "plan.json"
-    if plan_file.exists():
-        plan = json.loads(plan_file.read_bytes())
-        if plan["key"] == key:
-            return TrainingSettings(**plan["training"])
-        ModelDirectory(path).state_file.unlink(missing_ok=True)
-    timed = {
-        "validation_pairs": settings.validation_pairs,
-        "seed": settings.seed,
-        "patience": 0,
-        "schedule": "timed",
-        "minutes": settings.minutes,
-        "max_updates": UNLIMITED,
-    }
-    preset = preset_of(settings.preset, config.architecture)
-    training = TrainingSettings(**{**preset.training, **timed})
-    seconds = _seconds_per_update(pairs, config, training, device)
-    between = round(60 * settings.minutes / seconds / VALIDATIONS)
-    training = dataclasses.replace(training, validate_every=max(1, between))
-    path.mkdir(parents=True, exist_ok=True)
-    content = {"key": key, "training": dataclasses.asdict(training)}
-    write_file(plan_file, json.dumps(content, indent=1).encode() + b"\n")
-    return training
+    def _training(self, system: _System, device: torch.device) -> TrainingSettings:
+        """How to train; how often to validate is measured once, then remembered."""
+        planned = system.noted("training", TrainingSettings)
+        if planned:
+            return planned
+        if (system.path / NOTES["training"]).exists():  # of another training
+            ModelDirectory(system.path).state_file.unlink(missing_ok=True)
+        settings = {
+            **preset_of(self.settings.preset, system.config.architecture).training,
+            "validation_pairs": self.settings.validation_pairs,
+            "seed": self.settings.seed,
+            "patience": 0,
+            "schedule": "timed",
+            "minutes": self.settings.minutes,
+            "max_updates": UNLIMITED,
+        }
+        training = TrainingSettings(**settings)
+        seconds = self._seconds_per_update(system.config, training, device)
+        between = round(60 * self.settings.minutes / seconds / VALIDATIONS)
+        training = replace(training, validate_every=max(1, between))
+        system.path.mkdir(parents=True, exist_ok=True)
+        system.note("training", training)
+        return training
 
-
-def _seconds_per_update(
-    pairs: PhrasePairs, config: ModelConfig, training: TrainingSettings, device: torch.device
-) -> float:
-    """Mean over some updates of random batches, as they come in training."""
-    order = TrainingOrder(pairs, training.batch_pairs, training.pool_batches, training.seed)
-    nowhere = ModelDirectory(Path("not written"))
-    trainer = Trainer(pairs, config, training, nowhere, device)
-    times = []
-    for number in range(TIMED_UPDATES + 2):
-        batch = pair_batch(pairs, order.rows(number), device)
-        began = time.perf_counter()
-        loss, _ = trainer.update(batch)
-        float(loss)  # waits for a GPU
-        times.append(time.perf_counter() - began)
-    return statistics.fmean(times[2:])
-
-
-def _in_a_process(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """The function's result from a fresh process, so that its peak memory is its own."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(function, *arguments).result()
+    def _seconds_per_update(
+        self, config: ModelConfig, training: TrainingSettings, device: torch.device
+    ) -> float:
+        """Mean over some updates of random batches, as they come in training."""
+        pool = (training.batch_pairs, training.pool_batches, training.seed)
+        order = TrainingOrder(self.pairs, *pool)
+        nowhere = ModelDirectory(Path("not written"))
+        trainer = Trainer(self.pairs, config, training, nowhere, device)
+        times = []
+        for number in range(WARMING_UPDATES + TIMED_UPDATES):
+            batch = pair_batch(self.pairs, order.rows(number), device)
+            began = time.perf_counter()
+            loss, _ = trainer.update(batch)
+            float(loss)  # waits for a GPU
+            times.append(time.perf_counter() - began)
+        return statistics.fmean(times[WARMING_UPDATES:])
 
 
 def _measure(
     path: Path, held_out: PhrasePairs, sample: PhrasePairs, settings: SystemsSettings
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """Ranking quality on held-out pairs, speed on a sample, memory."""
-    set_threads(settings.threads)
-    scorer = PhraseScorer.load(path, settings.device)
+    settings.arithmetic.use_threads()
+    scorer = PhraseScorer.load(path, settings.arithmetic)
     scores = scorer.score_ids(PhrasePairs(held_out.source, held_out.target))
     ranking = ranking_quality(held_out, scores)
     times = []
@@ -337,10 +310,87 @@ def _peak_megabytes(device: torch.device) -> float:
 
 
 def best_ranking(data: TrainingData, settings: SystemsSettings) -> Ranking | None:
-    """Of the counts themselves, on the held-out source phrases: no model can have more."""
+    """The ranking by the counts themselves, on the held-out phrases: no model can do better."""
     held_out = _held_out(data, settings)
     return None if held_out.weights is None else ranking_quality(held_out, held_out.weights)
 
 
 def _held_out(data: TrainingData, settings: SystemsSettings) -> PhrasePairs:
     return data.pairs.split_by_source(settings.validation_pairs, settings.seed)[1]
+
+
+# -- the report ------------------------------------------------------------------------------------
+
+
+def write_systems(
+    results: Sequence[SystemResult],
+    settings: SystemsSettings,
+    best: Ranking | None,
+    command: str,
+    folder: Path,
+) -> list[Path]:
+    """Writes systems.md, systems.json, systems.svg and systems.png; their paths.
+
+    Raises:
+        DataError: One of them cannot be written.
+    """
+    paths = [folder / f"systems.{suffix}" for suffix in ("md", "json", "svg", "png")]
+    text = f"{systems_markdown(results, best)}\n\n`{command}`\n"
+    write_file(paths[0], text.encode())
+    found = {"command": command, "best possible": best, "settings": settings, "systems": results}
+    write_json(paths[1], found, indent=1)
+    for path in paths[2:]:
+        plot_systems(results, path)
+    return paths
+
+
+def systems_markdown(results: Sequence[SystemResult], best: Ranking | None) -> str:
+    """A line per system, and one for the counts themselves, if there are any."""
+    header = [
+        "system", "parameters", "hidden", "updates", "minutes", "nats a symbol", "ranked first",
+        "1 / rank", "entries/s", "peak MB",
+    ]  # fmt: skip
+    rows = [
+        [
+            r.name, f"{r.parameters:,}", str(r.hidden), f"{r.updates:,}", f"{r.minutes:.1f}",
+            f"{r.nats:.3f}", _share(r.ranked_first), _share(r.reciprocal_rank),
+            f"{r.entries_per_second:,.0f}", f"{r.peak_megabytes:,.0f}",
+        ]
+        for r in results
+    ]  # fmt: skip
+    if best:
+        shares = [_share(best.first), _share(best.reciprocal)]
+        rows.append(["the counts themselves", *[""] * 5, *shares, "", ""])
+    return Table("", header, rows).as_markdown()
+
+
+def _share(value: float | None) -> str:
+    return "no counts" if value is None else f"{value:.3f}"
+
+
+def plot_systems(results: Sequence[SystemResult], path: Path) -> None:
+    """Held-out nats by training time; ranking quality by scoring speed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2))
+    curves, quality = figure.subplots(1, 2)
+    for number, result in enumerate(results):
+        color = f"C{number}"
+        dashed = "--" if "pseudo" in result.name else "-"
+        minutes, nats = zip(*result.curve, strict=True) if result.curve else ((), ())
+        curves.plot(minutes, nats, dashed, color=color, marker=".", label=result.name)
+        if result.ranked_first is None:
+            continue
+        place = (result.entries_per_second, result.ranked_first)
+        quality.plot(*place, "o", color=color)
+        quality.annotate(
+            result.name, place, xytext=(4, 4), textcoords="offset points", fontsize="small"
+        )
+    curves.set_xlabel("minutes of training")
+    curves.set_ylabel("held-out nats a target symbol")
+    curves.legend(fontsize="small")
+    quality.set_xscale("log")
+    quality.set_xlabel("entries scored a second")
+    quality.set_ylabel("aligned target ranked first")
+    quality.margins(x=0.2, y=0.15)
+    save_figure(figure, path)

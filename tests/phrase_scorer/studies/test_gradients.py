@@ -13,15 +13,16 @@ from phrase_scorer.studies.gradients import (
     ANSWERS,
     FILLERS,
     SequenceNetwork,
-    StudySettings,
     copies,
+    gradients_markdown,
     norms_by_distance,
     parts_of,
     run_study,
     sentences,
-    train,
+    train_network,
+    write_gradients,
 )
-from phrase_scorer.studies.gradients_report import markdown, write_report
+from phrase_scorer.studies.settings import StudySettings
 
 SMALL = StudySettings(distances=(3, 6), steps=8, hidden=6, updates=5)
 
@@ -88,7 +89,7 @@ def test_clipping_changes_what_plain_descent_learns():
     for clip in (True, False):
         network = SequenceNetwork("rnn", ANSWERS + FILLERS, SMALL, 2.0)
         descent = torch.optim.SGD(network.parameters(), lr=0.5)
-        results.append(train(network, copies(10), SMALL, clip=clip, optimizer=descent))
+        results.append(train_network(network, copies(10), SMALL, clip=clip, optimizer=descent))
     assert results[0].losses[0] == results[1].losses[0]
     assert max(results[1].gradient_norms) > SMALL.clip_norm
     assert results[0].losses[1:] != results[1].losses[1:]
@@ -97,14 +98,14 @@ def test_clipping_changes_what_plain_descent_learns():
 def test_a_short_distance_is_learnt():
     settings = StudySettings(hidden=24, updates=150, learning_rate=1e-2)
     network = SequenceNetwork("gru", ANSWERS + FILLERS, settings, 1.0)
-    assert train(network, copies(2), settings).accuracy > 0.9
+    assert train_network(network, copies(2), settings).accuracy > 0.9
 
 
 def test_the_whole_study_and_its_report(tmp_path):
     lines = [[b"the", b"red", b"house"], [b"a", b"man", b"and", b"a", b"dog"]] * 5
     stages = list(run_study(SMALL, lines))
     assert len(stages) == parts_of(SMALL, with_text=True)
-    paths = write_report(stages[-1], tmp_path)
+    paths = write_gradients(stages[-1], tmp_path)
     assert [path.name for path in paths] == ["gradients.json", "gradients.png", "gradients.svg"]
     content = json.loads(paths[0].read_text())
     assert set(content["copies, at the start, by scale"]) == {"0.7", "1", "2"}
@@ -113,7 +114,7 @@ def test_the_whole_study_and_its_report(tmp_path):
     assert len(content["clipping"]["clipped"]["losses"]) == SMALL.updates
     assert paths[1].read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in paths[2].read_bytes()
-    table = markdown(stages[-1])
+    table = gradients_markdown(stages[-1])
     assert "| sentences, trained | 7 |" in table
     assert "| cell | n = 3 | n = 6 |" in table
     again = list(run_study(SMALL, lines))[-1]

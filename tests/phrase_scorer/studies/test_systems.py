@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -11,16 +13,21 @@ from toys import phrase_pairs
 
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.models import build
-from phrase_scorer.studies.system_configs import SYSTEMS, ranking_quality, sized_config
+from phrase_scorer.runtime.console import run
+from phrase_scorer.studies.ranking import ranking_quality
+from phrase_scorer.studies.settings import SYSTEMS, SystemsSettings
 from phrase_scorer.studies.systems import (
-    SystemsSettings,
     best_ranking,
-    file_name,
+    folder_name,
     run_systems,
+    sized_config,
+    systems_markdown,
+    write_systems,
 )
-from phrase_scorer.studies.systems_report import markdown, write_report
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.training.data import TrainingData, collect_training_data
+from phrase_scorer.training.log import Progress
+from phrase_scorer.training.trainer import TrainingResult
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -91,15 +98,15 @@ def test_a_run_its_report_and_its_resume(data, tmp_path):
         assert result.entries_per_second > 0
         assert result.peak_megabytes > 50
         assert result.curve[-1][1] >= round(result.nats, 5) > 0
-        assert (tmp_path / file_name(result.name) / "model.safetensors").exists()
+        assert (tmp_path / folder_name(result.name) / "model.safetensors").exists()
     best = best_ranking(data, SETTINGS)
     assert all(r.ranked_first <= best.first + 1e-9 for r in results)
-    paths = write_report(results, SETTINGS, best, "phrase-scorer experiment systems", tmp_path)
+    paths = write_systems(results, SETTINGS, best, "phrase-scorer experiment systems", tmp_path)
     assert [p.name for p in paths] == ["systems.md", "systems.json", "systems.svg", "systems.png"]
-    assert markdown(results, best).count("\n") == 2 + len(names)
+    assert systems_markdown(results, best).count("\n") == 2 + len(names)
     assert len(json.loads(paths[1].read_text())["systems"]) == 2
     again = run_systems(data, names, SETTINGS, tmp_path, said.append, show_progress=False)
-    saved = [tmp_path / file_name(name) / "result.json" for name in names]
+    saved = [tmp_path / folder_name(name) / "result.json" for name in names]
     assert [r.nats for r in again] == [json.loads(p.read_text())["result"]["nats"] for p in saved]
     assert [r.name for r in again] == names
     assert said[2:] == [f"{name}: done before" for name in names]
@@ -111,6 +118,51 @@ def test_another_table_is_not_taken_for_the_first(data, tmp_path):
     other = TrainingData(data.pairs.take(np.arange(len(data.pairs) - 1)), data.vocabularies)
     run_systems(other, ["LSTM"], SETTINGS, tmp_path, said.append, show_progress=False)
     assert said == ["LSTM: training for 0.002 minutes"] * 2
+
+
+def test_a_plan_of_an_earlier_version_is_gone_on_with(data, tmp_path):
+    """It may hold a setting that is no more."""
+    run_systems(data, ["LSTM"], SETTINGS, tmp_path, print, show_progress=False)
+    plan = tmp_path / "lstm" / "plan.json"
+    content = json.loads(plan.read_bytes())
+    content["training"] |= {"self_normalize": 0.0, "validate_every": 7}
+    plan.write_text(json.dumps(content))
+    for name in ("result.json", "training_state.safetensors"):
+        (tmp_path / "lstm" / name).unlink()
+    run_systems(data, ["LSTM"], SETTINGS, tmp_path, print, show_progress=False)
+    trained = json.loads((tmp_path / "lstm" / "config.json").read_bytes())["training"]
+    assert trained["validate_every"] == 7
+    assert "self_normalize" not in trained
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_ends_the_command_as_any_other(name, code, data, tmp_path, monkeypatch):
+    """After the training has saved its state; nothing else is trained or measured."""
+    stopped: list[str] = []
+
+    def stop(*arguments, **options):
+        stopped.append(name)
+        return TrainingResult(Progress(), name)
+
+    @click.group()
+    def group() -> None:
+        pass
+
+    @group.command()
+    def compare() -> None:
+        run_systems(data, ["LSTM", "seq2seq"], SETTINGS, tmp_path, print)
+
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGHUP)]
+    monkeypatch.setattr("phrase_scorer.studies.systems.train", stop)
+    try:
+        try:
+            ended = run(group, ["compare"])
+        except SystemExit as error:
+            ended = error.code
+    finally:
+        for number, handler in handlers:
+            signal.signal(number, handler)
+    assert (ended, stopped) == (code, [name])
 
 
 def test_one_source_cannot_be_held_out(tmp_path):
