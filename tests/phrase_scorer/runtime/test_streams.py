@@ -16,7 +16,6 @@ from types import SimpleNamespace
 import pytest
 
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.output import OutputFile, is_same_file, write_file
 from phrase_scorer.runtime.streams import line_blocks, paused_garbage_collection, prefetch
 
 TEXT = "la maison\r\n\n\x00b\u2028c\x85d\x0b\x0c\x1c\nlast é".encode() + b"\xff"
@@ -131,90 +130,6 @@ def test_unreadable_files(tmp_path):
         with pytest.raises(DataError) as caught:
             list(line_blocks(path))
         assert str(caught.value).startswith(f"{path}: cannot read: {why}")
-
-
-# -- output ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["out.txt", "out.gz"])
-@pytest.mark.parametrize("blocks", [[], [b""], [b"one\n", b"two\n", b"three"]])
-def test_output(name, blocks, tmp_path):
-    contents = []
-    for folder in ("a", "b"):
-        path = tmp_path / folder / name
-        path.parent.mkdir()
-        with OutputFile(path) as out:
-            for block in blocks:
-                out.write(block)
-            assert [file.name for file in path.parent.iterdir()] == [f"{name}.partial"]
-        assert [file.name for file in path.parent.iterdir()] == [name]
-        contents.append(path.read_bytes())
-    assert contents[0] == contents[1]
-    text = gzip.decompress(contents[0]) if name.endswith("gz") else contents[0]
-    assert text == b"".join(blocks)
-    if name.endswith("gz"):  # an empty one is valid too; bytes 4 to 8 would tell the time
-        assert contents[0][:2] == b"\x1f\x8b"
-        assert contents[0][4:8] == bytes(4)
-
-
-def test_an_output_that_failed_leaves_nothing(tmp_path):
-    path = tmp_path / "out.gz"
-    path.write_bytes(b"what was there")
-    with pytest.raises(KeyError), OutputFile(path) as out:
-        out.write(b"half")
-        raise KeyError
-    assert [file.name for file in tmp_path.iterdir()] == ["out.gz"]
-    assert path.read_bytes() == b"what was there"
-
-
-@pytest.mark.parametrize("size", [10, 1 << 20])  # within the buffer, and beyond it
-def test_disk_full(size, tmp_path):
-    """/dev/full behind the temporary name: every write that reaches it fails."""
-    path = tmp_path / "out.txt"
-    (tmp_path / "out.txt.partial").symlink_to("/dev/full")
-    with pytest.raises(DataError) as caught, OutputFile(path) as out:
-        out.write(b"x" * size)
-    assert str(caught.value) == f"{path}: cannot write: No space left on device"
-    assert list(tmp_path.iterdir()) == []
-    gc.collect()  # a stream left open would warn here
-
-
-def test_an_output_that_cannot_be_opened(tmp_path):
-    path = tmp_path / "none" / "out"
-    with pytest.raises(DataError) as caught, OutputFile(path):
-        pass
-    assert str(caught.value) == f"{path}: cannot write: No such file or directory"
-
-
-def test_standard_output(capfdbinary):
-    with OutputFile("-") as out:
-        out.write(b"a\xff\n")
-    assert capfdbinary.readouterr().out == b"a\xff\n"
-
-
-def test_write_atomically(tmp_path):
-    path = tmp_path / "f"
-    for content in (b"one", b"two"):
-        write_file(path, content)
-        assert path.read_bytes() == content
-    (tmp_path / "f.partial").symlink_to("/dev/full")
-    with pytest.raises(DataError) as caught:
-        write_file(path, b"three")
-    assert str(caught.value) == f"{path}: cannot write: No space left on device"
-    assert path.read_bytes() == b"two"
-    assert [file.name for file in tmp_path.iterdir()] == ["f"]
-
-
-def test_is_same_file(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a").touch()
-    (tmp_path / "b").touch()
-    (tmp_path / "link").symlink_to("a")
-    assert is_same_file("a", tmp_path / "a")
-    assert is_same_file("link", "a")
-    assert not is_same_file("a", "b")
-    assert is_same_file("./new", tmp_path / "new")
-    assert not is_same_file("a", "new")
 
 
 # -- threads and memory ------------------------------------------------------------------------
