@@ -91,11 +91,7 @@ def assert_known(found: set[str], known: set[str]) -> None:
 
 # Public names that two modules define.
 TWO_HOMES: set[str] = {
-    "Item",
     "START_WEIGHT",
-    "Values",
-    "Variant",
-    "prepare",
     "rescore",
     "train",
 }

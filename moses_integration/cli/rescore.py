@@ -17,7 +17,7 @@ from phrase_scorer.cli.score import tell_accuracy, tell_pseudo, warn_of_unknown
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.output import STANDARD, make_new_folder
-from phrase_scorer.runtime.workers import SMALL_INPUT, available_cores, prepare
+from phrase_scorer.runtime.workers import SMALL_INPUT, available_cores, start_imports
 from phrase_scorer.text.phrase_pairs import PairBlock
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def rescore(table: str, output: str | None, **options: Any) -> None:  # fmt: ski
     result is the same byte for byte.
     """
     if options["threads"] != 1 and not options["estimate"] and _is_large(table):
-        prepare()
+        start_imports()
     from phrase_scorer.runtime.device import set_threads
 
     set_threads(options["threads"])

@@ -1,7 +1,7 @@
-"""How any command speaks and ends.
+"""How every command speaks to its user, and how it ends.
 
-`run` is the only place that turns errors into exit codes: 0 well, 1 data, 2 usage, 129, 130 or 143
-stopped by a signal.
+`run` is the only place that turns errors into exit codes: 0 success, 1 bad data, 2 wrong usage,
+129, 130 or 143 stopped by a signal.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ SIGNAL_EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 
 def say(message: str) -> None:
-    """Tells the user something, on standard error."""
+    """Prints a message for the user on standard error."""
     click.echo(message, err=True)
 
 
 def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code, errors told in one line on standard error."""
+    """Runs a command and returns its exit code; an error is one line on standard error."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if threading.current_thread() is threading.main_thread():
         # Leaves through the context managers, so that no half-written file stays behind.
@@ -62,7 +62,7 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
 
 
 def _telling_notes(group: click.Group, arguments: list[str]) -> int:
-    """Runs a command; what an exception has to say besides comes before it."""
+    """Runs a command; the notes of an exception are printed before it."""
     try:
         result = group.main(arguments, prog_name="phrase-scorer", standalone_mode=False)
         sys.stdout.flush()
@@ -79,15 +79,15 @@ def _leave_upon(number: signal.Signals) -> None:
 
 
 def _give_up_output() -> None:
-    """Lets standard output go where it cannot be written, so that Python's exit stays silent."""
+    """Points a broken standard output at /dev/null, so that Python's exit stays quiet."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-# Bars are drawn by one process. tqdm's own lock is shared with forked ones: of these, one that was
-# killed while it held the lock would stop all others for ever.
+# One process draws the bars. tqdm's own lock would be shared with forked processes: one of them,
+# killed while it held the lock, would stop all others for ever.
 tqdm.set_lock(threading.RLock())
 
 LOG_SECONDS = 30.0  # between lines where standard error is no terminal

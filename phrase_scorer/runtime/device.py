@@ -1,4 +1,4 @@
-"""Where to compute and in which numbers; torch is imported only when that is put to use."""
+"""Where to compute and in which numbers; torch is imported only when they are put to use."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def choose_device(names: str, process: int = 0) -> torch.device:
     """The device of this name; "auto" is a GPU where torch sees one, else the CPU.
 
     Args:
-        names: "cuda:0,cuda:1" are two devices, of which processes have one each in turn.
-        process: Number of this process among those that share them.
+        names: "cuda:0,cuda:1" are two devices, which processes take in turn.
+        process: The number of this process among those that share them.
 
     Raises:
         UsageError: Not a device, or not there.

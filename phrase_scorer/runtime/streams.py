@@ -25,7 +25,7 @@ from zlib_ng import zlib_ng
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.output import STANDARD, reason
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 BLOCK_BYTES = 1 << 20  # text read at once; a block then ends at a line end
 MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
@@ -40,14 +40,11 @@ except ImportError:  # pragma: no cover - depends on the processor
 
 
 class Lines(NamedTuple):
-    """Some lines of a file, without their line ends.
+    """Some lines of a file, without their line ends."""
 
-    `first` is the number of the first of them, from 1; `ended` whether the last one had a b"\\n".
-    """
-
-    first: int
+    first: int  # number of the first of them, from 1
     lines: list[bytes]
-    ended: bool = True
+    ended: bool = True  # whether the last one had a b"\n"
 
 
 def line_blocks(
@@ -62,8 +59,8 @@ def line_blocks(
     Args:
         path: Plain, gz, bz2, xz or zst; `-` is standard input.
         block_bytes: About how much text a block holds.
-        on_chunk: Is given all text as it is read, for a checksum.
-        position: Is given the place in the (compressed) file after each read, for progress.
+        on_chunk: Called with all text as it is read, for a checksum.
+        position: Called with the place in the (compressed) file after each read, for progress.
 
     Raises:
         DataError: The file cannot be opened, or ends in the middle of its compressed data.
@@ -135,10 +132,10 @@ def paused_garbage_collection() -> Iterator[None]:
 _END = object()
 
 
-def prefetch(items: Iterable[Item], depth: int = 2) -> Generator[Item]:
+def prefetch(items: Iterable[_Item], depth: int = 2) -> Generator[_Item]:
     """Runs an iterator in a thread of its own, at most `depth` items ahead of its consumer.
 
-    What it raises is raised here, in its place. When the consumer stops early, so does it.
+    What the iterator raises is raised here, in its place. When the consumer stops early, it stops.
     """
     waiting: queue.Queue[object] = queue.Queue(depth)
     stopped = threading.Event()
@@ -169,7 +166,7 @@ def prefetch(items: Iterable[Item], depth: int = 2) -> Generator[Item]:
     thread.start()
     try:
         while (item := waiting.get()) is not _END:
-            yield cast(Item, item)
+            yield cast(_Item, item)
         if failure:
             raise failure[0]
     finally:

@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 from phrase_scorer.errors import PhraseScorerError
 from phrase_scorer.runtime.streams import paused_garbage_collection, prefetch
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 SHARED = ("phrase_scorer.scoring.scorer",)  # imported once for all workers: torch takes seconds
 SMALL_INPUT = 1 << 18  # bytes for which starting processes takes longer than the work
@@ -49,17 +49,17 @@ def available_cores() -> int:
         return os.cpu_count() or 1
 
 
-def prepare() -> None:
-    """Starts to import what workers will need, while this process does something else."""
+def start_imports() -> None:
+    """Begins to import what workers will need, while this process does something else."""
     multiprocessing.get_context("forkserver").set_forkserver_preload([*SHARED])
     forkserver.ensure_running()
 
 
 def ordered_map(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
     workers: int,
-) -> Generator[tuple[Item, Result]]:
+) -> Generator[tuple[_Item, _Result]]:
     """(item, function(item)) for each item, computed in worker processes, in their order.
 
     Args:
@@ -71,10 +71,10 @@ def ordered_map(
         Exception: What `function` raises, for the first item in order that it does.
         PhraseScorerError: A worker died.
     """
-    prepare()
+    start_imports()
     context = multiprocessing.get_context("forkserver")
     pool = [_Worker(context, function, place) for place in range(workers)]
-    waiting: deque[tuple[Item, _Worker]] = deque()
+    waiting: deque[tuple[_Item, _Worker]] = deque()
     remaining = enumerate(items)
     failure: Exception | None = None
     try:
@@ -100,7 +100,7 @@ def ordered_map(
             worker.stop()
 
 
-def _received_first(waiting: deque[tuple[Item, _Worker]]) -> tuple[Item, Any]:
+def _received_first(waiting: deque[tuple[_Item, _Worker]]) -> tuple[_Item, Any]:
     item, worker = waiting.popleft()
     return item, worker.receive()
 

@@ -1,6 +1,6 @@
-"""How far scores of reduced precision, or without the normaliser, are from exact ones.
+"""How far scores of reduced precision are from exact ones.
 
-Measured on pairs of the user's own, because it depends on the model and on the pairs.
+Measured on the user's own pairs, because it depends on the model and on the pairs.
 """
 
 from __future__ import annotations
@@ -15,29 +15,20 @@ from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.phrase_pairs import PairBlock
 
 SAMPLED_PAIRS = 2048
-STRETCH = 64  # of them side by side
+STRETCH = 64  # consecutive ones among them, so that targets of one source come together
 
-Values = npt.NDArray[np.floating]
+_Scores = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of some scores against exact ones.
+    """Error of approximate scores, measured against exact ones, in nats."""
 
-    Attributes:
-        pairs: How many were compared.
-        mean: Mean of the absolute differences, in nats.
-        largest: The largest of them.
-        shift: Mean of the signed differences: what a constant offset would explain.
-        correlation: Spearman's rank correlation among the targets of a source, a mean over the
-            sources with at least two targets; None: there are none.
-    """
-
-    pairs: int
-    mean: float
-    largest: float
-    shift: float
-    correlation: float | None
+    pairs: int  # that were compared
+    mean: float  # of the absolute differences
+    largest: float  # absolute difference
+    shift: float  # mean of the signed differences: what a constant offset would explain
+    correlation: float | None  # Spearman's, of a source's targets; None: no source has two
 
     def __str__(self) -> str:
         said = f"mean {self.mean:.1e}, largest {self.largest:.1e} nats on {self.pairs:,} pairs"
@@ -49,26 +40,22 @@ class Accuracy:
 
 
 def measure_accuracy(scorer: PhraseScorer, block: PairBlock) -> Accuracy:
-    """The accuracy of a scorer, against the same model in float32, normalised."""
+    """The accuracy of a scorer, against the same model in float32."""
     rows = _stretches(len(block.sources))
-    pairs = scorer.ids(PairBlock(_taken(block.sources, rows), _taken(block.targets, rows)))
-    truth = scorer.exact().score_ids(pairs)
-    return compare(scorer.score_ids(pairs), truth, _taken(block.sources, rows))
+    sources, targets = ([side[row] for row in rows] for side in (block.sources, block.targets))
+    pairs = scorer.ids(PairBlock(sources, targets))
+    return accuracy_of(scorer.score_ids(pairs), scorer.exact().score_ids(pairs), sources)
 
 
 def _stretches(pairs: int) -> list[int]:
-    """Rows of stretches of consecutive pairs, so that targets of one source come together."""
+    """The rows of the sampled pairs."""
     if pairs <= SAMPLED_PAIRS:
         return list(range(pairs))
     starts = np.linspace(0, pairs - STRETCH, SAMPLED_PAIRS // STRETCH).astype(int).tolist()
     return sorted({start + i for start in starts for i in range(STRETCH)})
 
 
-def _taken(phrases: Sequence[list[bytes]], rows: Sequence[int]) -> list[list[bytes]]:
-    return [phrases[row] for row in rows]
-
-
-def compare(found: Values, truth: Values, sources: Sequence[Sequence[bytes]]) -> Accuracy:
+def accuracy_of(found: _Scores, truth: _Scores, sources: Sequence[Sequence[bytes]]) -> Accuracy:
     """The accuracy of scores `found` of pairs with these sources."""
     if not len(found):
         return Accuracy(0, 0.0, 0.0, 0.0, None)
@@ -83,7 +70,7 @@ def compare(found: Values, truth: Values, sources: Sequence[Sequence[bytes]]) ->
 
 
 def _correlation_within(
-    found: Values, truth: Values, sources: Sequence[Sequence[bytes]]
+    found: _Scores, truth: _Scores, sources: Sequence[Sequence[bytes]]
 ) -> float | None:
     places: dict[tuple[bytes, ...], list[int]] = {}
     for place, source in enumerate(sources):
@@ -94,7 +81,7 @@ def _correlation_within(
     return float(np.mean(correlations)) if correlations else None
 
 
-def rank_correlation(found: Values, truth: Values) -> float:
+def rank_correlation(found: _Scores, truth: _Scores) -> float:
     """Spearman's, from -1 to 1; 1 where `truth` is constant and so has no order to be lost."""
     first, second = _ranks(found), _ranks(truth)
     first, second = first - first.mean(), second - second.mean()
@@ -104,7 +91,7 @@ def rank_correlation(found: Values, truth: Values) -> float:
     return float(first @ second) / norm if norm else 0.0
 
 
-def _ranks(values: Values) -> npt.NDArray[np.float64]:
+def _ranks(values: _Scores) -> npt.NDArray[np.float64]:
     """Ranks from 0; equal values share the mean of theirs."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(count)

@@ -25,26 +25,18 @@ END_SYMBOL = SPECIAL_WORDS[0].decode()
 
 @dataclass(frozen=True)
 class Alignment:
-    """Of one pair, in the model's direction.
+    """The soft alignment of one pair, in the model's direction."""
 
-    Attributes:
-        source: The words that the model reads, then the end symbol.
-        target: The words that it predicts, then the end symbol.
-        weights: (target symbols, source symbols) float32; each row sums to one.
-        is_inverse: Whether the model reads the target language.
-    """
-
-    source: list[str]
-    target: list[str]
-    weights: npt.NDArray[np.float32]
-    is_inverse: bool = False
+    source: list[str]  # the words that the model reads, then the end symbol
+    target: list[str]  # the words that it predicts, then the end symbol
+    weights: npt.NDArray[np.float32]  # (target symbols, source symbols); each row sums to one
+    is_inverse: bool = False  # whether the model reads the target language
 
     def as_json(self) -> str:
-        """One object on one line."""
+        """An object with source, target and weights, on one line."""
         rows = [[round(weight, 4) for weight in row] for row in self.weights.tolist()]
         content = {"source": self.source, "target": self.target, "weights": rows}
-        # Bytes that are no UTF-8 leave as they came.
-        return json.dumps(content, ensure_ascii=False)
+        return json.dumps(content, ensure_ascii=False)  # bytes that are no UTF-8 stay as they came
 
     def as_pharaoh(self) -> str:
         """`i-j` for each word that the model predicts, with the likeliest word that it reads.
@@ -86,15 +78,10 @@ class Aligner:
     @torch.inference_mode()
     def alignments(self, block: PairBlock) -> Iterator[Alignment]:
         """The alignment of each pair, in the order of the block."""
-        sides = [block.sources, block.targets]
         inverse = self.model.config.direction == "inverse"
-        if inverse:
-            sides.reverse()
-        source, target = (
-            vocabulary.ids(phrases)
-            for vocabulary, phrases in zip(self._vocabularies, sides, strict=True)
-        )
-        pairs = PhrasePairs(source, target)
+        sides = (block.targets, block.sources) if inverse else (block.sources, block.targets)
+        source, target = self._vocabularies
+        pairs = PhrasePairs(source.ids(sides[0]), target.ids(sides[1]))
         for start in range(0, len(pairs), PAIRS_AT_ONCE):
             rows = np.arange(start, min(start + PAIRS_AT_ONCE, len(pairs)))
             batch = pair_batch(pairs, rows, self.model.output.bias.device)

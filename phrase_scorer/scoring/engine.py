@@ -25,7 +25,7 @@ from phrase_scorer.text.batches import by_length, pair_batch, source_batch
 from phrase_scorer.text.phrase_pairs import Ids, PhraseIds, PhrasePairs, Rows
 from phrase_scorer.text.vocabulary import END
 
-ROWS_ON_CPU = 512  # of one product: its result is read while it is in cache
+ROWS_ON_CPU = 512  # per product: its result is read while it is in cache
 ROWS_ON_GPU = 1 << 15
 
 
@@ -59,12 +59,13 @@ class Engine:
         """(phrases,) ln p of each phrase: of its words, and of the end symbol after them.
 
         Args:
-            tree: Of target phrases, a root for each source.
+            tree: The target phrases, under one root per source.
             features: (nodes, rank) what the output matrix is multiplied with at each node.
         """
         log_z = self._softmax.log_z(features)
         words, parents = self._tensor(tree.words.astype(np.int64)), self._tensor(tree.parents)
-        # Of each node's word after its parent; then of all words up to it. Sums lose nothing.
+        # First ln p of each node's word after its parent, then of all words up to it: a phrase's
+        # prefixes are summed once for all phrases. In float64 the sums lose nothing.
         log_probs = features.new_zeros(len(tree), dtype=torch.float64)
         for rows in self._chunks(len(words), 16 * self._rows):
             chosen = self._softmax.logits(features, parents[rows], words[rows])
@@ -159,7 +160,7 @@ class StepwiseEngine(ModelEngine):
                     waiting.append((depth + 1, children, above, memory, state))
             if not waiting:
                 return
-            # Only now is it stepped: what waits is a reference to what is above it.
+            # Children are stepped only now: while they waited, they cost no states of their own.
             depth, nodes, above, memory, state = waiting.pop()
             rows = self._tensor(above)
             words = self._tensor(tree.levels[depth - 1].words[nodes].astype(np.int64))

@@ -28,17 +28,11 @@ SAMPLES_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Generated:
-    """One target.
+    """One target."""
 
-    Attributes:
-        words: Its ids, without the end symbol.
-        log_prob: ln p(target | source), end symbol included.
-        count: How often it was drawn; 1 in beam search.
-    """
-
-    words: tuple[int, ...]
-    log_prob: float
-    count: int = 1
+    words: tuple[int, ...]  # ids, without the end symbol
+    log_prob: float  # ln p(target | source), end symbol included
+    count: int = 1  # how often it was drawn; 1 in beam search
 
 
 class Generator:
@@ -83,8 +77,8 @@ class Generator:
     def search(self, source: Sequence[int], beam: int) -> list[Generated]:
         """The likeliest targets found with a beam of this width, the likeliest first.
 
-        A finished hypothesis stays in competition until no unfinished one is likelier: what is
-        longer cannot gain. With a beam as wide as there are targets this is exhaustive.
+        A finished hypothesis competes until no unfinished one is likelier: a longer one cannot
+        gain. With a beam as wide as there are targets, the search is exhaustive.
 
         Args:
             source: Ids, without the end symbol.
@@ -133,7 +127,7 @@ class Generator:
             source: Ids, without the end symbol.
             count: How many to draw; those longer than `longest` words are not returned.
             temperature: Logits are divided by it: below 1 the likely become likelier.
-            seed: Of the random numbers.
+            seed: Where the random numbers begin.
 
         Raises:
             UsageError: A count below 1, or a temperature that is not above 0.

@@ -17,17 +17,11 @@ from phrase_scorer.text.phrase_pairs import Ids, PhraseIds, Rows
 
 @dataclass(frozen=True)
 class Level:
-    """The nodes of one depth, those of one parent side by side.
+    """The nodes of one depth, those of one parent side by side."""
 
-    Attributes:
-        first: Number of the first node; the nodes of a tree are numbered level by level.
-        words: (nodes,) the word that leads to each from its parent; empty at depth 0.
-        parents: (nodes,) place of each one's parent in the level above; empty at depth 0.
-    """
-
-    first: int
-    words: Ids
-    parents: Rows
+    first: int  # number of the first node; the nodes of a tree are numbered level by level
+    words: Ids  # (nodes,) the word that leads to each from its parent
+    parents: Rows  # (nodes,) place of each one's parent in the level above
 
     def __len__(self) -> int:
         return len(self.words)
@@ -35,19 +29,12 @@ class Level:
 
 @dataclass(frozen=True)
 class PrefixTree:
-    """The distinct prefixes of some phrases, the empty one included, under one root or several.
+    """The distinct prefixes of some phrases, the empty one included, under one root or several."""
 
-    Attributes:
-        roots: How many nodes have depth 0: numbers 0 to `roots` - 1.
-        levels: The nodes of depth 1, 2, …; none of them is empty.
-        root_of: (nodes,) the root above each node.
-        node_of: (phrases,) the node where each phrase ends.
-    """
-
-    roots: int
-    levels: list[Level]
-    root_of: Rows
-    node_of: Rows
+    roots: int  # nodes of depth 0, numbers 0 to `roots` - 1
+    levels: list[Level]  # the nodes of depth 1, 2, …; none of them is empty
+    root_of: Rows  # (nodes,) the root above each node
+    node_of: Rows  # (phrases,) the node where each phrase ends
 
     @classmethod
     def of(cls, phrases: PhraseIds, root_of: Rows | None = None, roots: int = 1) -> PrefixTree:

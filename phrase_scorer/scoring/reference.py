@@ -15,20 +15,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Variant = Literal["paper", "groundhog"]
+_Variant = Literal["paper", "groundhog"]
 Array = NDArray[np.float64]
 Parameters = Mapping[str, NDArray[Any]]
 
 
 def log_prob(
-    parameters: Parameters, source_ids: Sequence[int], target_ids: Sequence[int], variant: Variant
+    parameters: Parameters, source_ids: Sequence[int], target_ids: Sequence[int], variant: _Variant
 ) -> float:
     """Ln p(target | source), end symbol included: the sum of `target_log_probs`, in nats."""
     return float(target_log_probs(parameters, source_ids, target_ids, variant).sum())
 
 
 def target_log_probs(
-    parameters: Parameters, source_ids: Sequence[int], target_ids: Sequence[int], variant: Variant
+    parameters: Parameters, source_ids: Sequence[int], target_ids: Sequence[int], variant: _Variant
 ) -> Array:
     """Ln p(y_t | y_1 .. y_{t-1}, source) of each target symbol, in nats: (len(target_ids),).
 
@@ -46,7 +46,7 @@ def target_log_probs(
     return log_probs
 
 
-def encode(parameters: Parameters, source_ids: Sequence[int], variant: Variant) -> Array:
+def encode(parameters: Parameters, source_ids: Sequence[int], variant: _Variant) -> Array:
     """The summary c of a source phrase whose last id is the end symbol: (H,).
 
     `paper`: equations (5)-(8), then c = tanh(V h_N) of the appendix. `groundhog`: the same unit

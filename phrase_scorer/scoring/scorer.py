@@ -44,8 +44,8 @@ class PhraseScorer:
         model: Parameters set, in evaluation mode.
         source_vocabulary: Words of the model's input (for an inverse model, the target side).
         target_vocabulary: Words of the model's output.
-        arithmetic: Where and how to compute.
-        fingerprint: Of the model directory, for signatures.
+        arithmetic: Where and how to compute; None: on the CPU in float32.
+        fingerprint: That of the model directory, for signatures.
 
     Raises:
         UsageError: The device is not there, or cannot compute so.

@@ -8,7 +8,7 @@ from toys import tiny_model
 
 from phrase_scorer import PhraseScorer
 from phrase_scorer.runtime.device import Arithmetic
-from phrase_scorer.scoring.accuracy import Accuracy, compare, measure_accuracy, rank_correlation
+from phrase_scorer.scoring.accuracy import Accuracy, accuracy_of, measure_accuracy, rank_correlation
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.text.vocabulary import Vocabulary
 
@@ -17,7 +17,7 @@ def test_by_hand():
     found = np.array([-1.0, -2.0, -3.0, -7.0], np.float32)
     truth = np.array([-1.5, -2.0, -2.0, -7.0], np.float32)
     sources = [[b"a"], [b"a"], [b"a"], [b"b"]]
-    accuracy = compare(found, truth, sources)
+    accuracy = accuracy_of(found, truth, sources)
     assert (accuracy.pairs, accuracy.mean, accuracy.largest) == (4, 0.375, 1.0)
     assert accuracy.shift == -0.125
     # Ranks of source a: 2 1 0 against 2 ½ ½; "b" has one target only and does not count.
@@ -47,7 +47,7 @@ def test_rank_correlation(found, truth, expected):
 
 
 def test_nothing_to_compare():
-    assert compare(np.zeros(0), np.zeros(0), []) == Accuracy(0, 0.0, 0.0, 0.0, None)
+    assert accuracy_of(np.zeros(0), np.zeros(0), []) == Accuracy(0, 0.0, 0.0, 0.0, None)
 
 
 def test_of_a_model():
