@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -214,12 +214,17 @@ def evaluate(
     scores: dict[str, dict[str, MetricScore]] = {name: {} for name in systems}
     lengths: dict[str, Lengths] = {}
     for metric in metrics:
-        judge = _Judge(metric, settings, counts)
+        baseline: _Judged | None = None
         for name, outputs in systems.items():
-            runs = [metric.statistics(text) for text in outputs]
-            scores[name][metric.name] = judge.score(runs)
+            judged = _judged(metric, outputs, counts)
+            comparison = None
+            if baseline:
+                comparison = _comparison(metric, settings, judged, baseline)
+            baseline = baseline or judged
+            bounds = None if judged.resampled is None else significance.interval(judged.resampled)
+            scores[name][metric.name] = MetricScore(judged.scores, bounds, comparison)
             if metric.name == "BLEU":
-                lengths[name] = _lengths(runs)
+                lengths[name] = _lengths(judged.runs)
     samples = settings.samples if settings.significance else None
     return Evaluation(
         settings=settings,
@@ -230,64 +235,44 @@ def evaluate(
     )
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """A system's runs, their score, and that of each resampled test set."""
+class _Judged(NamedTuple):
+    """A system's runs, the score of each, and that of each resampled test set."""
 
     runs: list[RunStatistics]
-    mean: float
+    scores: tuple[float, ...]
     resampled: Resampled | None
 
 
-class _Judge:
-    """One metric over all systems; the first that it scores is the baseline of the others."""
+def _judged(metric: Metric, outputs: Sequence[Text], counts: NDArray[np.uint16] | None) -> _Judged:
+    runs = [metric.statistics(text) for text in outputs]
+    resampled = None
+    if counts is not None:
+        resampled = significance.bootstrap_scores(runs, metric.score_of_sums, counts)
+    return _Judged(runs, tuple(metric.corpus_score(run) for run in runs), resampled)
 
-    def __init__(
-        self,
-        metric: Metric,
-        settings: EvaluationSettings,
-        counts: NDArray[np.uint16] | None,
-    ) -> None:
-        self.metric, self.settings, self.counts = metric, settings, counts
-        self.baseline: _Judged | None = None
 
-    def score(self, runs: list[RunStatistics]) -> MetricScore:
-        scores = tuple(self.metric.corpus_score(run) for run in runs)
-        resampled = bounds = None
-        if self.counts is not None:
-            resampled = significance.bootstrap_scores(runs, self.metric.score_of_sums, self.counts)
-            bounds = significance.interval(resampled)
-        judged = _Judged(runs, statistics.fmean(scores), resampled)
-        if self.baseline is None:
-            self.baseline = judged
-            return MetricScore(scores, bounds, None)
-        return MetricScore(scores, bounds, self._compare(judged, self.baseline))
-
-    def _compare(self, system: _Judged, baseline: _Judged) -> Comparison:
-        difference = system.mean - baseline.mean
-        bounds = by_bootstrap = by_randomisation = None
-        if system.resampled is not None and baseline.resampled is not None:
-            differences = system.resampled - baseline.resampled
-            bounds = significance.interval(differences)
-            by_bootstrap = significance.bootstrap_p(differences, difference)
-            by_randomisation = significance.randomisation_p(
-                baseline.runs,
-                system.runs,
-                self.metric.score_of_sums,
-                self.settings.samples,
-                self.settings.seed,
-            )
-        sentences = self._sentence_scores(system) - self._sentence_scores(baseline)
-        sentences[np.abs(sentences) < significance.TIE] = 0.0
-        up, down = int((sentences > 0).sum()), int((sentences < 0).sum())
-        better, worse = (down, up) if self.metric.lower_is_better else (up, down)
-        shown = tuple(sentences.tolist())
-        return Comparison(difference, bounds, by_bootstrap, by_randomisation, shown, better, worse)
-
-    def _sentence_scores(self, judged: _Judged) -> NDArray[np.float64]:
-        """The mean over the runs, per sentence."""
-        total = sum(self.metric.sentence_scores(run) for run in judged.runs)
-        return np.asarray(total / len(judged.runs))
+def _comparison(
+    metric: Metric, settings: EvaluationSettings, system: _Judged, baseline: _Judged
+) -> Comparison:
+    difference = statistics.fmean(system.scores) - statistics.fmean(baseline.scores)
+    bounds = by_bootstrap = by_randomisation = None
+    if system.resampled is not None and baseline.resampled is not None:
+        differences = system.resampled - baseline.resampled
+        bounds = significance.interval(differences)
+        by_bootstrap = significance.bootstrap_p(differences, difference)
+        by_randomisation = significance.randomisation_p(
+            baseline.runs, system.runs, metric.score_of_sums, settings.samples, settings.seed
+        )
+    ours, theirs = (
+        np.mean([metric.sentence_scores(run) for run in judged.runs], axis=0)
+        for judged in (system, baseline)
+    )
+    sentences = ours - theirs
+    sentences[np.abs(sentences) < significance.TIE] = 0.0
+    up, down = int((sentences > 0).sum()), int((sentences < 0).sum())
+    better, worse = (down, up) if metric.lower_is_better else (up, down)
+    shown = tuple(sentences.tolist())
+    return Comparison(difference, bounds, by_bootstrap, by_randomisation, shown, better, worse)
 
 
 def read_text(path: str | Path) -> list[str]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from moses_integration.evaluation.evaluation import (
     Comparison,
     Evaluation,
-    MetricScore,
     ScoredSystem,
 )
 from moses_integration.evaluation.significance import LOWER_IS_BETTER, METRICS, Text
@@ -71,10 +70,10 @@ def examples(
     """For each system, the sentences where it gains most on the baseline, and loses most.
 
     Args:
-        evaluation: Of these texts.
+        evaluation: What came of these texts.
         source: What was translated.
-        references: As evaluated; the first is shown.
-        systems: As evaluated.
+        references: The first is shown.
+        systems: Their outputs, as evaluated.
         count: How many gains, and how many losses; fewer where there are fewer.
 
     Raises:
@@ -211,13 +210,17 @@ def _heading(evaluation: Evaluation) -> str:
 
 def _notes(evaluation: Evaluation) -> list[str]:
     """What a reader of p-values of several runs must know (see `significance`)."""
-    several = any(system.runs > 1 for system in evaluation.systems)
-    if not (several and evaluation.settings.significance and len(evaluation.systems) > 1):
+    tested = evaluation.settings.significance and len(evaluation.systems) > 1
+    if not (tested and _has_several_runs(evaluation)):
         return []
     return [
         "p-values are of the means over the runs: how sure the sentences make a difference, not\n"
         "how tuning would fall out another time; for that, see the standard deviations."
     ]
+
+
+def _has_several_runs(evaluation: Evaluation) -> bool:
+    return any(system.runs > 1 for system in evaluation.systems)
 
 
 def _tables(evaluation: Evaluation) -> Iterator[Table]:
@@ -229,39 +232,39 @@ def _tables(evaluation: Evaluation) -> Iterator[Table]:
 
 
 def _score_table(evaluation: Evaluation, metric: str) -> Table:
-    tested = evaluation.settings.significance
-    header = ["system", "score"]
-    several = any(system.runs > 1 for system in evaluation.systems)
-    header += ["s.d."] * several + ["95 %"] * tested
-    if len(evaluation.systems) > 1:
-        header += ["difference", *["95 %", "p bootstrap", "p random."] * tested]
+    header = [
+        "system",
+        *(head for head, _ in _score_cells(evaluation, evaluation.baseline, metric)),
+    ]
     rows = []
     for system in evaluation.systems:
-        rows.append(_score_row(system, system.scores[metric], tested, several, len(header)))
+        name = f"{system.name} ({system.runs} runs)" if system.runs > 1 else system.name
+        rows.append([name, *(cell for _, cell in _score_cells(evaluation, system, metric))])
         if system.runs > 1:
-            for number, score in enumerate(system.scores[metric].runs, 1):
-                row = [f"  run {number}", f"{score:.2f}"]
-                rows.append(row + [""] * (len(header) - len(row)))
+            empty = [""] * (len(header) - 2)
+            scores = enumerate(system.scores[metric].runs, 1)
+            rows += [[f"  run {number}", f"{score:.2f}", *empty] for number, score in scores]
     title = f"{metric} (lower is better)" if metric in LOWER_IS_BETTER else metric
     return Table(title, header, rows, f"signature: {evaluation.signatures[metric]}")
 
 
-def _score_row(
-    system: ScoredSystem, score: MetricScore, tested: bool, several: bool, columns: int
-) -> list[str]:
-    name = f"{system.name} ({system.runs} runs)" if system.runs > 1 else system.name
-    row = [name, f"{score.mean:.2f}"]
-    if several:
-        row.append(NOTHING if score.deviation is None else f"{score.deviation:.2f}")
+def _score_cells(
+    evaluation: Evaluation, system: ScoredSystem, metric: str
+) -> Iterator[tuple[str, str]]:
+    """(header, cell) of each column in a system's row."""
+    tested, score = evaluation.settings.significance, system.scores[metric]
+    yield "score", f"{score.mean:.2f}"
+    if _has_several_runs(evaluation):
+        yield "s.d.", NOTHING if score.deviation is None else f"{score.deviation:.2f}"
     if tested:
-        row.append(_interval(score.interval))
-    comparison = score.comparison
-    if comparison is not None:
-        row.append(f"{comparison.difference:+.2f}")
+        yield "95 %", _interval(score.interval)
+    if len(evaluation.systems) > 1:
+        found = score.comparison
+        yield "difference", NOTHING if found is None else f"{found.difference:+.2f}"
         if tested:
-            p_values = (comparison.p_bootstrap, comparison.p_randomisation)
-            row += [_interval(comparison.interval, "+"), *map(_p_value, p_values)]
-    return row + [NOTHING] * (columns - len(row))
+            yield "95 %", NOTHING if found is None else _interval(found.interval, "+")
+            yield "p bootstrap", NOTHING if found is None else _p_value(found.p_bootstrap)
+            yield "p random.", NOTHING if found is None else _p_value(found.p_randomisation)
 
 
 def _length_table(evaluation: Evaluation) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from moses_integration.experiment.config import (
     TUNING_SET,
     ContinuousSpaceLM,
     Experiment,
+    Network,
     System,
     TestSet,
     file_name,
@@ -87,9 +88,7 @@ class _Input(NamedTuple):
     files: tuple[str, ...] = ()  # or what tells that it has changed outside of the experiment
 
 
-def _made(step: Step, path: Path | None = None) -> _Input:
-    """What a step makes, or something in that."""
-    return _Input(str(path or step.output), (step,))
+Word = str | Path | Step | _Input  # of a command; a step stands for its output
 
 
 def _given(path: str) -> _Input:
@@ -97,24 +96,29 @@ def _given(path: str) -> _Input:
     return _Input(path, files=(path,))
 
 
+def _input(word: Word) -> _Input:
+    if isinstance(word, Step):
+        return _Input(str(word.output), (word,))
+    return word if isinstance(word, _Input) else _Input(str(word))
+
+
+def _each(option: str, values: Iterable[Word]) -> list[Word]:
+    """An option that is given once for each value."""
+    return [word for value in values for word in (option, value)]
+
+
 def _step(
     name: str,
     output: Path,
-    *words: str | Path | _Input,
+    *words: Word,
     resumes: str | None = None,
     beside: tuple[Path, ...] = (),
 ) -> Step:
     """The step of these words; it comes after the steps that make what they name."""
-    inputs = [word for word in words if isinstance(word, _Input)]
-    return Step(
-        name,
-        tuple(word.path if isinstance(word, _Input) else str(word) for word in words),
-        output,
-        tuple(step for found in inputs for step in found.after),
-        resumes,
-        tuple(file for found in inputs for file in found.files),
-        beside,
-    )
+    inputs = [_input(word) for word in words]
+    after = tuple(step for found in inputs for step in found.after)
+    files = tuple(file for found in inputs for file in found.files)
+    return Step(name, tuple(found.path for found in inputs), output, after, resumes, files, beside)
 
 
 class _Commands:
@@ -134,98 +138,83 @@ class _Commands:
     def _place(self, system: str) -> Path:
         return self.folder / "systems" / file_name(system)
 
-    def _model(self, name: str) -> _Input:
+    def _model(self, name: str) -> Step | _Input:
         """A network or a language model: trained here, or one that is there."""
-        language_model = self.language_models.get(name)
-        found = language_model or self.networks[name]
+        found = self.language_models.get(name) or self.networks[name]
         if found.model:
             return _Input(found.model, files=(f"{found.model}/model.safetensors",))
         state = "training_state.safetensors"
-        if language_model is None:
-            network, output = self.networks[name], self.folder / "networks" / file_name(name)
-            return _made(
-                _step(
-                    f"train {name}", output, "train", _given(network.pairs), "--model", output,
-                    *self.threads, *network.options, resumes=state,
-                )
+        if isinstance(found, Network):
+            output = self.folder / "networks" / file_name(name)
+            return _step(
+                f"train {name}", output, "train", _given(found.pairs), "--model", output,
+                *self.threads, *found.options, resumes=state,
             )  # fmt: skip
         output = self.folder / "language_models" / file_name(name) / "network"
-        held_out = language_model.validation
-        return _made(
-            _step(
-                f"train language model {name}", output,
-                "train-lm", _given(language_model.text), "--model", output, *self.threads,
-                *(("--validation", _given(held_out)) if held_out else ()), *language_model.options,
-                resumes=state,
-            )
+        held_out = [_given(found.validation)] if found.validation else []
+        return _step(
+            f"train language model {name}", output,
+            "train-lm", _given(found.text), "--model", output, *self.threads,
+            *_each("--validation", held_out), *found.options, resumes=state,
         )  # fmt: skip
 
     def _export(self, model: ContinuousSpaceLM) -> Step:
         """The ARPA file of a continuous-space language model."""
         output = self.folder / "language_models" / file_name(model.name) / "cslm.arpa"
-        options: list[str | _Input] = []
-        if model.share != 1.0:
-            options += ["--share", str(model.share)]
-        if model.prune:
-            options += ["--prune", str(model.prune)]
-        for test in self.sets if model.nbest_of else ():
-            step = self.decode(model.nbest_of, test, 1)
-            options += ["--nbest", _made(step, step.beside[0])]
-        network = self._model(model.name)
+        sets = self.sets if model.nbest_of else ()
+        lists = [self.decode(model.nbest_of, test, 1) for test in sets]
         step = _step(
-            f"export language model {model.name}", output, "export-arpa", "--model", network,
-            "--arpa", model.arpa, "--output", output, *self.threads, *options,
+            f"export language model {model.name}", output,
+            "export-arpa", "--model", self._model(model.name), "--arpa", _given(model.arpa),
+            "--output", output, *self.threads,
+            *_each("--share", [str(model.share)] if model.share != 1.0 else []),
+            *_each("--prune", [str(model.prune)] if model.prune else []),
+            *_each("--nbest", [_Input(str(step.beside[0]), (step,)) for step in lists]),
         )  # fmt: skip
-        return replace(step, files=(model.arpa, *network.files))  # the order is part of its key
+        return replace(step, files=step.files[::-1])  # an order that is part of its key
 
     def _ini(self, system: System) -> _Input:
         """The moses.ini with all of a system's features."""
-        rescored = self._rescore(system)
-        ini = rescored.output / "moses.ini"
+        step = self._rescore(system)
+        ini = _Input(str(step.output / "moses.ini"), (step,))
         if not system.language_models:
-            return _made(rescored, ini)
+            return ini
         # In the same folder, so that relative paths in it keep their meaning.
-        output = rescored.output / f"moses.{file_name(system.name)}.ini"
-        options: list[str | _Input] = []
-        for name in system.language_models:
-            options += ["--language-model", _made(self._export(self.language_models[name]))]
-        return _made(
+        output = step.output / f"moses.{file_name(system.name)}.ini"
+        exports = [self._export(self.language_models[name]) for name in system.language_models]
+        return _input(
             _step(
                 f"language models for {system.name}", output,
-                "ini", _made(rescored, ini), "--output", output, *options,
+                "ini", ini, "--output", output, *_each("--language-model", exports),
             )
         )  # fmt: skip
 
     def _filter(self) -> Step:
         output = self.folder / "filtered"
-        inputs = (word for test in self.sets for word in ("--input", _given(test.source)))
         return _step(
-            "filter", output, "filter", "--moses-ini", _given(self.experiment.moses_ini), *inputs,
-            "--output-dir", output,
+            "filter", output, "filter", "--moses-ini", _given(self.experiment.moses_ini),
+            *_each("--input", [_given(test.source) for test in self.sets]), "--output-dir", output,
         )  # fmt: skip
 
     def _rescore(self, system: System) -> Step:
         if not system.networks:
             return self._filter()
         output = self._place(system.name) / "model"
-        weights = (word for weight in system.weights for word in ("--weight", str(weight)))
         return _step(
-            f"rescore for {system.name}", output, "rescore", _made(self._filter()), output,
-            *self.threads, *self._columns(system), *["--ensemble"] * system.ensemble, *weights,
+            f"rescore for {system.name}", output, "rescore", self._filter(), output, *self.threads,
+            *self._columns(system), *["--ensemble"] * system.ensemble,
+            *_each("--weight", map(str, system.weights)),
         )  # fmt: skip
 
-    def _columns(self, system: System) -> Iterator[str | _Input]:
+    def _columns(self, system: System) -> list[Word]:
         """A system's networks, as options of rescore and of nbest."""
-        of = (system.unknown_words_of,) if system.unknown_words_of else ()
-        for option, names in (
-            ("--model", system.models),
-            ("--inverse-model", system.inverse_models),
-            ("--unknown-words-of", of),
-        ):
-            for name in names:
-                yield from (option, self._model(name))
-        if system.unknown_words:
-            yield "--unknown-words"
+        unknown_words_of = [system.unknown_words_of] if system.unknown_words_of else []
+        return [
+            *_each("--model", map(self._model, system.models)),
+            *_each("--inverse-model", map(self._model, system.inverse_models)),
+            *_each("--unknown-words-of", map(self._model, unknown_words_of)),
+            *["--unknown-words"] * system.unknown_words,
+        ]
 
     def tune(self, system: System) -> Step:
         """Finds a system's weights in all runs."""
@@ -241,7 +230,7 @@ class _Commands:
 
     def _tuned_ini(self, system: str, run: int) -> _Input:
         step = self.tune(self.systems[system])
-        return _made(step, step.output / f"run{run}" / "moses.ini")
+        return _Input(str(step.output / f"run{run}" / "moses.ini"), (step,))
 
     def decode(self, system: str, test: TestSet, run: int) -> Step:
         """Decodes with the weights of a run; also to an n-best list, where another step wants it.
@@ -251,11 +240,11 @@ class _Commands:
         output = self._output(system, test, run)
         nbest = (output.with_name(f"{output.name}.nbest.gz"),) * self._is_list_wanted(system, run)
         size = str(self.experiment.reranking.size)
-        lists = [word for path in nbest for word in ("--nbest", path, size, "--distinct")]
         return _step(
             f"decode {test.name} with {system}, run {run}", output,
             "decode", "--moses-ini", self._tuned_ini(system, run), "--input", _given(test.source),
-            "--output", output, *lists, *self.threads, *self.moses, beside=nbest,
+            "--output", output, *_each("--nbest", nbest), *(size, "--distinct") * len(nbest),
+            *self.threads, *self.moses, beside=nbest,
         )  # fmt: skip
 
     def _output(self, system: str, test: TestSet, run: int) -> Path:
@@ -271,11 +260,11 @@ class _Commands:
         given = self.decode(system.nbest_of, test, run)
         [nbest] = given.beside
         output = self._place(system.name) / "nbest" / nbest.name
-        models = (w for name in system.language_models for w in ("--cslm", self._model(name)))
         return _step(
             f"features for {test.name} with {system.name}, run {run}", output,
-            "nbest", _made(given, nbest), "--source", _given(test.source), "--output", output,
-            *self._columns(system), *models, *self.threads,
+            "nbest", _Input(str(nbest), (given,)), "--source", _given(test.source),
+            "--output", output, *self._columns(system),
+            *_each("--cslm", map(self._model, system.language_models)), *self.threads,
         )  # fmt: skip
 
     def learn(self, system: System, run: int) -> Step:
@@ -283,7 +272,7 @@ class _Commands:
         output = self._place(system.name) / f"weights.run{run}"
         return _step(
             f"weights of {system.name}, run {run}", output,
-            "tune", "--rescore-nbest", _made(self._features(system, self.tuning_set, run)),
+            "tune", "--rescore-nbest", self._features(system, self.tuning_set, run),
             "--moses-ini", self._tuned_ini(system.nbest_of, run).path,
             "--reference", _given(self.tuning_set.reference), "--working-dir", output,
             "--seed", str(run), *self.threads, *self.experiment.reranking.options, *self.moses,
@@ -294,8 +283,8 @@ class _Commands:
         output, weights = self._output(system.name, test, run), self.learn(system, run)
         return _step(
             f"rerank {test.name} with {system.name}, run {run}", output,
-            "nbest", _made(self._features(system, test, run)),
-            "--rerank", _made(weights, weights.output / "weights"), "--output", output,
+            "nbest", self._features(system, test, run),
+            "--rerank", _Input(str(weights.output / "weights"), (weights,)), "--output", output,
         )  # fmt: skip
 
 
