@@ -53,25 +53,19 @@ Examples:
 )
 @click.option("--moses-ini", required=True, metavar="FILE", help="The model to tune.")
 @click.option("--source", type=FILE, metavar="FILE", help="The tuning set's source side.")
-@click.option(
-    "--reference", required=True, type=FILE, metavar="FILE", help="The tuning set's translation."
-)
+@click.option("--reference", required=True, type=FILE, metavar="FILE",
+              help="The tuning set's translation.")  # fmt: skip
 @click.option("--working-dir", required=True, type=FILE, metavar="DIR", help="A new folder.")
-@click.option(
-    "--optimizer", type=click.Choice(["mert", "mira"]), default="mert", show_default=True,
-    help="MERT, or batch MIRA.",
-)  # fmt: skip
-@click.option(
-    "--runs", type=int, default=1, show_default=True, help="Tuning runs, each with its own seed."
-)
+@click.option("--optimizer", type=click.Choice(["mert", "mira"]), default="mert", show_default=True,
+              help="MERT, or batch MIRA.")  # fmt: skip
+@click.option("--runs", type=int, default=1, show_default=True,
+              help="Tuning runs, each with its own seed.")  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True, help="The first run's seed.")
 @click.option("--nbest", type=int, default=100, show_default=True, help="Hypotheses per sentence.")
-@click.option(
-    "--max-iterations", type=int, default=25, show_default=True, help="Iterations per run, at most."
-)
-@click.option(
-    "--threads", type=int, default=1, show_default=True, help="Threads of decoder and optimizer."
-)
+@click.option("--max-iterations", type=int, default=25, show_default=True,
+              help="Iterations per run, at most.")  # fmt: skip
+@click.option("--threads", type=int, default=1, show_default=True,
+              help="Threads of decoder and optimizer.")  # fmt: skip
 @decoder_options
 @click.option("--resume", is_flag=True, help="Go on with a tuning that was interrupted.")
 @click.option(
@@ -129,30 +123,20 @@ Examples:
       --nbest test.nbest.gz 1000 --distinct --segmentation"""
 )
 @click.option("--moses-ini", required=True, metavar="FILE", help="The model to translate with.")
-@click.option(
-    "--input", "source", default=STANDARD, show_default=True, metavar="FILE",
-    help="Tokenised text to translate.",
-)  # fmt: skip
-@click.option(
-    "--output", default=STANDARD, show_default=True, metavar="FILE",
-    help="Where translations are written.",
-)  # fmt: skip
-@click.option(
-    "--nbest", type=(FILE, click.IntRange(1)), metavar="FILE N",
-    help="Also write an n-best list: up to N hypotheses per sentence.",
-)  # fmt: skip
+@click.option("--input", "source", default=STANDARD, show_default=True, metavar="FILE",
+              help="Tokenised text to translate.")  # fmt: skip
+@click.option("--output", default=STANDARD, show_default=True, metavar="FILE",
+              help="Where translations are written.")  # fmt: skip
+@click.option("--nbest", type=(FILE, click.IntRange(1)), metavar="FILE N",
+              help="Also write an n-best list: up to N hypotheses per sentence.")  # fmt: skip
 @click.option("--distinct", is_flag=True, help="Only hypotheses whose words differ.")
 @click.option("--segmentation", is_flag=True, help="Show the phrases' spans in the n-best list.")
 @click.option("--alignment", is_flag=True, help="Show the word alignment in the n-best list.")
-@click.option(
-    "--threads", type=click.IntRange(1), default=1, show_default=True,
-    help="Threads of the decoder.",
-)  # fmt: skip
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
+              help="Threads of the decoder.")  # fmt: skip
 @decoder_options
-@click.option(
-    "--log", type=FILE, metavar="FILE",
-    help="The decoder's log.  [default: OUTPUT.log, or decode.log]",
-)  # fmt: skip
+@click.option("--log", type=FILE, metavar="FILE",
+              help="The decoder's log.  [default: OUTPUT.log, or decode.log]")  # fmt: skip
 @moses_options
 @quiet_option
 @takes(DecodeRequest)
@@ -175,35 +159,24 @@ Examples:
       --moses-ini moses.rnn.ini --moses-ini-out moses.ondisk.ini --check-input test.en"""
 )
 @click.argument("table", metavar="PHRASE_TABLE", type=FILE)
-@click.option(
-    "--format", "kind", required=True, type=click.Choice(["probing", "compact", "ondisk"]),
-    help="ProbingPT, PhraseDictionaryCompact or PhraseDictionaryOnDisk.",
-)  # fmt: skip
-@click.option(
-    "--output", required=True, type=FILE, metavar="NAME",
-    help="A new folder; for compact the file NAME.minphr.",
-)  # fmt: skip
+@click.option("--format", "kind", required=True,
+              type=click.Choice(["probing", "compact", "ondisk"]),
+              help="ProbingPT, PhraseDictionaryCompact or PhraseDictionaryOnDisk.")  # fmt: skip
+@click.option("--output", required=True, type=FILE, metavar="NAME",
+              help="A new folder; for compact the file NAME.minphr.")  # fmt: skip
 @ini_options("the binary table")
 @click.option(
     "--check-input", type=FILE, metavar="FILE",
     help="Decode sentences of this text with both tables and compare the n-best lists.",
 )  # fmt: skip
-@click.option(
-    "--check-sentences", type=click.IntRange(1), default=10, show_default=True, metavar="N",
-    help="How many of its sentences to decode, from the first.",
-)  # fmt: skip
-@click.option(
-    "--table-limit", type=click.IntRange(0), default=100, show_default=True, metavar="N",
-    help="ondisk: targets kept per source; 0: all.",
-)  # fmt: skip
-@click.option(
-    "--sort-score", type=click.IntRange(0), default=2, show_default=True, metavar="I",
-    help="ondisk: the score (from 0) by which they are chosen.",
-)  # fmt: skip
-@click.option(
-    "--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N",
-    help="compact: threads of its program; the others have one.",
-)  # fmt: skip
+@click.option("--check-sentences", type=click.IntRange(1), default=10, show_default=True,
+              metavar="N", help="How many of its sentences to decode, from the first.")  # fmt: skip
+@click.option("--table-limit", type=click.IntRange(0), default=100, show_default=True, metavar="N",
+              help="ondisk: targets kept per source; 0: all.")  # fmt: skip
+@click.option("--sort-score", type=click.IntRange(0), default=2, show_default=True, metavar="I",
+              help="ondisk: the score (from 0) by which they are chosen.")  # fmt: skip
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+              help="compact: threads of its program; the others have one.")  # fmt: skip
 @moses_options
 @quiet_option
 @takes(BinarizeRequest)

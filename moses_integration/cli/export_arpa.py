@@ -75,23 +75,16 @@ Examples:
   phrase-scorer export-arpa --model cslm/ --arpa lm.arpa --output cslm.arpa.gz --prune 1e-8""",
 )
 @model_option
-@click.option(
-    "--arpa", required=True, metavar="FILE", help="The back-off model that has the n-grams."
-)
-@click.option(
-    "-o", "--output", required=True, metavar="FILE", help="Where to write; gzip if named .gz."
-)
-@click.option(
-    "--text", "texts", multiple=True, metavar="FILE", help="Tokenised text, for more n-grams."
-)
-@click.option(
-    "--nbest", "nbest_lists", multiple=True, metavar="LIST",
-    help="n-best list of Moses, for the n-grams of its hypotheses.",
-)  # fmt: skip
-@click.option(
-    "--min-count", type=click.IntRange(1), default=1, show_default=True, metavar="N",
-    help="How often texts and lists together must have an n-gram.",
-)  # fmt: skip
+@click.option("--arpa", required=True, metavar="FILE",
+              help="The back-off model that has the n-grams.")  # fmt: skip
+@click.option("-o", "--output", required=True, metavar="FILE",
+              help="Where to write; gzip if named .gz.")  # fmt: skip
+@click.option("--text", "texts", multiple=True, metavar="FILE",
+              help="Tokenised text, for more n-grams.")  # fmt: skip
+@click.option("--nbest", "nbest_lists", multiple=True, metavar="LIST",
+              help="n-best list of Moses, for the n-grams of its hypotheses.")  # fmt: skip
+@click.option("--min-count", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+              help="How often texts and lists together must have an n-gram.")  # fmt: skip
 @click.option(
     "--share", type=click.FloatRange(0.0, 1.0, min_open=True), default=1.0, show_default=True,
     metavar="X", help="The network's share in a mixture with the ARPA file's probabilities.",
@@ -102,10 +95,8 @@ Examples:
 )  # fmt: skip
 @click.option("--moses-ini", metavar="FILE", help="A moses.ini that is to have the file, too.")
 @click.option("--moses-ini-out", metavar="FILE", help="Where to write the edited moses.ini.")
-@click.option(
-    "--start-weight", type=float, default=START_WEIGHT, show_default=True, metavar="X",
-    help="Weight of the new KENLM feature, before tuning.",
-)  # fmt: skip
+@click.option("--start-weight", type=float, default=START_WEIGHT, show_default=True, metavar="X",
+              help="Weight of the new KENLM feature, before tuning.")  # fmt: skip
 @device_options
 @quiet_option
 @takes(ExportRequest)

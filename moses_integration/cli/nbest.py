@@ -38,10 +38,8 @@ Examples:
     help="A feature -count of the words outside the first model's shortlist.",
 )  # fmt: skip
 @unknown_words_of_option
-@click.option(
-    "--lm", "language_models", multiple=True, metavar="FILE",
-    help="A KenLM or ARPA file: one feature.",
-)  # fmt: skip
+@click.option("--lm", "language_models", multiple=True, metavar="FILE",
+              help="A KenLM or ARPA file: one feature.")  # fmt: skip
 @click.option(
     "--cslm", "continuous_space_models", multiple=True, metavar="DIR",
     help="Continuous-space language model (train-lm): exact, not as export-arpa writes it.",
@@ -56,9 +54,8 @@ Examples:
     help="Write the best hypothesis per sentence under these weights (a weights file or moses.ini)."
 )  # fmt: skip
 @click.option("--whole-list", is_flag=True, help="With --rerank: the list in its new order.")
-@click.option(
-    "--output", default=STANDARD, metavar="FILE", help="Where to write.  [default: stdout]"
-)
+@click.option("--output", default=STANDARD, metavar="FILE",
+              help="Where to write.  [default: stdout]")  # fmt: skip
 @device_options
 @quiet_option
 def nbest(**options: Any) -> None:

@@ -30,18 +30,12 @@ Examples:
   phrase-scorer prepare test.en --languages en --truecase-model-dir prepared/ --output-dir test/"""
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE [FILE]")
-@click.option(
-    "--languages", "first_language", required=True, metavar="LANG [LANG]",
-    help="Code of each file's language: en fr.",
-)  # fmt: skip
-@click.option(
-    "--output-dir", required=True, type=click.Path(path_type=Path), metavar="DIR",
-    help="Folder for the prepared files.",
-)  # fmt: skip
-@click.option(
-    "--truecase", "casing", flag_value="truecase", default=True,
-    help="Words as they are mostly written within sentences.  [default]",
-)  # fmt: skip
+@click.option("--languages", "first_language", required=True, metavar="LANG [LANG]",
+              help="Code of each file's language: en fr.")  # fmt: skip
+@click.option("--output-dir", required=True, type=click.Path(path_type=Path), metavar="DIR",
+              help="Folder for the prepared files.")  # fmt: skip
+@click.option("--truecase", "casing", flag_value="truecase", default=True,
+              help="Words as they are mostly written within sentences.  [default]")  # fmt: skip
 @click.option("--lowercase", "casing", flag_value="lowercase", help="All words in lower case.")
 @click.option("--keep-case", "casing", flag_value="keep", help="Words cased as they stand.")
 @click.option(
@@ -51,22 +45,14 @@ Examples:
 @_unless("--no-escape", "escape", "Leave & | < > ' \" [ ] as they are.")
 @_unless("--no-normalize", "normalise", "Leave punctuation as it is.")
 @_unless("--no-clean", "clean", "Keep all sentence pairs.")
-@click.option(
-    "--min-length", type=int, default=1, show_default=True, metavar="N",
-    help="Shortest sentence kept, in words.",
-)  # fmt: skip
-@click.option(
-    "--max-length", type=int, default=80, show_default=True, metavar="N",
-    help="Longest sentence kept, in words.",
-)  # fmt: skip
-@click.option(
-    "--ratio", type=float, default=9.0, show_default=True, metavar="X",
-    help="Largest ratio of the longer to the shorter side.",
-)  # fmt: skip
-@click.option(
-    "--threads", "processes", type=int, default=1, show_default=True, metavar="N",
-    help="Processes that tokenise.",
-)  # fmt: skip
+@click.option("--min-length", type=int, default=1, show_default=True, metavar="N",
+              help="Shortest sentence kept, in words.")  # fmt: skip
+@click.option("--max-length", type=int, default=80, show_default=True, metavar="N",
+              help="Longest sentence kept, in words.")  # fmt: skip
+@click.option("--ratio", type=float, default=9.0, show_default=True, metavar="X",
+              help="Largest ratio of the longer to the shorter side.")  # fmt: skip
+@click.option("--threads", "processes", type=int, default=1, show_default=True, metavar="N",
+              help="Processes that tokenise.")  # fmt: skip
 @quiet_option
 def prepare(files: tuple[str, ...], first_language: str, **options: Any) -> None:
     """Normalise, tokenise, case and clean a corpus (two files), or a text (one file).

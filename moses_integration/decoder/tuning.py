@@ -238,12 +238,11 @@ class Tuner:
         if not interrupted:
             shutil.rmtree(folder, ignore_errors=True)
             work.mkdir(parents=True)
-        history = _History(number, self.say, interrupted)
-        self.moses.note_in(folder / "mert.log")
-        started = time.monotonic()
+        history, log = _History(number, self.say, interrupted), folder / "mert.log"
+        self.moses.note_in(log)
         command = self._command(work, seed, interrupted)
-        run_program(command, log=folder / "mert.log", cwd=work, on_line=history.read)
-        result = history.iterations, history.bleu, time.monotonic() - started
+        usage = run_program(command, log=log, cwd=work, on_line=history.read)
+        result = history.iterations, history.bleu, usage.seconds
         _write_json(note, result)
         return result
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,9 @@ BLOCK_HYPOTHESES = 20_000  # scored together, more or less
 
 Words = list[bytes]
 FeatureValues = npt.NDArray[np.float64]
-Pairs = list[tuple[tuple[bytes, ...], tuple[bytes, ...]]]
+Sentence = tuple[bytes, ...]
+Pair = tuple[Sentence, Sentence]
+Part = TypeVar("Part")  # what a model is asked for: a pair, or a sentence
 ScorePairs = Callable[[PairBlock], npt.NDArray[np.float32]]  # as a FeatureColumn's values
 
 
@@ -122,12 +124,10 @@ def _check_names(names: Sequence[str]) -> None:
 def sentence_feature(name: str, score: ScorePairs) -> NBestFeature:
     """The `score` of the whole hypothesis given the whole source (forced decoding)."""
 
-    def values(items: Sequence[tuple[Words, Hypothesis]]) -> FeatureValues:
-        pairs = [(tuple(source), tuple(h.words)) for source, h in items]
-        known = _scores(pairs, score)
-        return np.array([known[pair] for pair in pairs])
+    def whole(source: Words, hypothesis: Hypothesis) -> Sequence[Pair]:
+        return [(tuple(source), tuple(hypothesis.words))]
 
-    return NBestFeature(name, values)
+    return _feature(name, whole, _of_pairs(score))
 
 
 def phrase_feature(name: str, score: ScorePairs) -> NBestFeature:
@@ -136,13 +136,7 @@ def phrase_feature(name: str, score: ScorePairs) -> NBestFeature:
     A word that the decoder passed through untranslated counts as the pair (word, word), which is
     the same in all hypotheses of a sentence.
     """
-
-    def values(items: Sequence[tuple[Words, Hypothesis]]) -> FeatureValues:
-        used = [_phrases(source, hypothesis) for source, hypothesis in items]
-        known = _scores(list(chain.from_iterable(used)), score)
-        return np.array([sum(known[pair] for pair in pairs) for pairs in used])
-
-    return NBestFeature(name, values)
+    return _feature(name, _phrases, _of_pairs(score))
 
 
 def language_model_feature(name: str, path: str | Path) -> NBestFeature:
@@ -154,12 +148,11 @@ def language_model_feature(name: str, path: str | Path) -> NBestFeature:
     """
     model = load_kenlm(path, "--lm")
 
-    def values(items: Sequence[tuple[Words, Hypothesis]]) -> FeatureValues:
-        texts = [b" ".join(h.words).decode("utf-8", "surrogateescape") for _, h in items]
-        known = {text: LOG_10 * model.score(text) for text in set(texts)}
-        return np.array([known[text] for text in texts])
+    def score(texts: list[Sentence]) -> list[float]:
+        lines = (b" ".join(text).decode("utf-8", "surrogateescape") for text in texts)
+        return [LOG_10 * model.score(line) for line in lines]
 
-    return NBestFeature(name, values)
+    return _feature(name, _target, score)
 
 
 def continuous_space_feature(name: str, path: str | Path, arithmetic: Arithmetic) -> NBestFeature:
@@ -174,23 +167,38 @@ def continuous_space_feature(name: str, path: str | Path, arithmetic: Arithmetic
     from phrase_scorer.language_model.model import LanguageModel
 
     model = LanguageModel.load(path, arithmetic.torch_device())
+    return _feature(name, _target, lambda texts: model.score(texts).tolist())
+
+
+def _feature(
+    name: str,
+    parts: Callable[[Words, Hypothesis], Sequence[Part]],
+    score: Callable[[list[Part]], list[float]],
+) -> NBestFeature:
+    """The sum of `score` over the parts of a hypothesis; a part that is repeated is scored once."""
 
     def values(items: Sequence[tuple[Words, Hypothesis]]) -> FeatureValues:
-        texts = [tuple(hypothesis.words) for _, hypothesis in items]
-        distinct = list(dict.fromkeys(texts))
-        known = dict(zip(distinct, model.score(distinct).tolist(), strict=True))
-        return np.array([known[text] for text in texts])
+        used = [parts(source, hypothesis) for source, hypothesis in items]
+        distinct = list(dict.fromkeys(chain.from_iterable(used)))
+        known = dict(zip(distinct, score(distinct), strict=True))
+        return np.array([sum(known[part] for part in some) for some in used])
 
     return NBestFeature(name, values)
 
 
-def _scores(pairs: Pairs, score: ScorePairs) -> dict[tuple[tuple[bytes, ...], ...], float]:
-    distinct = list(dict.fromkeys(pairs))
-    block = PairBlock([list(source) for source, _ in distinct], [list(t) for _, t in distinct])
-    return dict(zip(distinct, score(block).tolist(), strict=True))
+def _of_pairs(score: ScorePairs) -> Callable[[list[Pair]], list[float]]:
+    def scores(pairs: list[Pair]) -> list[float]:
+        sides = [list(source) for source, _ in pairs], [list(target) for _, target in pairs]
+        return [float(value) for value in score(PairBlock(*sides))]
+
+    return scores
 
 
-def _phrases(source: Words, hypothesis: Hypothesis) -> Pairs:
+def _target(_: Words, hypothesis: Hypothesis) -> Sequence[Sentence]:
+    return [tuple(hypothesis.words)]
+
+
+def _phrases(source: Words, hypothesis: Hypothesis) -> Sequence[Pair]:
     words, pairs = hypothesis.words, []
     for (first, end), (target, target_end) in hypothesis.segmentation:
         if end > len(source) or target_end > len(words):
@@ -203,21 +211,12 @@ def _phrases(source: Words, hypothesis: Hypothesis) -> Pairs:
 
 
 def add_features(
-    nbest: str | Path,
-    source: str | Path,
-    output: str | Path,
-    features: Sequence[NBestFeature],
-    *,
-    show_progress: bool = True,
-) -> int:
+    nbest: str | Path, source: str | Path, output: str | Path, features: Sequence[NBestFeature],
+    *, show_progress: bool = True,
+) -> int:  # fmt: skip
     """Writes the n-best list with the features appended to each line; returns the number of lines.
 
-    Args:
-        nbest: The list; `-` is standard input.
-        source: The text that was decoded, one sentence per line.
-        output: Where to write; gzip if it is named .gz.
-        features: The features in order.
-        show_progress: Whether to show a progress bar over the sentences.
+    `source` is the text that was decoded, one sentence per line.
 
     Raises:
         DataError: A broken line, a sentence beyond the source, an empty hypothesis of a sentence
@@ -236,12 +235,11 @@ def add_features(
         for block in _blocks(nbest, sources, names):
             columns = [feature.values(block).tolist() for feature in features]
             rows = zip(*columns, strict=True)
-            out.write(
-                b"".join(
-                    hypothesis.with_features(zip(names, row, strict=True)) + b"\n"
-                    for (_, hypothesis), row in zip(block, rows, strict=True)
-                )
+            lines_of_block = (
+                hypothesis.with_features(zip(names, row, strict=True)) + b"\n"
+                for (_, hypothesis), row in zip(block, rows, strict=True)
             )
+            out.write(b"".join(lines_of_block))
             lines += len(block)
             bar.update(block[-1][1].sentence + 1 - bar.n)
     return lines

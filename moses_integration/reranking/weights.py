@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from operator import mul
 from pathlib import Path
 
-from moses_integration.decoder.programs import Moses, ProgramError, run_program
+from moses_integration.decoder.programs import Argument, Moses, ProgramError, run_program
 from moses_integration.decoder.tuning import TuningSettings, bleu
 from moses_integration.formats.moses_ini import Weights
 from moses_integration.formats.nbest import Features, Hypothesis, read_nbest
@@ -82,8 +82,8 @@ def learn_weights(
         moses: The installation that has extractor, kbmira and mert.
         nbest: The list of a tuning set; plain or gz.
         reference: Its translation.
-        folder: Where the programs work; logs stay there.
-        start: The weights to start from; a feature without one, a new one, starts at 0.
+        folder: Where the programs work and leave their log.
+        start: The weights to start from; a new feature starts at 0.
         settings: The optimizer (mert knows no sparse features), its seed and threads.
 
     Raises:
@@ -92,77 +92,67 @@ def learn_weights(
     """
     first = _check_sentences(nbest, reference)
     dense = {os.fsdecode(n): values for n, values in first.features.items() if b"_" not in n}
-    names = [name for name, values in dense.items() for _ in values]
-    initial = [
-        start[name][place] if place < len(start.get(name, ())) else 0.0
-        for name, values in dense.items()
-        for place in range(len(values))
-    ]
-    log = folder / "rescore-nbest.log"
-    scores, features = folder / "scores.dat", folder / "features.dat"
-    moses.note_in(log)
-    run_program(
-        [
-            moses.program("extractor"), "--sctype", "BLEU", "--scconfig", "case:true",
-            "--scfile", scores, "--ffile", features, "-r", reference, "-n", nbest,
-        ],
-        log=log, cwd=folder,
-    )  # fmt: skip
-    optimize = _kbmira if settings.optimizer == "mira" else _mert
-    return _normalised(optimize(moses, folder, log, names, initial, settings))
+    places = [(name, place) for name, values in dense.items() for place in range(len(values))]
+    known = ((start.get(name, ()), place) for name, place in places)
+    initial = [weights[place] if place < len(weights) else 0.0 for weights, place in known]
+    learner = _Learner(moses, folder, [name for name, _ in places], initial, settings)
+    moses.note_in(learner.log)
+    learner.run("extractor", "--sctype", "BLEU", "--scconfig", "case:true", "-r", reference,
+                "-n", nbest)  # fmt: skip
+    return _normalised(learner.kbmira() if settings.optimizer == "mira" else learner.mert())
 
 
-def _kbmira(
-    moses: Moses, folder: Path, log: Path, names: list[str], initial: list[float],
-    settings: TuningSettings,
-) -> Weights:  # fmt: skip
-    start, out = folder / "start.dense", folder / "mira.out"
-    lines = [f"{name}= {value:.8g}\n" for name, value in zip(names, initial, strict=True)]
-    start.write_text("".join(lines))
-    run_program(
-        [
-            moses.program("kbmira"), "--dense-init", start, "--ffile", folder / "features.dat",
-            "--scfile", folder / "scores.dat", "-J", str(NBEST_MIRA_ROUNDS),
-            "-r", str(settings.seed), "-o", out,
-        ],
-        log=log, cwd=folder,
-    )  # fmt: skip
-    values, sparse = list(initial), {}
-    for line in out.read_text().splitlines():
-        if found := _DENSE.fullmatch(line):
-            values[int(found[1])] = float(found[2])
-        elif "_" in line:
-            name, _, value = line.rpartition(" ")
-            sparse[name] = (float(value),)
-    return {**_by_name(names, values), **sparse}
+@dataclass(frozen=True)
+class _Learner:
+    """Moses' programs that learn, in one folder and with one log."""
 
+    moses: Moses
+    folder: Path
+    names: list[str]  # of the dense features, one per weight
+    initial: list[float]  # their weights
+    settings: TuningSettings
 
-def _mert(
-    moses: Moses, folder: Path, log: Path, names: list[str], initial: list[float],
-    settings: TuningSettings,
-) -> Weights:  # fmt: skip
-    start = folder / "init.opt"
-    rows = (initial, [0.0] * len(initial), [1.0] * len(initial))
-    start.write_text("".join(" ".join(f"{v:.8g}" for v in row) + "\n" for row in rows))
-    run_program(
-        [
-            moses.program("mert"), "-d", str(len(initial)), "-n", str(RESTARTS),
-            "-r", str(settings.seed), "--threads", str(settings.threads), "--ifile", start,
-            "--ffile", folder / "features.dat", "--scfile", folder / "scores.dat",
-        ],
-        log=log, cwd=folder,
-    )  # fmt: skip
-    best = _BEST.findall(log.read_text(errors="replace"))
-    if not best:
-        raise ProgramError(f"mert told no best point; its log is {log}")
-    return _by_name(names, [float(value) for value in best[-1][0].split()])
+    @property
+    def log(self) -> Path:
+        return self.folder / "rescore-nbest.log"
 
+    def run(self, program: str, *words: Argument) -> None:
+        """Runs a program on what the extractor writes."""
+        files = "--ffile", self.folder / "features.dat", "--scfile", self.folder / "scores.dat"
+        command = [self.moses.program(program), *words, *files]
+        run_program(command, log=self.log, cwd=self.folder)
 
-def _by_name(names: Sequence[str], values: Sequence[float]) -> Weights:
-    weights: Weights = {}
-    for name, value in zip(names, values, strict=True):
-        weights[name] = (*weights.get(name, ()), value)
-    return weights
+    def kbmira(self) -> Weights:
+        start, out = self.folder / "start.dense", self.folder / "mira.out"
+        rows = zip(self.names, self.initial, strict=True)
+        start.write_text("".join(f"{name}= {value:.8g}\n" for name, value in rows))
+        self.run("kbmira", "--dense-init", start, "-J", str(NBEST_MIRA_ROUNDS),
+                 "-r", str(self.settings.seed), "-o", out)  # fmt: skip
+        values, sparse = list(self.initial), {}
+        for line in out.read_text().splitlines():
+            if found := _DENSE.fullmatch(line):
+                values[int(found[1])] = float(found[2])
+            elif "_" in line:
+                name, _, value = line.rpartition(" ")
+                sparse[name] = (float(value),)
+        return {**self._by_name(values), **sparse}
+
+    def mert(self) -> Weights:
+        start, count = self.folder / "init.opt", len(self.initial)
+        rows = (self.initial, [0.0] * count, [1.0] * count)
+        start.write_text("".join(" ".join(f"{v:.8g}" for v in row) + "\n" for row in rows))
+        self.run("mert", "-d", str(count), "-n", str(RESTARTS), "-r", str(self.settings.seed),
+                 "--threads", str(self.settings.threads), "--ifile", start)  # fmt: skip
+        best = _BEST.findall(self.log.read_text(errors="replace"))
+        if not best:
+            raise ProgramError(f"mert told no best point; its log is {self.log}")
+        return self._by_name([float(value) for value in best[-1][0].split()])
+
+    def _by_name(self, values: Sequence[float]) -> Weights:
+        weights: Weights = {}
+        for name, value in zip(self.names, values, strict=True):
+            weights[name] = (*weights.get(name, ()), value)
+        return weights
 
 
 def _normalised(weights: Weights) -> Weights:
@@ -199,9 +189,7 @@ def total(
     result = 0.0
     for name, values in features.items():
         known = weights.get(name)
-        if (
-            known is None and b"_" in name
-        ):  # tuning never saw this sparse feature: it weighs nothing
+        if known is None and b"_" in name:  # sparse, and never seen in tuning: it weighs nothing
             continue
         if known is None or len(known) != len(values):
             found = f"{len(known)} weights for its {len(values)} values" if known else "no weight"
