@@ -62,11 +62,7 @@ class Moses:
     moses_scripts: str | Path | None = None
 
     def check(self) -> None:
-        """Refuses a Moses that is missing or too old.
-
-        Raises:
-            UsageError: It tells no version.
-        """
+        """Refuses (UsageError) a Moses that is missing or too old."""
         _ = self.version
 
     def program(self, name: str) -> Path:
@@ -90,16 +86,11 @@ class Moses:
             return False
 
     def script(self, name: str) -> Path:
-        """The path of a script, say "training/mert-moses.pl".
-
-        Raises:
-            UsageError: It is missing.
-        """
+        """The path of a script, say "training/mert-moses.pl"; UsageError where it is missing."""
         path = self.scripts / name
         if not path.is_file():
-            raise UsageError(
-                f"the Moses script {name} is not in {self.scripts}; give --moses-scripts DIR"
-            )
+            where = f"not in {self.scripts}; give --moses-scripts DIR"
+            raise UsageError(f"the Moses script {name} is {where}")
         return path
 
     @cached_property

@@ -80,11 +80,7 @@ def read_arpa(path: str | Path) -> Arpa:
 
 
 def arpa_order(path: str | Path) -> int:
-    """The highest order of a file's n-grams, by its header.
-
-    Raises:
-        DataError: It is no ARPA file.
-    """
+    """The highest order of a file's n-grams, by its header."""
     return len(_read_counts(_lines(path), path))
 
 
@@ -107,9 +103,8 @@ def _read_counts(lines: Iterator[tuple[int, bytes]], path: str | Path) -> list[i
             begun = True
         elif found and begun:
             if int(found[1]) != len(counts) + 1:
-                raise DataError(
-                    "n-gram orders are not 1, 2, 3, …", path=path, line=number, text=line
-                )
+                message = "n-gram orders are not 1, 2, 3, …"
+                raise DataError(message, path=path, line=number, text=line)
             counts.append(int(found[2]))
         elif text == b"\\1-grams:" and counts:
             return counts
@@ -155,22 +150,16 @@ def _parse(entries: Entries, order: int, places: dict[bytes, int], path: str | P
 
 
 def write_arpa(arpa: Arpa, path: str | Path) -> None:
-    """Writes a file (gzip where it is named .gz), which has its name only when it is whole.
-
-    Raises:
-        DataError: It cannot be written.
-    """
+    """Writes a file (gzip where it is named .gz), which has its name only when it is whole."""
     with OutputFile(path) as out:
         counts = (b"ngram %d=%d\n" % (n, len(order)) for n, order in enumerate(arpa.orders, 1))
         out.write(b"\\data\\\n" + b"".join(counts) + b"\n")
         for n, order in enumerate(arpa.orders, 1):
             highest = n == len(arpa.orders)
             out.write(b"\\%d-grams:\n" % n)
-            rows = zip(
-                order.words.tolist(), order.log10.tolist(), order.back_off.tolist(), strict=True
-            )
+            columns = (column.tolist() for column in (order.words, order.log10, order.back_off))
             text = []
-            for words, log10, back_off in rows:
+            for words, log10, back_off in zip(*columns, strict=True):
                 line = b"%.7g\t%b" % (log10, b" ".join([arpa.words[word] for word in words]))
                 text.append(line if highest else b"%b\t%.7g" % (line, back_off))
             out.write(b"\n".join([*text, b"", b""]))
