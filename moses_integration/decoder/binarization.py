@@ -33,7 +33,7 @@ from moses_integration.system.ini_target import IniTarget
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.output import check_option, reason
-from phrase_scorer.runtime.streams import MAGIC, line_blocks
+from phrase_scorer.runtime.streams import compression, line_blocks
 
 Format = Literal["probing", "compact", "ondisk"]
 
@@ -183,10 +183,9 @@ def _program(moses: Moses, form: BinaryFormat) -> Path:
 def _check_compression(table: Path) -> None:
     try:
         with table.open("rb") as file:
-            start = file.read(max(map(len, MAGIC)))
+            kind = compression(file)
     except OSError as error:
         raise DataError(f"cannot read: {reason(error)}", path=table) from error
-    kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
     if kind and (kind != "gz" or table.suffix != ".gz"):
         message = f"{kind} compressed: Moses' programs read plain text, and gz where it ends in .gz"
         raise DataError(message, path=table)

@@ -29,7 +29,7 @@ from moses_integration.system.check import check_model
 from moses_integration.system.filtering import filter_model
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.output import write_file
-from phrase_scorer.runtime.streams import MAGIC, line_blocks
+from phrase_scorer.runtime.streams import compression, line_blocks
 
 WeightOptimizer = Literal["mert", "mira"]
 Component = tuple[str, int]  # feature name and place among its scores, from 0
@@ -295,7 +295,7 @@ class _History:
     def __init__(self, run: int, say: Callable[[str], None], interrupted: bool) -> None:
         self.run, self.say = run, say
         self.iterations, self.bleu = 0, 0.0
-        self.known = 1 if interrupted else 0  # it first repeats the last one that was done
+        self.repeats = interrupted  # the script first tells the last iteration again
         self.started = time.monotonic()
 
     def read(self, line: bytes) -> None:
@@ -304,8 +304,8 @@ class _History:
             return
         self.iterations, self.bleu = int(found[1]), 100 * float(found[2])
         seconds, self.started = time.monotonic() - self.started, time.monotonic()
-        if self.known:
-            self.known = 0
+        if self.repeats:
+            self.repeats = False
             self.say(f"run {self.run} goes on after iteration {self.iterations}")
         else:
             self.say(
@@ -326,9 +326,8 @@ def check_tuning_set(source: Path, reference: Path) -> None:
     if sources != references:
         raise DataError(f"{references:,} lines, but {source} has {sources:,}", path=reference)
     for path in (source, reference):
-        start = path.read_bytes()[:6]
-        for magic, kind in MAGIC.items():
-            if start.startswith(magic):
+        with path.open("rb") as text:
+            if kind := compression(text):
                 raise DataError(f"mert-moses.pl wants plain text, not {kind}", path=path)
 
 

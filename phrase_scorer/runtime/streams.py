@@ -105,12 +105,15 @@ def open_input(path: str | Path) -> Iterator[tuple[IO[bytes], IO[bytes] | None]]
         yield _decompressing(raw), raw
 
 
-def _decompressing(raw: io.BufferedReader) -> IO[bytes]:
+def compression(raw: io.BufferedReader) -> str | None:
+    """The compression that the first bytes tell: "gz", "bz2", "xz" or "zst"; None: plain."""
     start = raw.peek(max(map(len, MAGIC)))
-    for magic, kind in MAGIC.items():
-        if start.startswith(magic):
-            return cast(IO[bytes], xopen(raw, "rb", threads=0, format=kind))
-    return raw
+    return next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
+
+
+def _decompressing(raw: io.BufferedReader) -> IO[bytes]:
+    kind = compression(raw)
+    return cast(IO[bytes], xopen(raw, "rb", threads=0, format=kind)) if kind else raw
 
 
 @contextmanager

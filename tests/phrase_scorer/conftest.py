@@ -1,4 +1,4 @@
-"""A small back-off model that several tests read."""
+"""A small back-off model that several tests read, and a network over nearly the same words."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from phrase_scorer.language_model.arpa import Arpa, read_arpa
+from phrase_scorer.language_model.model import LanguageModel
+from phrase_scorer.models import ModelConfig, build
+from phrase_scorer.text.vocabulary import Vocabulary
 
 GIVEN = """
 \\data\\
@@ -46,3 +49,13 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arpa:
     monkeypatch.chdir(tmp_path)
     Path("given.arpa").write_text(GIVEN, encoding="utf-8")
     return read_arpa("given.arpa")
+
+
+@pytest.fixture
+def model() -> LanguageModel:
+    words = [b"un", b"homme", b"chien"]  # "chien" is not in the file
+    config = ModelConfig(
+        2, 5, architecture="cslm", order=4, embedding=3, hidden=6, second_hidden=5, output_rank=0
+    )
+    network = build(config, 4, 0.9).eval().requires_grad_(False)
+    return LanguageModel(network, Vocabulary(words))

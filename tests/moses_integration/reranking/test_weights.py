@@ -194,6 +194,8 @@ def test_lists_that_do_not_fit_the_reference(moses, tmp_path):
         (["--source", "s"], "give --model, --inverse-model, --lm or --cslm; or --rerank WEIGHTS"),
         (["--source", "s", "--model", "m", "--name", "A", "--name", "B"],
          "2 times --name, but 1 new features"),
+        (["--source", "s", "--model", "m", "--lm", "l", "--name", "A", "--name", "A"],
+         "two features are called A; give --name for each"),
         (["--source", "s", "--lm", "l", "--unknown-words"],
          "--unknown-words needs a model, whose shortlist it is"),
         (["--source", "s", "--lm", "l", "--unknown-words", "--unknown-words-of", "d"],
@@ -203,3 +205,17 @@ def test_lists_that_do_not_fit_the_reference(moses, tmp_path):
 def test_usage_errors(arguments, message, capsys):
     assert main(["nbest", "list", *arguments]) == UsageError.exit_code
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_outputs_onto_inputs_are_refused_before_anything_is_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("list", "s"):
+        (tmp_path / name).touch()
+    for arguments, output in (
+        (["--source", "s", "--model", "none"], "list"),
+        (["--source", "s", "--model", "none"], "s"),
+        (["--rerank", "s"], "s"),
+    ):
+        assert main(["nbest", "list", *arguments, "--output", output]) == DataError.exit_code
+        message = f"error: {output}: the output would overwrite the input\n"
+        assert capsys.readouterr().err == message

@@ -13,23 +13,12 @@ from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.language_model.arpa import Arpa, read_arpa, write_arpa
 from phrase_scorer.language_model.export import SharedVocabulary, _with_back_off, export, links_of
 from phrase_scorer.language_model.model import LanguageModel
-from phrase_scorer.language_model.perplexity import best_mixture, compare_with_ngrams
 from phrase_scorer.models import ModelConfig, build
 from phrase_scorer.text.vocabulary import Vocabulary
 
 kenlm = pytest.importorskip("kenlm", reason="the package kenlm is not installed")
 
 WORDS = ["<unk>", "</s>", "un", "homme", "chat", "vélo"]
-
-
-@pytest.fixture
-def model() -> LanguageModel:
-    words = [b"un", b"homme", b"chien"]  # "chien" is not in the file
-    config = ModelConfig(
-        2, 5, architecture="cslm", order=4, embedding=3, hidden=6, second_hidden=5, output_rank=0
-    )
-    network = build(config, 4, 0.9).eval().requires_grad_(False)
-    return LanguageModel(network, Vocabulary(words))
 
 
 def asked(language_model, history: list[str], word: str) -> float:
@@ -220,30 +209,6 @@ def test_what_does_not_fit(given, model):
         "given.arpa: its vocabulary is not the model's: words that make up 53% of its text are "
         "unknown to the model"
     )
-
-
-def test_comparison_with_kenlm(given, model):
-    sentences = [[b"un", b"homme"], [b"un", "vélo".encode(), b"loup"]]
-    rows = compare_with_ngrams(model, "cslm", ["given.arpa"], sentences)
-    assert [name for name, _, _ in rows] == [
-        "cslm (words of given.arpa)", "given.arpa", "given.arpa + cslm",
-    ]  # fmt: skip
-    by_hand = kenlm.Model("given.arpa")
-    total = sum(by_hand.score(" ".join(w.decode() for w in s)) for s in sentences)
-    assert rows[1][1].all == pytest.approx(10 ** (-total / 7), rel=1e-5)
-    assert (rows[1][1].symbols, rows[1][1].unknown) == (7, 1)
-    assert rows[2][1].all <= min(rows[0][1].all, rows[1][1].all) + 1e-6
-
-
-def test_the_best_weight_is_the_best():
-    draw = np.random.default_rng(1)
-    first, second = np.log(draw.random(200)), np.log(draw.random(200))
-    _, weight = best_mixture(first, second)
-
-    def nats(w):
-        return -np.logaddexp(first + math.log(w), second + math.log1p(-w)).mean()
-
-    assert nats(weight) <= min(nats(w) for w in np.linspace(0.01, 0.99, 99)) + 1e-6
 
 
 def test_a_share_of_the_network(model, given):

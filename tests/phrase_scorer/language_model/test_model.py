@@ -16,7 +16,7 @@ from phrase_scorer.language_model.model import (
     text_pairs,
     text_vocabulary,
 )
-from phrase_scorer.language_model.perplexity import Perplexity, own_perplexity
+from phrase_scorer.language_model.perplexity import own_perplexity
 from phrase_scorer.models import ModelConfig, build
 from phrase_scorer.scoring.scorer import engine_for
 from phrase_scorer.text.batches import pair_batch
@@ -104,17 +104,6 @@ def test_many_contexts_at_once(model, monkeypatch):
     np.testing.assert_allclose(model.log_probs(ngrams), expected, atol=1e-6)
     nothing = NGrams(np.zeros((0, 3), np.int64), np.zeros(0, np.int64))
     assert model.log_probs(nothing).tolist() == []
-
-
-def test_perplexity_by_hand(model):
-    found = own_perplexity(model, SENTENCES)
-    log_probs = model.log_probs(model.ngrams(SENTENCES))
-    assert found.all == pytest.approx(math.exp(-log_probs.mean()))
-    assert (found.symbols, found.unknown) == (12, 1)
-    known = np.delete(log_probs, 5)  # "chat"
-    assert found.known == pytest.approx(math.exp(-known.mean()))
-    only = Perplexity.of(np.array([-1.0]), np.array([True]))
-    assert math.isnan(only.known)
 
 
 def test_short_histories_in_training_only():
