@@ -1,11 +1,11 @@
 """Natural-log probabilities p(target | source) of phrase pairs, from an RNN encoder-decoder.
 
     pairs ── vocabulary ─▶ ids ── batches ─▶ tensors
-          ── models ─▶ log-probabilities ── scorer ─▶ one float a pair
+          ── models ─▶ log-probabilities ── scorer ─▶ one float per pair
 
     >>> from phrase_scorer import PhraseScorer
     >>> scorer = PhraseScorer.load("rnn/")
-    >>> scorer.score([("la maison bleue", "the blue house")])
+    >>> scorer.score([("the blue house", "la maison bleue")])
     array([-1.5232], dtype=float32)
 
 It knows words, ids and tensors; what knows Moses' files is the package `moses_integration`.

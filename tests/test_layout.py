@@ -93,7 +93,6 @@ def assert_known(found: set[str], known: set[str]) -> None:
 TWO_HOMES: set[str] = {
     "START_WEIGHT",
     "rescore",
-    "train",
 }
 
 
@@ -125,11 +124,6 @@ OPTION_DICTS: set[str] = {
     "moses_integration/cli/rescore.py _rescore",
     "moses_integration/cli/rescore.py _start_weights",
     "moses_integration/cli/rescored_ini.py of",
-    "phrase_scorer/cli/train.py _settings",
-    "phrase_scorer/cli/train.py _sizes",
-    "phrase_scorer/cli/train.py _train",
-    "phrase_scorer/cli/train.py check_directory",
-    "phrase_scorer/cli/train.py given",
 }
 
 
@@ -145,23 +139,7 @@ def test_a_command_hands_on_a_request_and_no_dict_of_options():
 
 
 # Options whose help says too little.
-POOR_HELP: set[str] = {
-    "perplexity --json",
-    "train --heads",
-    "train --layers",
-    "train --optimizer",
-    "train --precision",
-    "train --schedule",
-    "train --variant",
-    "train-lm --batch-sentences",
-    "train-lm --dropout",
-    "train-lm --embedding",
-    "train-lm --hidden",
-    "train-lm --optimizer",
-    "train-lm --order",
-    "train-lm --second-hidden",
-    "train-lm --validation",
-}
+POOR_HELP: set[str] = set()
 
 
 def helps(command: click.Command, name: str = "") -> Iterator[tuple[str, str]]:

@@ -24,14 +24,14 @@ from phrase_scorer.cli.inspect import align, generate, info
 from phrase_scorer.cli.language_model import perplexity, train_lm
 from phrase_scorer.cli.score import score
 from phrase_scorer.cli.studies import experiment, gradients
-from phrase_scorer.cli.train import train
+from phrase_scorer.cli.train import train_command
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import run
 from phrase_scorer.runtime.streams import line_blocks
 from phrase_scorer.text.phrase_pairs import PairBlock, pairs_of_lines
 
 HELP_SECTIONS = {
-    "The column": (train, rescore, score, check, info),
+    "The column": (train_command, rescore, score, check, info),
     "With Moses": (
         *(prepare, filter_command, tune, decode, nbest, evaluate_command),
         *(ini, binarize, ems),

@@ -19,11 +19,11 @@ from phrase_scorer.cli.language_model import perplexity, train_lm
 from phrase_scorer.cli.options import PairReader
 from phrase_scorer.cli.score import score
 from phrase_scorer.cli.studies import experiment, gradients
-from phrase_scorer.cli.train import train
+from phrase_scorer.cli.train import train_command
 from phrase_scorer.version import __version__
 
 CORE_SECTIONS = {
-    "The column": (train, score, info),
+    "The column": (train_command, score, info),
     "Language model": (train_lm, perplexity),
     "Looking inside": (generate, align),
     "Studies": (gradients, experiment),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_args, get_type_hints
 
@@ -27,16 +27,21 @@ def request_of(kind: type[Request], options: Mapping[str, Any]) -> Request:
     """The request that a command's options make: the one way from options to what is asked.
 
     A field of a dataclass takes the option of its name; a field that is itself a dataclass is made
-    of the same options (`Arithmetic`, `IniTarget`). A field without an option keeps its default.
+    of the same options (`Arithmetic`, `IniTarget`). A field without an option, or whose
+    option was not given (None), keeps its default.
     """
     hints = get_type_hints(kind)
     made = {}
     for field in fields(kind):  # type: ignore[arg-type]
         if is_dataclass(hints[field.name]):
             made[field.name] = request_of(hints[field.name], options)
-        elif field.name in options:
+        elif field.name in options and (options[field.name] is not None or _is_required(field)):
             made[field.name] = options[field.name]
     return kind(**made)
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def takes(kind: type[Request]) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
@@ -144,27 +149,3 @@ def precision_option(command: Command) -> Command:
 def quiet_option(command: Command) -> Command:
     """--quiet."""
     return click.option("--quiet", is_flag=True, help="Show no progress bar.")(command)
-
-
-def run_options(command: Command) -> Command:
-    """How a training is stopped, saved and continued."""
-    for option in (
-        click.option("--overwrite", is_flag=True, help="Replace the model that is there."),
-        click.option("--resume", is_flag=True, help="Continue a training that was stopped."),
-        click.option(
-            "--checkpoint-minutes", type=float, default=10.0, show_default=True, metavar="M",
-            help="Save the state this often; also at Ctrl-C and SIGTERM.",
-        ),
-        click.option(
-            "--seed", type=SEED, default=1, show_default=True, help="Seed of all random numbers."
-        ),
-        click.option(
-            "--patience", type=int, metavar="N",
-            help="Stop after this many validations without improvement.",
-        ),
-        click.option(
-            "--validate-every", type=int, metavar="N", help="Updates between two validations."
-        ),
-    ):  # fmt: skip
-        command = option(command)
-    return command

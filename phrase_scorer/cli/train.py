@@ -1,150 +1,150 @@
-"""The command train."""
+"""The command train, and what it shares with train-lm."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from phrase_scorer.cli.options import (
+    SEED,
     SHORTLIST,
     Command,
     PairReader,
     device_options,
     model_option,
     quiet_option,
-    run_options,
+    takes,
 )
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES, say
+from phrase_scorer.runtime.device import Arithmetic
 
 if TYPE_CHECKING:
+    from phrase_scorer.models import ModelConfig
+    from phrase_scorer.training.data import TrainingData
     from phrase_scorer.training.settings import TrainingSettings
     from phrase_scorer.training.trainer import TrainingResult
 
 
-def architecture_options(command: Command) -> Command:
-    """Which model, and its sizes where they are not the preset's."""
-    sizes = (
-        ("--hidden", "Units of each cell; width of a Transformer."),
-        ("--embedding", "Width of the embeddings of recurrent models."),
-        ("--layers", "Of seq2seq and the Transformers."),
-        ("--heads", "Of a Transformer's attention."),
-        ("--feed-forward", "Units inside a Transformer's blocks."),
-    )
-    for name, text in reversed(sizes):
-        command = click.option(name, type=int, metavar="N", help=f"{text}  [default: preset's]")(
-            command
+@dataclass(frozen=True)
+class ChosenSizes:
+    """Fields of `ModelConfig` that a user may choose; None: the preset's."""
+
+    cell: str | None = None
+    hidden: int | None = None
+    embedding: int | None = None
+    dropout: float | None = None
+    forget_bias: float | None = None
+    layers: int | None = None
+    heads: int | None = None
+    feed_forward: int | None = None
+    positions: str | None = None
+    order: int | None = None
+    second_hidden: int | None = None
+    short_histories: float | None = None
+
+
+@dataclass(frozen=True)
+class ChosenTraining:
+    """Fields of `TrainingSettings` that a user may choose; None: the preset's."""
+
+    batch_pairs: int | None = None
+    optimizer: str | None = None
+    learning_rate: float | None = None
+    schedule: str | None = None
+    initial_deviation: float | None = None
+    max_updates: int | None = None
+    validation_pairs: int | None = None
+    validate_every: int | None = None
+    patience: int | None = None
+    precision: str | None = None
+    seed: int | None = None
+
+
+def _given(chosen: ChosenSizes | ChosenTraining) -> dict[str, Any]:
+    return {name: value for name, value in vars(chosen).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """A training as it is asked for, of whatever model; what cannot be is refused here."""
+
+    model_path: Path
+    preset: str
+    shortlist: int
+    sizes: ChosenSizes
+    training: ChosenTraining
+    arithmetic: Arithmetic
+    max_minutes: float | None
+    checkpoint_minutes: float
+    resume: bool
+    overwrite: bool
+    quiet: bool
+
+    def __post_init__(self) -> None:
+        path = self.model_path
+        if self.training.schedule == "timed" and self.max_minutes is None:
+            raise UsageError("--schedule timed needs --max-minutes")
+        if path.is_file():
+            raise UsageError(f"--model {path} is a file, not a directory")
+        if not self.resume and not self.overwrite and (path / "config.json").exists():
+            raise UsageError(
+                f"{path} holds a model; --resume continues it, --overwrite replaces it"
+            )
+
+    def plan(self, architecture: str, **fixed: Any) -> tuple[ModelConfig, TrainingSettings]:
+        """The model, its numbers of words still unknown, and how it is trained.
+
+        Raises:
+            UsageError: The preset and what was chosen do not go together.
+            ModelError: Nothing to resume.
+        """
+        import torch
+
+        from phrase_scorer.models import ModelConfig, build
+        from phrase_scorer.models.directory import ModelDirectory
+        from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
+
+        preset, sizes = preset_of(self.preset, architecture), _given(self.sizes)
+        config = ModelConfig(2, 2, architecture, **preset.sizes | sizes | fixed)
+        with torch.device("meta"):
+            build(config, given=sizes)
+        is_timed = self.training.schedule == "timed"
+        timed = {"max_updates": UNLIMITED, "minutes": self.max_minutes} if is_timed else {}
+        settings = TrainingSettings(**preset.training | timed | _given(self.training))
+        if self.resume:
+            ModelDirectory(self.model_path).require_state()
+        return config, settings
+
+    def run(
+        self, data: TrainingData, config: ModelConfig, settings: TrainingSettings, path: str
+    ) -> int:
+        """Trains on what was read from `path`, says how it ended; returns the exit code."""
+        from phrase_scorer.training.trainer import RunLimits, TrainingJob, train
+
+        source, target = map(len, data.vocabularies)
+        job = TrainingJob(
+            data,
+            replace(config, source_words=source, target_words=target),
+            settings,
+            self.model_path,
+            {"path": path, "preset": self.preset},
         )
-    command = click.option(
-        "--positions",
-        type=click.Choice(["sinusoidal", "learned"]),
-        help="What a Transformer adds to its embeddings.  [default: sinusoidal]",
-    )(command)
-    command = click.option(
-        "--dropout",
-        type=float,
-        metavar="P",
-        help="Share of units left out in training, say 0.3 for small data.  [default: 0]",
-    )(command)
-    command = click.option(
-        "--forget-bias",
-        type=float,
-        metavar="B",
-        help="Where an LSTM's forget gates start; 1 remembers from the start.  [default: 0]",
-    )(command)
-    command = click.option(
-        "--cell", metavar="NAME", help="rnn, lstm or gru.  [default: gru; of seq2seq: lstm]"
-    )(command)
-    return click.option(
-        "--architecture",
-        default="encoder_decoder",
-        show_default=True,
-        metavar="NAME",
-        help="encoder_decoder (Cho et al. 2014), seq2seq (Sutskever et al. 2014), attention "
-        "(Bahdanau et al. 2015), transformer, decoder_only, masked (a pseudo-probability).",
-    )(command)
+        result = train(
+            job,
+            RunLimits(self.max_minutes, self.checkpoint_minutes),
+            device=self.arithmetic.torch_device(),
+            resume=self.resume,
+            show_progress=not self.quiet,
+        )
+        return _tell_result(result)
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  phrase-scorer train model/phrase-table.gz --model rnn/
-  phrase-scorer train model/phrase-table.gz --model rnn/ --preset paper --device cuda
-  phrase-scorer train pairs.tsv --model rnn/ --max-minutes 30
-  phrase-scorer train model/phrase-table.gz --model lstm/ --cell lstm --forget-bias 1
-  phrase-scorer train model/phrase-table.gz --model att/ --architecture attention
-  phrase-scorer train model/phrase-table.gz --model rnn/ --resume"""
-)
-@click.argument("pairs", metavar="PHRASE_TABLE")
-@model_option
-@click.option(
-    "--preset",
-    type=click.Choice(["small", "base", "paper"]),
-    default="small",
-    show_default=True,
-    help="Sizes and training settings: small and base for CPUs, paper as in Cho et al. 2014.",
-)
-@architecture_options
-@click.option(
-    "--direction",
-    type=click.Choice(["forward", "inverse"]),
-    default="forward",
-    show_default=True,
-    help="forward: p(target | source); inverse: p(source | target).",
-)
-@click.option(
-    "--variant",
-    type=click.Choice(["paper", "groundhog"]),
-    default="paper",
-    show_default=True,
-    help="Of encoder_decoder: the model as printed, or as in the authors' released code.",
-)
-@click.option(
-    "--shortlist",
-    type=click.IntRange(2),
-    default=SHORTLIST,
-    show_default=True,
-    metavar="N",
-    help="Most frequent words of each side that the model knows, <unk> included.",
-)
-@click.option(
-    "--shared-words", is_flag=True, help="One shortlist, one embedding for both languages."
-)
-@click.option("--weight-by-count", is_flag=True, help="Weigh pairs by their counts.  [paper: no]")
-@click.option("--max-updates", type=int, metavar="N", help="Updates in all.  [default: preset's]")
-@click.option("--max-minutes", type=float, metavar="M", help="Stop after M minutes.")
-@click.option("--batch-pairs", type=int, metavar="N", help="Pairs an update.")
-@click.option("--optimizer", type=click.Choice(["adamw", "adadelta"]), help="[default: preset's]")
-@click.option("--learning-rate", type=float, metavar="X", help="Highest learning rate.")
-@click.option(
-    "--schedule",
-    type=click.Choice(["constant", "linear", "inverse-sqrt", "timed"]),
-    help="Of the learning rate; timed: it falls to 0 at --max-minutes.  [default: preset's]",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    help="Of the products in training; weights and states stay float32.",
-)
-@click.option("--validation-pairs", type=int, metavar="N", help="About how many to hold out.")
-@run_options
-@device_options
-@quiet_option
-@click.pass_obj
-def train(read: PairReader, /, **options: Any) -> int:  # fmt: skip
-    """Train a model on the phrase pairs of PHRASE_TABLE (or of "source<TAB>target" lines).
-
-    Every distinct pair counts once, whatever its frequency. Pairs of some source phrases are held
-    out for validation. The unit of all losses is nats a target symbol, end symbols included.
-    """
-    return tell_result(_train(read, options))
-
-
-def tell_result(result: TrainingResult) -> int:
-    """Says how a training ended; the command's exit code."""
+def _tell_result(result: TrainingResult) -> int:
     progress = result.progress
     best = "no validation pairs"
     if result.validated:
@@ -161,90 +161,169 @@ def tell_result(result: TrainingResult) -> int:
     return SIGNAL_EXIT_CODES.get(result.stopped, 0)
 
 
-def _train(read: PairReader, options: dict[str, Any]) -> TrainingResult:
-    from phrase_scorer.models import ModelConfig
-    from phrase_scorer.runtime.device import choose_device, set_threads
-    from phrase_scorer.training.data import collect_training_data
-    from phrase_scorer.training.trainer import train
+def training_options(command: Command) -> Command:
+    """What every training has: where the model goes, the preset, when to stop and to save."""
+    options = (
+        model_option,
+        click.option(
+            "--preset", type=click.Choice(["small", "base", "paper"]), default="small",
+            show_default=True,
+            help="Sizes and training settings: small and base for CPUs, paper as in Cho et al. "
+            "2014.",
+        ),
+        click.option(
+            "--shortlist", type=click.IntRange(2), default=SHORTLIST, show_default=True,
+            metavar="N", help="Most frequent words that the model knows (of each side), <unk> "
+            "included.",
+        ),
+        click.option(
+            "--max-updates", type=int, metavar="N", help="Updates in all.  [default: preset's]"
+        ),
+        click.option(
+            "--max-minutes", type=float, metavar="M", help="Stop after this many minutes."
+        ),
+        click.option(
+            "--optimizer", type=click.Choice(["adamw", "adadelta"]),
+            help="Algorithm of the updates.  [default: preset's]",
+        ),
+        click.option(
+            "--learning-rate", type=float, metavar="X",
+            help="Highest learning rate.  [default: preset's]",
+        ),
+        click.option(
+            "--validate-every", type=int, metavar="N", help="Updates between two validations."
+        ),
+        click.option(
+            "--patience", type=int, metavar="N",
+            help="Stop after this many validations without improvement.",
+        ),
+        click.option(
+            "--seed", type=SEED, default=1, show_default=True, help="Seed of all random numbers."
+        ),
+        click.option(
+            "--checkpoint-minutes", type=float, default=10.0, show_default=True, metavar="M",
+            help="Save the state this often; also at Ctrl-C and SIGTERM.",
+        ),
+        click.option("--resume", is_flag=True, help="Continue a training that was stopped."),
+        click.option("--overwrite", is_flag=True, help="Replace the model that is there."),
+        device_options,
+        quiet_option,
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
 
-    set_threads(options["threads"])
-    device = choose_device(options["device"])
-    sizes, settings = _sizes(options), _settings(options)
-    check_directory(options)
+
+def size_option(name: str, text: str, kind: type = int) -> Callable[[Command], Command]:
+    """An option of `ChosenSizes`."""
+    metavar = "N" if kind is int else "P"
+    return click.option(name, type=kind, metavar=metavar, help=f"{text}  [default: preset's]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest(TrainingRequest):
+    """What `train` is asked for."""
+
+    pairs: str
+    architecture: str
+    direction: str
+    variant: str
+    shared_words: bool
+    weight_by_count: bool
+
+
+@click.command(
+    name="train",
+    epilog="""\b
+Examples:
+  phrase-scorer train model/phrase-table.gz --model rnn/
+  phrase-scorer train model/phrase-table.gz --model rnn/ --preset paper --device cuda
+  phrase-scorer train pairs.tsv --model rnn/ --max-minutes 30
+  phrase-scorer train model/phrase-table.gz --model lstm/ --cell lstm --forget-bias 1
+  phrase-scorer train model/phrase-table.gz --model att/ --architecture attention
+  phrase-scorer train model/phrase-table.gz --model rnn/ --resume""",
+)
+@click.argument("pairs", metavar="PHRASE_TABLE")
+@click.option(
+    "--architecture", default="encoder_decoder", show_default=True, metavar="NAME",
+    help="encoder_decoder (Cho et al. 2014), seq2seq (Sutskever et al. 2014), attention "
+    "(Bahdanau et al. 2015), transformer, decoder_only, masked (a pseudo-probability).",
+)  # fmt: skip
+@click.option(
+    "--cell", metavar="NAME",
+    help="Recurrent cell: rnn, lstm or gru.  [default: gru; of seq2seq: lstm]",
+)  # fmt: skip
+@click.option(
+    "--forget-bias", type=float, metavar="B",
+    help="Where an LSTM's forget gates start; 1 remembers from the start.  [default: 0]",
+)  # fmt: skip
+@click.option(
+    "--dropout", type=float, metavar="P",
+    help="Share of units left out in training, say 0.3 for small data.  [default: 0]",
+)  # fmt: skip
+@click.option(
+    "--positions", type=click.Choice(["sinusoidal", "learned"]),
+    help="What a Transformer adds to its embeddings.  [default: sinusoidal]",
+)  # fmt: skip
+@size_option("--hidden", "Units of each cell; width of a Transformer.")
+@size_option("--embedding", "Width of the embeddings of recurrent models.")
+@size_option("--layers", "Layers of seq2seq and the Transformers.")
+@size_option("--heads", "Heads of a Transformer's attention.")
+@size_option("--feed-forward", "Units inside a Transformer's blocks.")
+@click.option(
+    "--direction", type=click.Choice(["forward", "inverse"]), default="forward", show_default=True,
+    help="forward: p(target | source); inverse: p(source | target).",
+)  # fmt: skip
+@click.option(
+    "--variant", type=click.Choice(["paper", "groundhog"]), default="paper", show_default=True,
+    help="Form of encoder_decoder: as printed, or as in the authors' released code.",
+)  # fmt: skip
+@click.option(
+    "--shared-words", is_flag=True, help="One shortlist, one embedding for both languages."
+)
+@click.option("--weight-by-count", is_flag=True, help="Weigh pairs by their counts.  [paper: no]")
+@click.option("--batch-pairs", type=int, metavar="N", help="Pairs per update.  [default: preset's]")
+@click.option(
+    "--schedule", type=click.Choice(["constant", "linear", "inverse-sqrt", "timed"]),
+    help="Course of the learning rate; timed: it falls to 0 at --max-minutes.  [default: preset's]",
+)  # fmt: skip
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16"]),
+    help="Numbers of the products in training; weights and states stay float32.",
+)  # fmt: skip
+@click.option("--validation-pairs", type=int, metavar="N", help="About how many pairs to hold out.")
+@training_options
+@click.pass_obj
+@takes(TrainRequest)
+def train_command(read: PairReader, request: TrainRequest) -> int:
+    """Train a model on the phrase pairs of PHRASE_TABLE (or of "source<TAB>target" lines).
+
+    Every distinct pair counts once, whatever its frequency. Pairs of some source phrases are held
+    out for validation. The unit of all losses is nats per target symbol, end symbols included.
+    """
+    from phrase_scorer.models import architecture_class
+    from phrase_scorer.training.data import collect_training_data
+
+    request.arithmetic.use_threads()
+    device = request.arithmetic.torch_device()
+    if not architecture_class(request.architecture).reads_source:
+        raise UsageError("a language model is trained on text: phrase-scorer train-lm")
+    config, settings = request.plan(
+        request.architecture,
+        direction=request.direction,
+        variant=request.variant,
+        shared_words=request.shared_words,
+    )
     data = collect_training_data(
-        read(options["pairs"], with_counts=options["weight_by_count"]),
-        path=options["pairs"],
-        shortlist=options["shortlist"],
-        direction=options["direction"],
-        shared_words=options["shared_words"],
+        read(request.pairs, with_counts=request.weight_by_count),
+        path=request.pairs,
+        shortlist=request.shortlist,
+        direction=config.direction,
+        shared_words=config.shared_words,
     )
     source, target = data.vocabularies
-    config = ModelConfig(source_words=len(source), target_words=len(target), **sizes)
     say(
         f"{len(data.pairs):,} pairs; {len(source):,} source and {len(target):,} target words in "
         f"the shortlists; device {device}"
     )
-    return train(
-        data.pairs,
-        data.vocabularies,
-        config,
-        settings,
-        options["model_path"],
-        device=device,
-        max_minutes=options["max_minutes"],
-        checkpoint_minutes=options["checkpoint_minutes"],
-        resume=options["resume"],
-        show_progress=not options["quiet"],
-        details={"path": options["pairs"], "preset": options["preset"]},
-    )
-
-
-def _settings(options: dict[str, Any]) -> TrainingSettings:
-    """How to train: the preset, the architecture's own, what was given."""
-    from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
-
-    chosen = given(options, TrainingSettings)
-    if options["schedule"] == "timed":
-        if options["max_minutes"] is None:
-            raise UsageError("--schedule timed needs --max-minutes")
-        chosen = {"max_updates": UNLIMITED, **chosen, "minutes": options["max_minutes"]}
-    preset = preset_of(options["preset"], options["architecture"])
-    return TrainingSettings(**preset.training | chosen)
-
-
-def _sizes(options: dict[str, Any]) -> dict[str, Any]:
-    """The model's sizes: the preset's and what was given; what does not fit is refused now."""
-    import torch
-
-    from phrase_scorer.models import ModelConfig, architecture_class, build
-    from phrase_scorer.training.settings import preset_of
-
-    architecture = options["architecture"]
-    kind = architecture_class(architecture)
-    if not kind.reads_source:
-        raise UsageError("a language model is trained on text: phrase-scorer train-lm")
-    chosen = given(options, ModelConfig)
-    sizes = preset_of(options["preset"], architecture).sizes | chosen
-    always = {"architecture", "direction", "variant", "shared_words"}  # given or not
-    with torch.device("meta"):
-        build(ModelConfig(source_words=2, target_words=2, **sizes), given=set(chosen) - always)
-    return sizes
-
-
-def given(options: dict[str, Any], settings: type[Any]) -> dict[str, Any]:
-    """The options that are fields of these settings and were given."""
-    names = [field.name for field in dataclasses.fields(settings)]
-    return {name: options[name] for name in names if options.get(name) is not None}
-
-
-def check_directory(options: dict[str, Any]) -> None:
-    """Refuses what is there or is not, before anything is read."""
-    from phrase_scorer.models.directory import ModelDirectory
-
-    path: Path = options["model_path"]
-    if path.is_file():
-        raise UsageError(f"--model {path} is a file, not a directory")
-    if options["resume"]:
-        ModelDirectory(path).require_state()
-    elif (path / "config.json").exists() and not options["overwrite"]:
-        raise UsageError(f"{path} holds a model; --resume continues it, --overwrite replaces it")
+    return request.run(data, config, settings, request.pairs)

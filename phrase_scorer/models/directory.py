@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,10 +173,13 @@ class ModelDirectory:
         model.load_state_dict(weights)
         return model.eval().requires_grad_(False)
 
-    def save_state(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
-        """Replaces training_state.safetensors."""
+    def save_state(
+        self, parts: Mapping[str, Mapping[str, Tensor]], progress: Mapping[str, Any]
+    ) -> None:
+        """Replaces training_state.safetensors: each part's tensors are named `part/name`."""
+        tensors = {f"{part}/{n}": value for part in parts for n, value in parts[part].items()}
         metadata = {"progress": json.dumps(progress)}
-        write_file(self.state_file, save(dict(tensors), metadata=metadata))
+        write_file(self.state_file, save(tensors, metadata=metadata))
 
     def require_state(self) -> None:
         """Checks that there is a training to resume.
@@ -187,8 +191,8 @@ class ModelDirectory:
             message = "nothing to resume: there is no training_state.safetensors"
             raise ModelError(message, path=self.path)
 
-    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What `save_state` wrote.
+    def load_state(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """(parts, progress), as `save_state` was given them.
 
         Raises:
             ModelError: There is no such file, or it is broken.
@@ -197,7 +201,11 @@ class ModelDirectory:
         tensors, metadata = _read_tensors(self.state_file)
         if "progress" not in metadata:
             raise ModelError("not the state of a training", path=self.state_file)
-        return tensors, json.loads(metadata["progress"])
+        parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        for place, value in tensors.items():
+            part, _, name = place.partition("/")
+            parts[part][name] = value
+        return parts, json.loads(metadata["progress"])
 
     def fingerprint(self) -> str:
         """Hexadecimal digits that change whenever a score could: sizes, weights, vocabularies."""

@@ -11,7 +11,9 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -76,6 +78,25 @@ def _telling_notes(group: click.Group, arguments: list[str]) -> int:
 
 def _leave_upon(number: signal.Signals) -> None:
     signal.signal(number, lambda *_: sys.exit(SIGNAL_EXIT_CODES[number.name]))
+
+
+@contextmanager
+def collected_signals() -> Iterator[list[str]]:
+    """Collects the names of SIGINT and SIGTERM instead of dying of them (main thread only)."""
+    received: list[str] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, _: FrameType | None) -> None:
+        received.append(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _give_up_output() -> None:

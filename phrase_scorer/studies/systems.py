@@ -38,7 +38,7 @@ from phrase_scorer.text.batches import TrainingOrder, pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
 from phrase_scorer.training.data import TrainingData
 from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
-from phrase_scorer.training.trainer import Trainer, train
+from phrase_scorer.training.trainer import Trainer, TrainingJob, train
 
 WIDTHS = range(8, 1 << 16, 8)  # that a system may have
 TIMED_UPDATES = 12
@@ -203,8 +203,8 @@ class _Comparison:
         training = self._training(system, device)
         directory = ModelDirectory(system.path)
         result = train(
-            self.pairs, self.data.vocabularies, system.config, training, system.path,
-            device=device, resume=directory.state_file.exists(), show_progress=self.show_progress,
+            self._job(system.config, training, system.path), device=device,
+            resume=directory.state_file.exists(), show_progress=self.show_progress,
         )  # fmt: skip
         if result.stopped in SIGNAL_EXIT_CODES:
             # The state is saved: now the signal does what it came for.
@@ -259,14 +259,17 @@ class _Comparison:
         system.note("training", training)
         return training
 
+    def _job(self, config: ModelConfig, training: TrainingSettings, path: Path) -> TrainingJob:
+        data = TrainingData(self.pairs, self.data.vocabularies)
+        return TrainingJob(data, config, training, path)
+
     def _seconds_per_update(
         self, config: ModelConfig, training: TrainingSettings, device: torch.device
     ) -> float:
         """Mean over some updates of random batches, as they come in training."""
         pool = (training.batch_pairs, training.pool_batches, training.seed)
         order = TrainingOrder(self.pairs, *pool)
-        nowhere = ModelDirectory(Path("not written"))
-        trainer = Trainer(self.pairs, config, training, nowhere, device)
+        trainer = Trainer(self._job(config, training, Path("not written")), device)
         times = []
         for number in range(WARMING_UPDATES + TIMED_UPDATES):
             batch = pair_batch(self.pairs, order.rows(number), device)

@@ -16,8 +16,6 @@ from torch import Tensor
 from phrase_scorer.text.phrase_pairs import PhraseIds, PhrasePairs, Rows
 from phrase_scorer.text.vocabulary import END
 
-SENTINEL_TIME = 1  # every phrase has its end symbol, so no batch is without a time step
-
 
 @dataclass(frozen=True)
 class Sources:

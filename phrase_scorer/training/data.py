@@ -15,15 +15,17 @@ from phrase_scorer.text.vocabulary import Vocabulary, shared_shortlist, shortlis
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Pairs, each distinct one once, the model's input side first.
+    """Pairs, each distinct one once, the model's input side first, and the words of both sides."""
 
-    Attributes:
-        pairs: As ids of the vocabularies; weights are the sums of their counts, if there are any.
-        vocabularies: (source, target); both the same where the shortlist is shared.
-    """
+    pairs: PhrasePairs  # ids of the vocabularies; weights are sums of counts, where there are any
+    vocabularies: tuple[Vocabulary, Vocabulary]  # (source, target); the same one where shared
+    validation: PhrasePairs | None = None  # None: the pairs of some source phrases are held out
 
-    pairs: PhrasePairs
-    vocabularies: tuple[Vocabulary, Vocabulary]
+    def split(self, held_out: int, seed: int) -> tuple[PhrasePairs, PhrasePairs]:
+        """(pairs to train on, pairs to validate on), about `held_out` where none are given."""
+        if self.validation is not None:
+            return self.pairs, self.validation
+        return self.pairs.split_by_source(held_out, seed)
 
 
 def collect_training_data(
@@ -37,14 +39,14 @@ def collect_training_data(
     """Reads all pairs.
 
     Args:
-        blocks: Of pairs as words.
+        blocks: Pairs as words.
         path: Where they are from, for messages.
         shortlist: Words of each side that the model knows, `<unk>` included.
         direction: "inverse": the sides change places.
         shared_words: One shortlist for both sides.
 
     Raises:
-        DataError: There are no pairs.
+        DataError: The table is empty, or cannot be read.
     """
     collector = PairCollector()
     with paused_garbage_collection():

@@ -1,8 +1,8 @@
 """Training on phrase pairs: objective, optimisers, schedule, validation, early stopping, resume.
 
-In: `PhrasePairs` as ids, a configuration. Out: a model directory (checkpoint.py). Whatever happens
-in an update is a function of the settings, the pairs and the update's number, so a training that
-was stopped and resumed ends with the weights of one that was not.
+In: a `TrainingJob`. Out: a model directory (models/directory.py). Whatever happens in an update is
+a function of the settings, the pairs and the update's number, so a training that was stopped and
+resumed ends with the weights of one that was not.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import math
-import signal
-import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import Tensor
@@ -27,110 +26,110 @@ from tqdm import tqdm
 from phrase_scorer.errors import DataError, PhraseScorerError
 from phrase_scorer.models import ModelConfig, PhraseModel, build
 from phrase_scorer.models.directory import ModelDirectory
-from phrase_scorer.runtime.console import progress_bar
+from phrase_scorer.runtime.console import collected_signals, progress_bar
 from phrase_scorer.runtime.streams import prefetch
 from phrase_scorer.text.batches import Batch, TrainingOrder, by_length, pair_batch
-from phrase_scorer.text.phrase_pairs import PhrasePairs
-from phrase_scorer.text.vocabulary import Vocabulary
-from phrase_scorer.training.log import Progress, TrainingLog
+from phrase_scorer.training.data import TrainingData
 from phrase_scorer.training.loss import chosen_log_probs, cross_entropy
 from phrase_scorer.training.settings import TrainingSettings
 
 VALIDATION_BATCH = 512
 DIVERGED = 20  # updates in a row without a finite gradient
+LOG_EVERY = 50  # updates
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What is trained, how, and where it is kept."""
+
+    data: TrainingData
+    config: ModelConfig
+    settings: TrainingSettings
+    path: Path  # the model directory
+    details: Mapping[str, Any] = field(default_factory=dict)  # more to note in config.json
+
+
+@dataclass(frozen=True)
+class RunLimits:
+    """How long a run goes on, and how often it saves."""
+
+    max_minutes: float | None = None  # stop after this time, at the end of an update
+    checkpoint_minutes: float = 10.0  # save the state this often (and at SIGINT and SIGTERM)
+
+
+NO_LIMITS = RunLimits()
+
+
+@dataclass
+class Progress:
+    """Where a training stands; saved with its state."""
+
+    update: int = 0  # updates done
+    best_loss: float = math.inf  # nats per target symbol on the validation pairs
+    best_update: int = 0
+    waited: int = 0  # validations since the best
+    seconds: float = 0.0  # spent so far, over all runs
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came of a training.
-
-    Attributes:
-        progress: Where it stands.
-        stopped: Why: "updates", "minutes", "patience", or the name of a signal.
-        validated: Whether there were pairs to validate on.
-    """
+    """What came of a training."""
 
     progress: Progress
-    stopped: str
-    validated: bool = True
+    stopped: str  # why: "updates", "minutes", "patience", or the name of a signal
+    validated: bool = True  # whether there were pairs to validate on
 
 
 def train(
-    pairs: PhrasePairs,
-    vocabularies: tuple[Vocabulary, Vocabulary],
-    config: ModelConfig,
-    settings: TrainingSettings,
-    path: str | Path,
+    job: TrainingJob,
+    limits: RunLimits = NO_LIMITS,
     *,
     device: torch.device | str = "cpu",
-    max_minutes: float | None = None,
-    checkpoint_minutes: float = 10.0,
     resume: bool = False,
     show_progress: bool = True,
-    details: Mapping[str, Any] | None = None,
-    validation: PhrasePairs | None = None,
 ) -> TrainingResult:
-    """Trains a model and leaves it in a directory.
+    """Trains a model and leaves it in its directory.
 
     Args:
-        pairs: Unique pairs, as ids of the vocabularies, source first (the model's input side).
-        vocabularies: (source, target).
-        config: Sizes of the model.
-        settings: How to train.
-        path: The model directory.
+        job: What to train; its pairs are unique, the model's input side first.
+        limits: When to stop and to save.
         device: Where to compute.
-        max_minutes: Stop after this time, at the end of an update.
-        checkpoint_minutes: Save the state this often (and at SIGINT and SIGTERM).
         resume: Continue from the saved state.
         show_progress: A progress bar on standard error.
-        details: More to note in config.json (the data's path, say).
-        validation: Pairs to validate on; None: those of some source phrases are held out.
 
     Raises:
-        DataError: No pairs.
-        ModelError: Nothing to resume, or from other data or settings.
+        DataError: No pairs, or a state that comes from other pairs or settings.
+        ModelError: Nothing to resume, or a directory that cannot be written.
         PhraseScorerError: The training diverged.
     """
+    pairs = job.data.pairs
     if not len(pairs):
         raise DataError("no phrase pairs to train on")
-    directory = ModelDirectory(Path(path))
-    trainer = Trainer(pairs, config, settings, directory, torch.device(device), validation)
+    trainer = Trainer(job, torch.device(device))
     if resume:
         trainer.load_state()
     else:
         known = {
-            "training": dataclasses.asdict(settings),
-            "data": {"pairs": len(pairs), "fingerprint": trainer.fingerprint, **(details or {})},
+            "training": dataclasses.asdict(job.settings),
+            "data": {"pairs": len(pairs), "fingerprint": trainer.fingerprint, **job.details},
         }
-        directory.create(config, vocabularies, known)
-    return trainer.run(max_minutes, checkpoint_minutes, show_progress=show_progress)
+        trainer.directory.create(job.config, job.data.vocabularies, known)
+    return trainer.run(limits, show_progress=show_progress)
 
 
 class Trainer:
     """One training: the model, its optimiser, the pairs, and where it stands."""
 
-    def __init__(
-        self,
-        pairs: PhrasePairs,
-        config: ModelConfig,
-        settings: TrainingSettings,
-        directory: ModelDirectory,
-        device: torch.device,
-        validation: PhrasePairs | None = None,
-    ) -> None:
-        self.settings = settings
-        self.directory = directory
+    def __init__(self, job: TrainingJob, device: torch.device) -> None:
+        self.settings = settings = job.settings
+        self.directory = ModelDirectory(job.path)
         self.device = device
-        self.fingerprint = hashlib.sha256(pairs.hashes().tobytes()).hexdigest()[:16]
-        self.pairs, self.validation = (
-            (pairs, validation)
-            if validation is not None
-            else pairs.split_by_source(settings.validation_pairs, settings.seed)
-        )
+        self.fingerprint = hashlib.sha256(job.data.pairs.hashes().tobytes()).hexdigest()[:16]
+        self.pairs, self.validation = job.data.split(settings.validation_pairs, settings.seed)
         self.order = TrainingOrder(
             self.pairs, settings.batch_pairs, settings.pool_batches, settings.seed
         )
-        self.model = build(config, settings.seed, settings.initial_deviation).to(device)
+        self.model = build(job.config, settings.seed, settings.initial_deviation).to(device)
         self.optimizer = _optimizer(self.model, settings)
         self.progress = Progress()
         self.best_weights = _weights(self.model)
@@ -142,7 +141,7 @@ class Trainer:
     # -- one update ------------------------------------------------------------------------------
 
     def update(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One step of the optimiser; returns (nats a symbol, norm of the gradient)."""
+        """One step of the optimiser; returns (nats per symbol, norm of the gradient)."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate_at(
                 self.progress.update, self.progress.seconds
@@ -196,7 +195,7 @@ class Trainer:
 
     @torch.inference_mode()
     def validate(self) -> float:
-        """Nats a target symbol (words and end symbols) on the held-out source phrases."""
+        """Nats per target symbol (words and end symbols) on the held-out source phrases."""
         total, symbols = 0.0, 0
         output = self.model.eval().output
         for rows in by_length(self.validation.target.lengths, VALIDATION_BATCH):
@@ -223,43 +222,38 @@ class Trainer:
 
     def save_state(self) -> None:
         """Saves all that resuming needs."""
-        tensors = {f"model/{name}": value for name, value in _weights(self.model).items()}
-        tensors |= {f"best/{name}": value for name, value in self.best_weights.items()}
-        for name, parameter in self.model.named_parameters():
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer/{name}/{key}"] = torch.as_tensor(value).cpu()
+        optimizer = {
+            f"{name}/{key}": torch.as_tensor(value).cpu()
+            for name, parameter in self.model.named_parameters()
+            for key, value in self.optimizer.state[parameter].items()
+        }
         known = {
             "progress": dataclasses.asdict(self.progress),
             "config": self.model.config.as_dict(),
             "settings": dataclasses.asdict(self.settings),
             "data": self.fingerprint,
         }
-        self.directory.save_state(tensors, known)
+        parts = {"model": _weights(self.model), "best": self.best_weights, "optimizer": optimizer}
+        self.directory.save_state(parts, known)
 
     def load_state(self) -> None:
         """Continues where `save_state` was called.
 
         Raises:
-            ModelError: There is no state, or it is of other data or settings.
+            ModelError: Nothing to resume.
+            DataError: The state comes from other pairs or settings.
         """
-        tensors, known = self.directory.load_state()
+        parts, known = self.directory.load_state()
         self._require_same(known)
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-        for name, value in tensors.items():
-            part, _, rest = name.partition("/")
-            parts[part][rest] = value
         self.model.load_state_dict(parts["model"])
         self.best_weights = parts["best"]
-        state: dict[int, dict[str, Tensor]] = {}
-        for number, (name, _) in enumerate(self.model.named_parameters()):
-            prefix = f"{name}/"
-            state[number] = {
-                key.removeprefix(prefix): value
-                for key, value in parts["optimizer"].items()
-                if key.startswith(prefix)
-            }
+        numbers = {name: i for i, (name, _) in enumerate(self.model.named_parameters())}
+        state: dict[int, dict[str, Tensor]] = defaultdict(dict)
+        for place, value in parts.get("optimizer", {}).items():
+            name, _, key = place.rpartition("/")
+            state[numbers[name]][key] = value
         groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
         self.progress = Progress(**known["progress"])
         if self.progress.best_update:
             self.directory.save_weights(self.best_weights)
@@ -284,43 +278,42 @@ class Trainer:
 
     # -- the loop --------------------------------------------------------------------------------
 
-    def run(
-        self, max_minutes: float | None, checkpoint_minutes: float, *, show_progress: bool = True
-    ) -> TrainingResult:
+    def run(self, limits: RunLimits, *, show_progress: bool = True) -> TrainingResult:
         """Updates until something says stop; saves the state, then the best weights."""
         began = time.monotonic() - self.progress.seconds
-        limit = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
+        minutes = math.inf if limits.max_minutes is None else limits.max_minutes
+        end = time.monotonic() + 60 * minutes
         saved = time.monotonic()
         stopped = ""
         with (
-            _signals() as received,
+            collected_signals() as received,
             self._bar(show_progress) as bar,
-            open(self.directory.log_file, "a", encoding="utf-8") as log,
+            open(self.directory.log_file, "a", encoding="utf-8") as file,
             contextlib.closing(prefetch(self._batches())) as batches,
         ):
-            journal = TrainingLog(log, bar, self.settings)
-            while not (stopped := self._stop(received, limit)):
+            log = TrainingLog(file, bar, self.settings)
+            while not (stopped := self._stop(received, end)):
                 batch = next(batches)
                 loss, norm = self.update(batch)
                 self.progress.seconds = time.monotonic() - began
-                journal.note(self.progress, loss, norm, batch)
+                log.note(self.progress, loss, norm, batch)
                 if self.progress.update % self.settings.validate_every == 0:
-                    self._validate_and_note(journal)
-                if time.monotonic() - saved > 60 * checkpoint_minutes:
+                    self._validate_and_note(log)
+                if time.monotonic() - saved > 60 * limits.checkpoint_minutes:
                     self.save_state()
                     saved = time.monotonic()
             # The state is that of an undisturbed run: a validation out of turn comes after it.
             self.save_state()
-            if self.progress.update % self.settings.validate_every and stopped not in _SIGNALS:
-                self._validate_and_note(journal)
+            if self.progress.update % self.settings.validate_every and stopped not in received:
+                self._validate_and_note(log)
         return TrainingResult(self.progress, stopped, len(self.validation) > 0)
 
-    def _validate_and_note(self, journal: TrainingLog) -> None:
+    def _validate_and_note(self, log: TrainingLog) -> None:
         loss = self.validate()
         self._note_validation(loss)
-        journal.note_validation(self.progress, loss if len(self.validation) else None)
+        log.note_validation(self.progress, loss if len(self.validation) else None)
 
-    def _stop(self, received: list[str], limit: float) -> str:
+    def _stop(self, received: list[str], end: float) -> str:
         """Why to stop now, or an empty string."""
         if received:
             return received[0]
@@ -329,7 +322,7 @@ class Trainer:
         if self.settings.patience and self.progress.waited >= self.settings.patience:
             return "patience"
         filled = self.settings.minutes and self.progress.seconds >= 60 * self.settings.minutes
-        return "minutes" if filled or time.monotonic() >= limit else ""
+        return "minutes" if filled or time.monotonic() >= end else ""
 
     def _batches(self) -> Iterator[Batch]:
         for number in range(self.progress.update, self.settings.max_updates):
@@ -347,26 +340,46 @@ class Trainer:
         )
 
 
-_SIGNALS = ("SIGINT", "SIGTERM")
+class TrainingLog:
+    """What a training says of itself: the progress bar and training_log.jsonl."""
 
+    def __init__(self, file: TextIO, bar: tqdm[Any], settings: TrainingSettings) -> None:
+        self._file = file
+        self._bar = bar
+        self._settings = settings
+        self._losses: list[Tensor] = []
+        self._validation: float | None = None
 
-@contextlib.contextmanager
-def _signals() -> Iterator[list[str]]:
-    """Collects the names of SIGINT and SIGTERM instead of dying of them (main thread only)."""
-    received: list[str] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
+    def note(self, progress: Progress, loss: Tensor, norm: Tensor, batch: Batch) -> None:
+        """After an update."""
+        self._losses.append(loss)
+        self._bar.update(batch.target.words.shape[1])
+        if progress.update % LOG_EVERY:
+            return
+        mean = float(torch.stack(self._losses).mean())
+        self._losses = []
+        rate = self._settings.learning_rate_at(progress.update - 1, progress.seconds)
+        self._write(
+            progress,
+            train_loss=round(mean, 5),
+            gradient_norm=round(float(norm), 4),
+            learning_rate=rate,
+        )
+        shown = {"nats/symbol": f"{mean:.3f}"}
+        if self._validation is not None:
+            shown["validation"] = f"{self._validation:.3f}"
+        self._bar.set_postfix(shown, refresh=False)
 
-    def note(number: int, _: FrameType | None) -> None:
-        received.append(signal.Signals(number).name)
+    def note_validation(self, progress: Progress, loss: float | None) -> None:
+        """After a validation; None: no pairs to validate on."""
+        self._validation = loss
+        if loss is not None:
+            self._write(progress, validation_loss=round(loss, 5))
 
-    before = {name: signal.signal(getattr(signal, name), note) for name in _SIGNALS}
-    try:
-        yield received
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+    def _write(self, progress: Progress, **values: Any) -> None:
+        line = {"update": progress.update, "seconds": round(progress.seconds, 1), **values}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
 
 
 def _optimizer(model: PhraseModel, settings: TrainingSettings) -> torch.optim.Optimizer:

@@ -214,6 +214,7 @@ CHOICES = ", ".join(ARCHITECTURES)
         ),
         (["--schedule", "timed"], "--schedule timed needs --max-minutes"),
         (["--heads", "3"], "heads 3: encoder_decoder has no use for it"),
+        (["--heads", "4"], "heads 4: encoder_decoder has no use for it"),  # though the default
         (["--forget-bias", "1"], "forget_bias 1.0: gru has no use for it"),
         (
             ["--cell", "lstm", "--forget-bias", "nan"],
@@ -226,3 +227,15 @@ def test_impossible_models(run, folder, options, message):
     code, out, error = run("train", "table", "--model", "m", *options)
     assert (code, out, error) == (2, "", f"error: {message}\n")
     assert not (folder / "m").exists()
+
+
+def test_numbers_of_the_products_in_training(run, folder):
+    """Without --precision they are the preset's, and nothing of it is told to `Arithmetic`."""
+    (folder / "t").write_bytes(TOY_TABLE)
+    for name, options in (("plain", []), ("rounded", ["--precision", "bfloat16"])):
+        assert run("train", "t", "--model", name, *options, *TINY).code == 0
+    settings = [
+        json.loads((folder / name / "config.json").read_bytes())["training"]["precision"]
+        for name in ("plain", "rounded")
+    ]
+    assert settings == ["float32", "bfloat16"]

@@ -121,3 +121,10 @@ def test_build_refuses_what_it_does_not_know(wrong, message):
     with pytest.raises(UsageError) as caught:
         build(ModelConfig(**{"source_words": 2, "target_words": 2, **wrong}))
     assert str(caught.value) == message
+
+
+def test_build_refuses_what_was_given_in_vain_though_it_is_the_default():
+    build(ModelConfig(2, 2), given={"hidden", "cell"})
+    with pytest.raises(UsageError) as caught:
+        build(ModelConfig(2, 2), given={"layers"})
+    assert str(caught.value) == "layers 1: encoder_decoder has no use for it"

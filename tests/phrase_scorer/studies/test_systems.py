@@ -26,8 +26,7 @@ from phrase_scorer.studies.systems import (
 )
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.training.data import TrainingData, collect_training_data
-from phrase_scorer.training.log import Progress
-from phrase_scorer.training.trainer import TrainingResult
+from phrase_scorer.training.trainer import Progress, TrainingResult
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import json
 import math
 import os
 import signal
@@ -16,12 +18,22 @@ from phrase_scorer import PhraseScorer
 from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
 from phrase_scorer.models import ModelConfig
 from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
 from phrase_scorer.text.vocabulary import Vocabulary
 from phrase_scorer.training import trainer as training
+from phrase_scorer.training.data import TrainingData
 from phrase_scorer.training.settings import TrainingSettings
-from phrase_scorer.training.trainer import Trainer, train
+from phrase_scorer.training.trainer import (
+    NO_LIMITS,
+    Progress,
+    RunLimits,
+    Trainer,
+    TrainingJob,
+    TrainingLog,
+    train,
+)
 
 WORDS = [b"w%d" % i for i in range(10)]
 VOCABULARIES = (Vocabulary(WORDS), Vocabulary(WORDS))
@@ -48,14 +60,22 @@ def toy() -> PhrasePairs:
     return phrase_pairs([(list(s), [13 - i for i in s]) for s in sorted(sources)])
 
 
-def run(pairs, path, settings=SETTINGS, config=CONFIG, **options):
-    return train(pairs, VOCABULARIES, config, settings, path, show_progress=False, **options)
+def job(pairs, path, settings=SETTINGS, config=CONFIG):
+    return TrainingJob(TrainingData(pairs, VOCABULARIES), config, settings, path)
+
+
+def trainer_of(pairs, settings, path):
+    return Trainer(job(pairs, path, settings), torch.device("cpu"))
+
+
+def run(pairs, path, settings=SETTINGS, config=CONFIG, limits=NO_LIMITS, **options):
+    return train(job(pairs, path, settings, config), limits, show_progress=False, **options)
 
 
 def weights(path) -> dict[str, torch.Tensor]:
     """The latest (not the best) weights of a training."""
-    tensors, _ = ModelDirectory(path).load_state()
-    return {k: v for k, v in tensors.items() if k.startswith(("model/", "optimizer/"))}
+    parts, _ = ModelDirectory(path).load_state()
+    return {f"{part}/{n}": v for part in ("model", "optimizer") for n, v in parts[part].items()}
 
 
 def same(one, other) -> bool:
@@ -78,9 +98,9 @@ def test_learns_a_toy_translation(toy, tmp_path, variant):
 def test_a_state_from_before_a_setting_can_be_gone_on_with(toy, tmp_path):
     run(toy, tmp_path)
     directory = ModelDirectory(tmp_path)
-    tensors, known = directory.load_state()
+    parts, known = directory.load_state()
     del known["settings"]["precision"]
-    directory.save_state(tensors, known)
+    directory.save_state(parts, known)
     more = dataclasses.replace(SETTINGS, max_updates=13)
     assert run(toy, tmp_path, more, resume=True).progress.update == 13
 
@@ -88,13 +108,13 @@ def test_a_state_from_before_a_setting_can_be_gone_on_with(toy, tmp_path):
 def test_a_setting_that_is_gone_is_ignored_where_it_was_0(toy, tmp_path):
     run(toy, tmp_path)
     directory = ModelDirectory(tmp_path)
-    tensors, known = directory.load_state()
+    parts, known = directory.load_state()
     known["settings"]["self_normalize"] = 0.0
-    directory.save_state(tensors, known)
+    directory.save_state(parts, known)
     more = dataclasses.replace(SETTINGS, max_updates=13)
     assert run(toy, tmp_path, more, resume=True).progress.update == 13
     known["settings"]["self_normalize"] = 0.1
-    directory.save_state(tensors, known)
+    directory.save_state(parts, known)
     with pytest.raises(DataError) as error:
         run(toy, tmp_path, more, resume=True)
     assert str(error.value) == f"{tmp_path}: cannot resume: self_normalize was 0.1, now 0.0"
@@ -102,7 +122,7 @@ def test_a_setting_that_is_gone_is_ignored_where_it_was_0(toy, tmp_path):
 
 def test_the_first_loss_is_the_logarithm_of_the_vocabulary(toy, tmp_path):
     settings = dataclasses.replace(SETTINGS, initial_deviation=0.01)
-    trainer = Trainer(toy, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+    trainer = trainer_of(toy, settings, tmp_path)
     assert trainer.validate() == pytest.approx(math.log(12), abs=1e-3)
 
 
@@ -152,7 +172,7 @@ def test_a_signal_saves_the_state(toy, tmp_path, monkeypatch, name):
 
 
 def test_stops_after_minutes(toy, tmp_path):
-    result = run(toy, tmp_path, max_minutes=0)
+    result = run(toy, tmp_path, limits=RunLimits(max_minutes=0))
     assert (result.stopped, result.progress.update) == ("minutes", 0)
 
 
@@ -164,20 +184,20 @@ def test_early_stopping_keeps_the_best(toy, tmp_path, monkeypatch):
     assert result.stopped == "patience"
     assert (result.progress.update, result.progress.best_update) == (12, 6)
     best = ModelDirectory(tmp_path).load_model().state_dict()
-    tensors, _ = ModelDirectory(tmp_path).load_state()
-    assert all(torch.equal(best[name], tensors[f"best/{name}"]) for name in best)
-    assert not all(torch.equal(best[name], tensors[f"model/{name}"]) for name in best)
+    parts, _ = ModelDirectory(tmp_path).load_state()
+    assert all(torch.equal(best[name], parts["best"][name]) for name in best)
+    assert not all(torch.equal(best[name], parts["model"][name]) for name in best)
 
 
 def test_validation_is_on_other_sources(toy, tmp_path):
-    trainer = Trainer(toy, CONFIG, SETTINGS, ModelDirectory(tmp_path), torch.device("cpu"))
+    trainer = trainer_of(toy, SETTINGS, tmp_path)
     held_out = set(trainer.validation.source.hashes().tolist())
     assert held_out
     assert held_out.isdisjoint(trainer.pairs.source.hashes().tolist())
 
 
 def test_validation_is_the_plain_mean(toy, tmp_path):
-    trainer = Trainer(toy, CONFIG, SETTINGS, ModelDirectory(tmp_path), torch.device("cpu"))
+    trainer = trainer_of(toy, SETTINGS, tmp_path)
     rows = np.arange(len(trainer.validation))
     plain = trainer.model.log_probs(pair_batch(trainer.validation, rows)).sum()
     symbols = (trainer.validation.target.lengths + 1).sum()
@@ -198,7 +218,7 @@ def test_updates_are_groundhogs(toy, tmp_path):
     settings = dataclasses.replace(
         SETTINGS, optimizer="adadelta", learning_rate=1.0, reduction="sum", clip_norm=1.0
     )
-    trainer = Trainer(toy, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+    trainer = trainer_of(toy, settings, tmp_path)
     parameters = [value.detach() for value in trainer.model.parameters()]  # share their memory
     squares = [np.zeros(value.shape) for value in parameters]
     deltas = [np.zeros(value.shape) for value in parameters]
@@ -229,13 +249,13 @@ def test_weights_of_pairs_scale_their_gradients(toy, tmp_path):
     settings = dataclasses.replace(SETTINGS, batch_pairs=1, validation_pairs=0, clip_norm=0.0)
     norms = []
     for pairs in (two, PhrasePairs(two.source, two.target, np.array([1.0, 3.0], np.float32))):
-        trainer = Trainer(pairs, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+        trainer = trainer_of(pairs, settings, tmp_path)
         norms.append(float(trainer.update(pair_batch(pairs, np.array([1])))[1]))
     assert norms[1] == pytest.approx(1.5 * norms[0], rel=1e-5)
 
 
 def test_an_update_that_is_not_finite_is_skipped(toy, tmp_path):
-    trainer = Trainer(toy, CONFIG, SETTINGS, ModelDirectory(tmp_path), torch.device("cpu"))
+    trainer = trainer_of(toy, SETTINGS, tmp_path)
     batches = list(trainer._batches())
     trainer.update(batches[0])
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
@@ -252,7 +272,7 @@ def test_sum_and_mean_differ_by_the_batch(toy, tmp_path):
     norms = {}
     for reduction in ("mean", "sum"):
         settings = dataclasses.replace(SETTINGS, reduction=reduction)
-        trainer = Trainer(toy, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+        trainer = trainer_of(toy, settings, tmp_path)
         batch = next(trainer._batches())
         norms[reduction] = float(trainer.update(batch)[1])
     assert norms["sum"] == pytest.approx(16 * norms["mean"], rel=1e-4)
@@ -262,7 +282,7 @@ def test_bfloat16_is_near(toy, tmp_path):
     losses = []
     for precision in ("float32", "bfloat16"):
         settings = dataclasses.replace(SETTINGS, precision=precision)
-        trainer = Trainer(toy, CONFIG, settings, ModelDirectory(tmp_path), torch.device("cpu"))
+        trainer = trainer_of(toy, settings, tmp_path)
         losses.append([float(trainer.update(batch)[0]) for batch in trainer._batches()][-1])
     assert losses[0] == pytest.approx(losses[1], abs=0.05)
     assert losses[0] != losses[1]
@@ -353,3 +373,74 @@ def test_impossible_settings(field, value, message):
     with pytest.raises(UsageError) as caught:
         TrainingSettings(**{field: value})
     assert str(caught.value) == message
+
+
+# -- training_log.jsonl: a line every so many updates and at each validation ----------------------
+
+LOG_CONFIG = ModelConfig(5, 5, hidden=4, embedding=3, maxout=2, output_rank=0)
+LOG_SETTINGS = TrainingSettings(
+    batch_pairs=4,
+    optimizer="adamw",
+    learning_rate=0.5,
+    warmup=9,
+    max_updates=7,
+    validate_every=4,
+    validation_pairs=5,
+)
+
+
+@pytest.fixture
+def log(monkeypatch, tmp_path):
+    """A function that trains and returns the lines of the log."""
+    monkeypatch.setattr(training, "LOG_EVERY", 3)
+    draw = np.random.default_rng(1).integers(2, 5, (40, 4)).tolist()
+    pairs = phrase_pairs([(row[:2], row[2:]) for row in draw]).unique()
+
+    def lines(settings, **options):
+        run(pairs, tmp_path, settings, LOG_CONFIG, **options)
+        return list(map(json.loads, (tmp_path / "training_log.jsonl").read_text().splitlines()))
+
+    return lines
+
+
+def test_lines(log):
+    lines = log(LOG_SETTINGS)
+    kinds = [(line["update"], "validation_loss" in line) for line in lines]
+    assert kinds == [(3, False), (4, True), (6, False), (7, True)]
+    assert lines[0].keys() == {
+        "update", "seconds", "train_loss", "gradient_norm", "learning_rate",
+    }  # fmt: skip
+    assert [line["learning_rate"] for line in lines if "learning_rate" in line] == [0.15, 0.3]
+    assert 1 < lines[0]["train_loss"] < 2  # ln 5 = 1.61 nats a symbol
+    assert lines[1].keys() == {"update", "seconds", "validation_loss"}
+
+
+def test_a_loss_is_the_mean_since_the_line_before(monkeypatch):
+    monkeypatch.setattr(training, "LOG_EVERY", 2)
+    text, progress = io.StringIO(), Progress()
+    batch = pair_batch(phrase_pairs([([2], [3])]), np.array([0]))
+    with progress_bar("", show=False) as bar:
+        log = TrainingLog(text, bar, LOG_SETTINGS)
+        for progress.update, loss in enumerate([1.0, 2.0, 5.0, 6.0, 9.0], 1):
+            log.note(progress, torch.tensor(loss), torch.tensor(0.5), batch)
+    lines = list(map(json.loads, text.getvalue().splitlines()))
+    assert [(line["update"], line["train_loss"]) for line in lines] == [(2, 1.5), (4, 5.5)]
+    assert lines[0]["gradient_norm"] == 0.5
+
+
+def test_without_validation_pairs_there_is_no_validation_loss(log):
+    lines = log(dataclasses.replace(LOG_SETTINGS, validation_pairs=0))
+    assert [line["update"] for line in lines] == [3, 6]
+    assert not any("validation_loss" in line for line in lines)
+
+
+def test_a_resumed_training_appends(log):
+    first = log(LOG_SETTINGS)
+    both = log(dataclasses.replace(LOG_SETTINGS, max_updates=9), resume=True)
+    assert both[: len(first)] == first
+    assert [line["update"] for line in both[len(first) :]] == [8, 9, 9]
+
+
+def test_silent_where_no_progress_is_wanted(log, capfd):
+    log(LOG_SETTINGS)
+    assert capfd.readouterr() == ("", "")
