@@ -81,7 +81,8 @@ class PrepareRequest:
         if len(self.files) != len(self.languages) or not 1 <= len(self.files) <= 2:
             raise UsageError("give one file and its language, or two files and two languages")
         for language in self.languages:
-            check_language(language)
+            if not _LANGUAGE.fullmatch(language):
+                raise UsageError(f"{language} is not a language code like en")
         outputs = self.outputs
         if len(set(outputs)) < len(outputs):
             raise UsageError(f"both files are called {outputs[0].name}; rename one")
@@ -116,14 +117,9 @@ class Preparation:
 
 
 class Tokenizer:
-    """normalize-punctuation.perl and tokenizer.perl for one language, line by line.
-
-    Raises:
-        UsageError: The language is no language code.
-    """
+    """normalize-punctuation.perl and tokenizer.perl for one language, line by line."""
 
     def __init__(self, language: str, settings: PreparationSettings) -> None:
-        check_language(language)
         from sacremoses import MosesPunctNormalizer, MosesTokenizer  # type: ignore[import-untyped]
 
         self.normaliser = MosesPunctNormalizer(lang=language, perl_parity=True)
@@ -136,16 +132,6 @@ class Tokenizer:
             line = self.normaliser.normalize(line)
         text: str = self.tokenizer.tokenize(line, escape=self.settings.escape, return_str=True)
         return _FINAL_STOP.sub(r"\1 .", text)
-
-
-def check_language(language: str) -> None:
-    """Refuses what is no language code.
-
-    Raises:
-        UsageError: It is none.
-    """
-    if not _LANGUAGE.fullmatch(language):
-        raise UsageError(f"{language} is not a language code like en")
 
 
 class TruecaseCounts:

@@ -145,10 +145,10 @@ def decode(request: DecodeRequest) -> None:
 
     Paths in moses.ini may be relative to the current folder or to that of the moses.ini.
     """
-    request.moses.check()
-    lines = translate(request)
-    version, log = request.moses.version, request.log_file
-    say(f"{lines:,} sentences translated by Moses {version}; its log is {log}")
+    moses = request.decoder.moses
+    moses.check()
+    lines, log = translate(request), request.log_file
+    say(f"{lines:,} sentences translated by Moses {moses.version}; its log is {log}")
 
 
 @click.command(

@@ -17,7 +17,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Literal
 
-from moses_integration.decoder.decoding import NBest, compare_nbest, decode_lines
+from moses_integration.decoder.decoding import Decoder, NBest, compare_nbest
 from moses_integration.decoder.programs import Argument, Moses, ProgramError, Usage, run_program
 from moses_integration.formats.ini_edits import with_absolute_paths, with_files
 from moses_integration.formats.moses_ini import TEXT_TABLE, MosesIni, require_scores
@@ -355,9 +355,8 @@ def check_by_decoding(
             for path, ini in zip(lists, (inis.text, inis.binary), strict=True):
                 ini_path = path.with_suffix(".ini")
                 ini_path.write_bytes(with_absolute_paths(ini).to_bytes())
-                decode_lines(
-                    request.moses, ini_path, chosen,
-                    decoder=decoder, nbest=NBest(path, nbest), log=request.log,
-                )  # fmt: skip
+                Decoder(request.moses, decoder).translations(
+                    ini_path, chosen, request.log, NBest((path, nbest))
+                )
             compare_nbest(lists[0], lists[1], size=nbest)
         say(f"{decoder}: the same n-best lists with both tables ({count} sentences)")

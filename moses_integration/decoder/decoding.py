@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat, zip_longest
 from pathlib import Path
 
-from moses_integration.decoder.programs import Moses, ProgramError, run_program
+from moses_integration.decoder.programs import Argument, Moses, ProgramError, run_program
 from moses_integration.formats.ini_edits import with_absolute_paths
 from moses_integration.formats.moses_ini import MosesIni
 from moses_integration.formats.nbest import Hypothesis, read_nbest
@@ -25,55 +25,100 @@ TOLERANCE = 5e-5  # between values in n-best lists, relative above 1: decoders p
 
 @dataclass(frozen=True)
 class NBest:
-    """The n-best list that the decoder is to write."""
+    """The n-best list that the decoder is to write, if any."""
 
-    path: Path  # Moses writes it as it goes
-    size: int  # hypotheses per sentence, at most; moses2 writes one more
+    nbest: tuple[Path, int] | None = None  # file, hypotheses per sentence; moses2 writes one more
     distinct: bool = False  # only hypotheses whose words differ
     segmentation: bool = False  # with the spans of the phrases
     alignment: bool = False  # with the word alignment
 
-    def flags(self) -> list[str | Path]:
+    def __post_init__(self) -> None:
+        for name in ("distinct", "segmentation", "alignment"):
+            if getattr(self, name) and not self.nbest:
+                raise UsageError(f"--{name} needs --nbest FILE N")
+
+    def flags(self) -> list[Argument]:
         """The decoder's options for it (moses/parameters/NBestOptions.cpp)."""
-        words: list[str | Path] = ["-n-best-list", self.path, str(self.size)]
+        if not self.nbest:
+            return []
+        words: list[Argument] = ["-n-best-list", self.nbest[0], str(self.nbest[1])]
         words += ["distinct"] * self.distinct
         words += ["-include-segmentation-in-n-best"] * self.segmentation
         return words + ["-print-alignment-info-in-n-best"] * self.alignment
 
 
 @dataclass(frozen=True)
-class DecodeRequest:
-    """Text to translate, the model that translates it, and where all is written.
-
-    Raises:
-        UsageError: Details of an n-best list without the list, or that moses2 cannot write; flags
-            with an open quotation mark; no folder for the log.
-        DataError: An output is an input, or cannot be written.
-    """
+class Decoder:
+    """A decoder of Moses and how it is run."""
 
     moses: Moses
+    decoder: str = "moses"  # or moses2
+    decoder_flags: str = ""  # more of its own options, as a shell has them
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        split_flags(self.decoder_flags)
+
+    def translations(
+        self, ini: Path, source: str | Path, log: Path, nbest: NBest | None = None,
+        on_line: Callable[[bytes], object] = lambda _: None,
+    ) -> list[bytes]:  # fmt: skip
+        """The best translation of every line of the input, without line ends.
+
+        Args:
+            ini: Its paths must be absolute or hold in the current folder.
+            source: Tokenised text; plain, gz, bz2, xz or zst, `-` is standard input.
+            log: Gets the decoder's standard error.
+            nbest: An n-best list to write as well; Moses writes it as it goes.
+            on_line: Is given each translation.
+
+        Raises:
+            ProgramError: The decoder failed, or wrote another number of lines than it read.
+            DataError: The input cannot be read.
+        """
+        output: list[bytes] = []
+
+        def collect(line: bytes) -> None:
+            output.append(line.rstrip(b"\n").rstrip(b" "))
+            on_line(output[-1])
+
+        with tempfile.TemporaryDirectory() as folder:
+            text, count = _plain_copy(source, Path(folder))
+            words: list[Argument] = [self.moses.program(self.decoder), "-f", ini, "-v", "0"]
+            words += ["-threads", str(self.threads), *split_flags(self.decoder_flags)]
+            words += nbest.flags() if nbest else []
+            self.moses.note_in(log)
+            run_program(words, log=log, stdin=text, on_line=collect)
+        if len(output) != count:
+            what = f"{self.decoder} wrote {len(output):,} lines for the {count:,} of {source}"
+            raise ProgramError(f"{what}; its log is {log}")
+        return output
+
+
+@dataclass(frozen=True)
+class DecodeRequest:
+    """Text to translate, what translates it, and where all is written.
+
+    Raises:
+        UsageError: An n-best list that moses2 cannot write; no folder for the log.
+        DataError: An output is an input or the other output, or cannot be written.
+    """
+
     moses_ini: str
+    decoder: Decoder
+    nbest: NBest
     source: str = STANDARD  # tokenised
     output: str = STANDARD
-    nbest: tuple[Path, int] | None = None  # file and size of an n-best list
-    distinct: bool = False
-    segmentation: bool = False
-    alignment: bool = False
-    decoder: str = "moses"  # or moses2
-    decoder_flags: str = ""
-    threads: int = 1
     log: Path | None = None
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("distinct", "segmentation", "alignment"):
-            if getattr(self, name) and not self.nbest:
-                raise UsageError(f"--{name} needs --nbest FILE N")
-        if self.decoder == "moses2" and (self.segmentation or self.alignment):
+        nbest, log = self.nbest, self.log_file
+        if self.decoder.decoder == "moses2" and (nbest.segmentation or nbest.alignment):
             raise UsageError("moses2 writes no segmentation and no alignment into n-best lists")
-        split_flags(self.decoder_flags)
-        self.outputs()
-        log = self.log_file
+        for out in self.outputs()[1:]:
+            if is_same_file(out.path, self.output):
+                raise DataError("the n-best list would overwrite the translations", path=out.path)
         if not log.resolve().parent.is_dir():
             raise UsageError(f"the log {log}: there is no folder {log.parent}")
 
@@ -82,19 +127,10 @@ class DecodeRequest:
         """Where the decoder's standard error goes."""
         return self.log or Path("decode.log" if self.output == STANDARD else f"{self.output}.log")
 
-    def outputs(self) -> tuple[OutputFile, OutputFile | None]:
-        """The files of the translations and of the n-best list.
-
-        Raises:
-            DataError: One of them is an input or the other, or cannot be written.
-        """
-        inputs = [self.source, self.moses_ini]
-        translations = OutputFile(self.output, inputs=inputs)
-        if not self.nbest:
-            return translations, None
-        if is_same_file(self.nbest[0], self.output):
-            raise DataError("the n-best list would overwrite the translations", path=self.output)
-        return translations, OutputFile(self.nbest[0], inputs=inputs)
+    def outputs(self) -> list[OutputFile]:
+        """The file of the translations, and that of an n-best list."""
+        places: list[str | Path] = [self.output, *(self.nbest.nbest or ())[:1]]
+        return [OutputFile(place, inputs=[self.source, self.moses_ini]) for place in places]
 
 
 def split_flags(text: str) -> list[str]:
@@ -109,54 +145,6 @@ def split_flags(text: str) -> list[str]:
         raise UsageError(f"--decoder-flags: {error}: {quoted(text)}") from error
 
 
-def decode_lines(
-    moses: Moses,
-    ini: Path,
-    source: str | Path,
-    *,
-    decoder: str = "moses",
-    threads: int = 1,
-    nbest: NBest | None = None,
-    flags: Sequence[str] = (),
-    log: Path,
-    on_line: Callable[[bytes], object] = lambda _: None,
-) -> list[bytes]:
-    """The best translation of every line of the input, without line ends.
-
-    Args:
-        moses: The installation.
-        ini: Its paths must be absolute or hold in the current folder.
-        source: Tokenised text; plain, gz, bz2, xz or zst, `-` is standard input.
-        decoder: "moses" or "moses2".
-        threads: The decoder's.
-        nbest: An n-best list to write as well.
-        flags: More of the decoder's own options.
-        log: Gets the decoder's standard error.
-        on_line: Is given each translation.
-
-    Raises:
-        ProgramError: The decoder failed, or wrote another number of lines than it read.
-        DataError: The input cannot be read.
-    """
-    output: list[bytes] = []
-
-    def collect(line: bytes) -> None:
-        output.append(line.rstrip(b"\n").rstrip(b" "))
-        on_line(output[-1])
-
-    with tempfile.TemporaryDirectory() as folder:
-        text, count = _plain_copy(source, Path(folder))
-        words: list[str | Path] = [moses.program(decoder), "-f", ini, "-v", "0"]
-        words += ["-threads", str(threads), *flags]
-        words += nbest.flags() if nbest else []
-        moses.note_in(log)
-        run_program(words, log=log, stdin=text, on_line=collect)
-    if len(output) != count:
-        what = f"{decoder} wrote {len(output):,} lines for the {count:,} of {source}"
-        raise ProgramError(f"{what}; its log is {log}")
-    return output
-
-
 def translate(request: DecodeRequest) -> int:
     """Writes the translations, and an n-best list where one is wanted; returns the number of lines.
 
@@ -166,27 +154,22 @@ def translate(request: DecodeRequest) -> int:
         ProgramError: The decoder failed.
         DataError: A file named in the ini is missing, or its scores are not num-features.
     """
-    ini, log = MosesIni.read(request.moses_ini), request.log_file
+    ini, log, nbest = MosesIni.read(request.moses_ini), request.log_file, request.nbest
     check_model(ini)
-    translations, nbest_list = request.outputs()
     with tempfile.TemporaryDirectory(dir=log.resolve().parent) as folder, ExitStack() as stack:
-        stack.enter_context(translations)
-        path, nbest = Path(folder, "moses.ini"), None
+        translations, *lists = map(stack.enter_context, request.outputs())
+        path, written = Path(folder, "moses.ini"), Path(folder, "nbest")
         path.write_bytes(with_absolute_paths(ini).to_bytes())
-        if nbest_list and request.nbest:
-            stack.enter_context(nbest_list)
-            details = request.distinct, request.segmentation, request.alignment
-            nbest = NBest(Path(folder, "nbest"), request.nbest[1], *details)
+        if nbest.nbest:
+            nbest = replace(nbest, nbest=(written, nbest.nbest[1]))
         bar = stack.enter_context(
             progress_bar("decoding", show=not request.quiet, unit=" sentences")
         )
-        lines = decode_lines(
-            request.moses, path, request.source, decoder=request.decoder, threads=request.threads,
-            nbest=nbest, flags=split_flags(request.decoder_flags), log=log,
-            on_line=lambda _: bar.update(),
-        )  # fmt: skip
-        if nbest_list and nbest:
-            for block in line_blocks(nbest.path):
+        lines = request.decoder.translations(
+            path, request.source, log, nbest, on_line=lambda _: bar.update()
+        )
+        for nbest_list in lists:
+            for block in line_blocks(written):
                 nbest_list.write(b"\n".join(block.lines) + b"\n")
         translations.write(b"".join(b"%b\n" % line for line in lines))
     return len(lines)

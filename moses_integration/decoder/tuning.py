@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
-from moses_integration.decoder.decoding import decode_lines, split_flags
+from moses_integration.decoder.decoding import Decoder, split_flags
 from moses_integration.decoder.programs import Moses, ProgramError, run_program
 from moses_integration.formats.ini_edits import with_absolute_paths, with_weight_file, with_weights
 from moses_integration.formats.moses_ini import TEXT_TABLE, MosesIni, Weights, weights_of
@@ -131,12 +131,7 @@ class TuningResult:
 
 
 class Tuner:
-    """Tunes one model on one tuning set, in a working folder of its own.
-
-    Args:
-        request: The task.
-        say: Is told how it goes.
-    """
+    """Tunes one model on one tuning set, in a working folder of its own; `say` is told how."""
 
     def __init__(self, request: TuneRequest, say: Callable[[str], None] = print) -> None:
         assert request.source
@@ -270,11 +265,9 @@ class Tuner:
         ini = MosesIni.read(self.folder / "filtered" / "moses.ini")
         path = folder / "filtered.moses.ini"
         write_file(path, _with_tuned(ini, weights, sparse).to_bytes())
-        output = decode_lines(
-            self.moses, path, self.source,
-            decoder=self.settings.decoder, threads=self.settings.threads,
-            flags=split_flags(self.settings.decoder_flags), log=folder / "decoder.log",
-        )  # fmt: skip
+        how = self.settings
+        decoder = Decoder(self.moses, how.decoder, how.decoder_flags, how.threads)
+        output = decoder.translations(path, self.source, folder / "decoder.log")
         write_file(folder / "tuning-set.output", b"".join(b"%b\n" % line for line in output))
         return bleu(output, self.reference)
 
@@ -315,11 +308,7 @@ class _History:
 
 
 def check_tuning_set(source: Path, reference: Path) -> None:
-    """Refuses a source and a reference of different length, empty, or compressed.
-
-    Raises:
-        DataError: They are no tuning set.
-    """
+    """Refuses (DataError) a source and a reference of different length, empty, or compressed."""
     sources, references = len(_lines(source)), len(_lines(reference))
     if not sources:
         raise DataError("the tuning set is empty", path=source)
@@ -354,11 +343,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def added_columns(ini: MosesIni) -> dict[Component, str]:
-    """The columns named by the signatures beside the ini's phrase tables.
-
-    Raises:
-        DataError: A table is missing, or its signature is broken.
-    """
+    """The columns named by the signatures beside the ini's phrase tables."""
     return {
         (table.name, column.place): column.name
         for table in ini.phrase_tables

@@ -140,12 +140,7 @@ def phrase_feature(name: str, score: ScorePairs) -> NBestFeature:
 
 
 def language_model_feature(name: str, path: str | Path) -> NBestFeature:
-    """The ln p of the hypothesis under an n-gram LM of KenLM, sentence boundaries included.
-
-    Raises:
-        UsageError: The package kenlm is not installed.
-        DataError: The LM cannot be read.
-    """
+    """The ln p of the hypothesis under an n-gram LM of KenLM, sentence boundaries included."""
     model = load_kenlm(path, "--lm")
 
     def score(texts: list[Sentence]) -> list[float]:
@@ -159,10 +154,6 @@ def continuous_space_feature(name: str, path: str | Path, arithmetic: Arithmetic
     """The ln p of the hypothesis under a continuous-space language model, boundaries included.
 
     The network itself is asked, not the back-off model that `export-arpa` makes of it.
-
-    Raises:
-        ModelError: The directory is incomplete or broken.
-        UsageError: It is no language model, or there is no such device.
     """
     from phrase_scorer.language_model.model import LanguageModel
 

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.language_model.arpa import END_WORD, NEVER, START_WORD, UNKNOWN_WORD, Arpa, Order
-from phrase_scorer.language_model.model import LanguageModel, NGrams
+from phrase_scorer.language_model.model import LanguageModel, NGrams, WordIds
 from phrase_scorer.text.vocabulary import END, UNKNOWN
 
 MOST_UNKNOWN = 0.5  # share of the file's unigram probability; above, it is another language
@@ -78,7 +78,7 @@ class SharedVocabulary:
         self._start_symbol = model.model.start_symbol
         self._no_word = model.model.no_word
 
-    def contexts(self, histories: npt.NDArray[np.int32]) -> NGramRows:
+    def contexts(self, histories: npt.NDArray[np.int32]) -> WordIds:
         """(rows, order - 1) ids for histories given as (rows, words) places among the file's words.
 
         A history that begins with the start symbol is filled up with more of these on the left, any
@@ -105,7 +105,7 @@ class SharedVocabulary:
         found[words == self.start] = NEVER * math.log(10)
         return found
 
-    def symbol_log_probs(self, ngrams: NGrams, words: NGramRows) -> Floats:
+    def symbol_log_probs(self, ngrams: NGrams, words: WordIds) -> Floats:
         """(symbols,) natural-log probability of the file's words after whole histories."""
         return self.model.log_probs(ngrams) + self.log_share[words]
 

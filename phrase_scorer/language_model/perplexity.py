@@ -74,12 +74,7 @@ def compare_with_ngrams(
 
 
 def kenlm_log_probs(path: str | Path, sentences: Sequence[Sequence[bytes]]) -> LogProbs:
-    """(symbols,) natural-log probability of each word and end symbol under KenLM's model.
-
-    Raises:
-        UsageError: The package kenlm is not installed.
-        DataError: The model cannot be read.
-    """
+    """(symbols,) natural-log probability of each word and end symbol under KenLM's model."""
     language_model = load_kenlm(path, "--arpa")
     texts = (b" ".join(sentence).decode("utf-8", "surrogateescape") for sentence in sentences)
     log10 = [score for text in texts for score, _, _ in language_model.full_scores(text)]

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import pytest
 
 from moses_integration.decoder.decoding import (
+    Decoder,
     DecodeRequest,
     NBest,
     compare_nbest,
-    decode_lines,
     split_flags,
     translate,
 )
@@ -61,11 +61,14 @@ def reweighted(model: Path, name: str, weight: float) -> Path:
     return path
 
 
-def decode(moses: Moses, ini: Path | str, source: object, output: object, **options: object) -> int:
+def decode(
+    moses: Moses, ini: Path | str, source: object, output: object,
+    *, log: Path, nbest: NBest | None = None, **how: object,
+) -> int:  # fmt: skip
     """Translates without a progress bar."""
-    return translate(
-        DecodeRequest(moses, str(ini), str(source), str(output), quiet=True, **options)
-    )
+    decoder, files = Decoder(moses, **how), (str(source), str(output))
+    request = DecodeRequest(str(ini), decoder, nbest or NBest(), *files, log, quiet=True)
+    return translate(request)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,7 @@ def lists(moses: Moses, moses_model: Path) -> dict[str, list[Entry]]:
     for name, ini in inis.items():
         decode(
             moses, ini, moses_model / "tune.en", moses_model / f"{name}.out",
-            nbest=(moses_model / f"{name}.nbest", 50), segmentation=True,
+            nbest=NBest((moses_model / f"{name}.nbest", 50), segmentation=True),
             log=moses_model / f"{name}.log",
         )  # fmt: skip
     return {name: read(moses_model / f"{name}.nbest") for name in inis}
@@ -146,7 +149,8 @@ def test_compressed_list_and_alignment(moses, moses_model, tmp_path):
     for name in ("nbest", "nbest.gz"):
         count = decode(
             moses, ini, moses_model / "tune.en", tmp_path / "out",
-            nbest=(tmp_path / name, 3), distinct=True, alignment=True, log=tmp_path / "log",
+            nbest=NBest((tmp_path / name, 3), distinct=True, alignment=True),
+            log=tmp_path / "log",
         )  # fmt: skip
         assert count == 30
     plain = (tmp_path / "nbest").read_bytes()
@@ -168,7 +172,7 @@ def test_moses2_translates_alike(moses, moses_model, tmp_path):
     for decoder in ("moses", "moses2"):
         decode(
             moses, ini, moses_model / "tune.en", tmp_path / decoder,
-            decoder=decoder, threads=2, nbest=(tmp_path / f"{decoder}.nbest", 2),
+            decoder=decoder, threads=2, nbest=NBest((tmp_path / f"{decoder}.nbest", 2)),
             log=tmp_path / "log",
         )  # fmt: skip
     assert (tmp_path / "moses").read_bytes() == (tmp_path / "moses2").read_bytes()
@@ -183,9 +187,9 @@ def test_moses2_translates_alike(moses, moses_model, tmp_path):
 
 
 def test_moses2_and_what_it_cannot_write(tmp_path):
-    details = {"nbest": (tmp_path / "n", 5), "segmentation": True, "log": tmp_path / "l"}
+    nbest, decoder = NBest((tmp_path / "n", 5), segmentation=True), Decoder(Moses("none"), "moses2")
     with pytest.raises(UsageError) as caught:
-        DecodeRequest(Moses("none"), "moses.ini", decoder="moses2", **details)
+        DecodeRequest("moses.ini", decoder, nbest, log=tmp_path / "l")
     expected = "moses2 writes no segmentation and no alignment into n-best lists"
     assert str(caught.value) == expected
 
@@ -206,7 +210,7 @@ def test_decoder_that_dies(score, moses, moses_model, tmp_path):
     with pytest.raises(ProgramError) as caught:
         decode(
             moses, tmp_path / "moses.ini", moses_model / "tune.en", tmp_path / "out",
-            nbest=(tmp_path / "nbest.gz", 5), log=tmp_path / "log",
+            nbest=NBest((tmp_path / "nbest.gz", 5)), log=tmp_path / "log",
         )  # fmt: skip
     said = str(caught.value)
     assert re.match(r"moses (failed with exit code \d+|was ended by SIG[A-Z]+): ", said)
@@ -226,7 +230,7 @@ def test_empty_input_and_relative_paths(moses, moses_model, tmp_path, monkeypatc
     ini.write_text(text.replace(f"path={moses_model}/old/", "path="))
     monkeypatch.chdir(tmp_path)
     Path("in").touch()
-    count = decode(moses, ini, "in", "out", nbest=(Path("nbest"), 5), log=Path("log"))
+    count = decode(moses, ini, "in", "out", nbest=NBest((Path("nbest"), 5)), log=Path("log"))
     assert count == 0
     assert Path("out").read_bytes() == Path("nbest").read_bytes() == b""
 
@@ -266,10 +270,9 @@ def test_lines_as_the_decoder_gives_them(ini, tmp_path):
     Path("moses").chmod(0o755)
     told: list[bytes] = []
     Path("in").write_bytes(b"a b \r\n\n\xff\xc2\xa0\xe2\x80\xa8")
-    lines = decode_lines(
-        Moses(tmp_path), Path("x.ini"), "in", threads=3, flags=["-s", "5"], log=Path("log"),
-        nbest=NBest(Path("n"), 7, distinct=True), on_line=told.append,
-    )  # fmt: skip
+    decoder = Decoder(Moses(tmp_path), decoder_flags="-s 5", threads=3)
+    nbest = NBest((Path("n"), 7), distinct=True)
+    lines = decoder.translations(Path("x.ini"), "in", Path("log"), nbest, told.append)
     assert lines == told == [b"a b \r", b"", b"\xff\xc2\xa0\xe2\x80\xa8"]
     version, _, said, _ = Path("log").read_text().splitlines()
     assert version == f"# Moses v1 in {tmp_path}"

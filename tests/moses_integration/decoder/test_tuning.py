@@ -16,7 +16,7 @@ import pytest
 import sacrebleu
 from toys import GOLDEN as ALL_GOLDEN
 
-from moses_integration.decoder.decoding import DecodeRequest, translate
+from moses_integration.decoder.decoding import Decoder, DecodeRequest, NBest, translate
 from moses_integration.decoder.programs import Moses, ProgramError
 from moses_integration.decoder.tuning import (
     Tuner,
@@ -106,7 +106,8 @@ def test_bleu_is_that_of_the_tuned_model(tuned, moses_model, moses, tmp_path):
     folder, tuning, _ = tuned
     source, out = str(moses_model / "tune.en"), str(tmp_path / "out")
     ini = str(folder / "moses.ini")
-    translate(DecodeRequest(moses, ini, source, out, log=tmp_path / "log", quiet=True))
+    log = tmp_path / "log"
+    translate(DecodeRequest(ini, Decoder(moses), NBest(), source, out, log, quiet=True))
     best = folder / f"run{tuning.best.number}" / "tuning-set.output"
     assert (tmp_path / "out").read_bytes() == best.read_bytes()
     hypotheses = (tmp_path / "out").read_text().splitlines()
