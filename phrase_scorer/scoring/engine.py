@@ -41,6 +41,7 @@ class Engine:
     """
 
     def __init__(self, model: PhraseModel, precision: Precision = "float32") -> None:
+        self.model = model
         self.device = model.output.bias.device
         self._rows = ROWS_ON_CPU if self.device.type == "cpu" else ROWS_ON_GPU
         self._scheme = PrecisionScheme(precision, self.device, kernels_for(self.device))
@@ -112,13 +113,9 @@ class ModelEngine(Engine):
     matrix is rounded.
     """
 
-    def __init__(self, model: PhraseModel, precision: Precision = "float32") -> None:
-        super().__init__(model, precision)
-        self.model = model
-        self._half = precision == "bfloat16"
-
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._half)
+        half = self._scheme.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
 
 
 class StepwiseEngine(ModelEngine):

@@ -46,15 +46,20 @@ class ExactLogits(NamedTuple):
     by_word: Tensor  # (words, rank) float32
 
 
-class RowIndices(NamedTuple):
-    """For each row of a result, the rows of the tables that it is made of, int64."""
+class Step(NamedTuple):
+    """What a recurrent step from parents to all their children reads besides recurrent products."""
 
-    parent: Tensor  # in the products of the parents' states, and these states
-    word: Tensor  # in the table of the words' signals
-    source: Tensor  # in the table of the contexts
+    states: Tensor  # (parents, state width) h
+    words: Tensor  # (words, blocks · hidden) the inputs' part of the signals
+    contexts: Tensor | None  # (sources, blocks · hidden) the contexts' part
+    parent: Tensor  # (children,) int64 row of each child's parent in `states`, and in the products
+    word: Tensor  # (children,) its row in `words`
+    source: Tensor  # (children,) its row in `contexts`
 
-    def __len__(self) -> int:
-        return len(self.parent)
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(children, state width): that of the new states."""
+        return len(self.parent), self.states.shape[1]
 
 
 class Kernels:
@@ -67,87 +72,55 @@ class Kernels:
     def __init__(self, library: ctypes.CDLL | None = None) -> None:
         self._library = library
 
-    def reset_after(
-        self,
-        recurrent: Product,
-        states: Tensor,
-        words: Tensor,
-        contexts: Tensor,
-        indices: RowIndices,
-        *,
-        takes_new: bool,
-    ) -> Tensor:
+    def reset_after(self, recurrent: Product, step: Step, *, takes_new: bool) -> Tensor:
         """The state after one more symbol; the reset gate acts on the product (models/cells.py).
 
         Args:
             recurrent: (parents, 3 hidden) h U, h U_z, h U_r.
-            states: (parents, hidden) h.
-            words: (words, 3 hidden) signals of the inputs.
-            contexts: (sources, 3 hidden) signals of the contexts.
-            indices: The rows of these for each row of the result.
+            step: It has contexts.
             takes_new: Whether the update gate weighs the candidate, not the old state.
         """
-        n = states.shape[1]
         if self._library:
-            tensors = (recurrent, states, words, contexts, *indices)
-            return self._made("reset_after", (len(indices), n), *tensors, takes_new)
-        u = recurrent.real().index_select(0, indices.parent)
-        u = u + contexts.index_select(0, indices.source)
-        w = words.index_select(0, indices.word)
+            return self._made("reset_after", step.shape, recurrent, *step, takes_new)
+        assert step.contexts is not None
+        n = step.states.shape[1]
+        u = recurrent.real().index_select(0, step.parent)
+        u = u + step.contexts.index_select(0, step.source)
+        w = step.words.index_select(0, step.word)
         update, reset = torch.sigmoid(u[:, n:] + w[:, n:]).chunk(2, dim=1)
         candidate = torch.tanh(torch.addcmul(w[:, :n], reset, u[:, :n]))
-        return _interpolated(update, states.index_select(0, indices.parent), candidate, takes_new)
+        return _interpolated(update, step, candidate, takes_new)
 
-    def reset_before_gates(
-        self,
-        recurrent: Product,
-        states: Tensor,
-        words: Tensor,
-        contexts: Tensor | None,
-        indices: RowIndices,
-    ) -> tuple[Tensor, Tensor]:
-        """(update gate z, reset state r ∘ h), (rows, hidden) each.
+    def reset_before_gates(self, recurrent: Product, step: Step) -> tuple[Tensor, Tensor]:
+        """(update gate z, reset state r ∘ h), (children, hidden) each.
 
         Args:
             recurrent: (parents, 2 hidden) h U_z, h U_r.
-            states: (parents, hidden) h.
-            words: (words, 3 hidden) signals of the inputs.
-            contexts: (sources, 3 hidden) signals of the contexts, or None.
-            indices: The rows of these for each row of the results.
+            step: With contexts or without.
         """
-        n = states.shape[1]
         if self._library:
-            tensors = (recurrent, states, words, contexts, *indices)
-            both = self._made("reset_before_gates", (2, len(indices), n), *tensors)
+            both = self._made("reset_before_gates", (2, *step.shape), recurrent, *step)
             return both[0], both[1]
-        u = recurrent.real().index_select(0, indices.parent)
-        u = u + words[:, n:].index_select(0, indices.word)
-        if contexts is not None:
-            u = u + contexts[:, n:].index_select(0, indices.source)
+        n = step.states.shape[1]
+        u = recurrent.real().index_select(0, step.parent)
+        u = u + step.words[:, n:].index_select(0, step.word)
+        if step.contexts is not None:
+            u = u + step.contexts[:, n:].index_select(0, step.source)
         update, reset = torch.sigmoid(u).chunk(2, dim=1)
-        return update, reset * states.index_select(0, indices.parent)
+        return update, reset * step.states.index_select(0, step.parent)
 
     def reset_before_state(
-        self,
-        recurrent: Product,
-        updates: Tensor,
-        states: Tensor,
-        words: Tensor,
-        contexts: Tensor | None,
-        indices: RowIndices,
-        *,
-        takes_new: bool,
+        self, recurrent: Product, updates: Tensor, step: Step, *, takes_new: bool
     ) -> Tensor:
-        """The state after one more symbol, of (rows, hidden) products (r ∘ h) U and gates z."""
-        n = states.shape[1]
+        """The state after one more symbol, of (children, hidden) products (r ∘ h) U and gates z."""
         if self._library:
-            tensors = (recurrent, updates, states, words, contexts, *indices)
-            return self._made("reset_before_state", (len(indices), n), *tensors, takes_new)
-        signals = recurrent.real() + words[:, :n].index_select(0, indices.word)
-        if contexts is not None:
-            signals = signals + contexts[:, :n].index_select(0, indices.source)
-        old = states.index_select(0, indices.parent)
-        return _interpolated(updates, old, torch.tanh(signals), takes_new)
+            arguments = (recurrent, updates, *step, takes_new)
+            return self._made("reset_before_state", step.shape, *arguments)
+        n = step.states.shape[1]
+        signals = recurrent.real() + step.words[:, :n].index_select(0, step.word)
+        if step.contexts is not None:
+            signals = signals + step.contexts[:, :n].index_select(0, step.source)
+        return _interpolated(updates, step, torch.tanh(signals), takes_new)
 
     def maxout(
         self, pieces: Product, words: Tensor, contexts: Tensor, word: Tensor, source: Tensor
@@ -241,7 +214,8 @@ class GpuKernels(Kernels):
         sums += terms.exp_().sum(1)
 
 
-def _interpolated(update: Tensor, old: Tensor, candidate: Tensor, takes_new: bool) -> Tensor:
+def _interpolated(update: Tensor, step: Step, candidate: Tensor, takes_new: bool) -> Tensor:
+    old = step.states.index_select(0, step.parent)
     return torch.lerp(old, candidate, update) if takes_new else torch.lerp(candidate, old, update)
 
 

@@ -20,7 +20,7 @@ from phrase_scorer.models.cells import AdditiveCell, Cell, GatedRecurrentUnit
 from phrase_scorer.models.phrase_model import Affine
 from phrase_scorer.runtime.device import Precision
 from phrase_scorer.scoring.engine import Engine, with_end
-from phrase_scorer.scoring.kernels import RowIndices
+from phrase_scorer.scoring.kernels import Step
 from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.prefix_tree import Level, PrefixTree
 from phrase_scorer.text.phrase_pairs import PhrasePairs, Rows
@@ -35,44 +35,18 @@ class DecoderContexts(NamedTuple):
 
 
 class Recurrence:
-    """A cell that steps from many parents to all their children."""
-
-    def step(
-        self, parents: Tensor, words: Tensor, contexts: Tensor | None, indices: RowIndices
-    ) -> Tensor:
-        """The states of the children: (len(indices), state width).
-
-        Args:
-            parents: (parents, state width) their states.
-            words: (words, blocks · hidden) the inputs' part of the signals.
-            contexts: (sources, blocks · hidden) the contexts' part, or None.
-            indices: For each child the rows of these.
-        """
-        raise NotImplementedError
-
-    @staticmethod
-    def of(cell: Cell, scheme: PrecisionScheme) -> Recurrence:
-        """The recurrence of a cell."""
-        if isinstance(cell, GatedRecurrentUnit):
-            return GatedRecurrence(cell, scheme)
-        if isinstance(cell, AdditiveCell):
-            return AdditiveRecurrence(cell, scheme)
-        return PlainRecurrence(cell)
-
-
-class PlainRecurrence(Recurrence):
-    """Any cell, stepped for each child by itself."""
+    """A cell that steps from many parents to all their children: any cell, each child by itself."""
 
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
 
-    @override
-    def step(
-        self, parents: Tensor, words: Tensor, contexts: Tensor | None, indices: RowIndices
-    ) -> Tensor:
-        context = None if contexts is None else contexts.index_select(0, indices.source)
+    def step(self, step: Step) -> Tensor:
+        """The states of the children: (children, state width)."""
+        contexts = step.contexts
         states: Tensor = self.cell(
-            words.index_select(0, indices.word), parents.index_select(0, indices.parent), context
+            step.words.index_select(0, step.word),
+            step.states.index_select(0, step.parent),
+            None if contexts is None else contexts.index_select(0, step.source),
         )
         return states
 
@@ -80,26 +54,29 @@ class PlainRecurrence(Recurrence):
 class AdditiveRecurrence(Recurrence):
     """A cell whose signals are sums: the product with a parent's state is all its children's."""
 
+    cell: AdditiveCell
+
     def __init__(self, cell: AdditiveCell, scheme: PrecisionScheme) -> None:
-        self.cell = cell
+        super().__init__(cell)
         self.shared = scheme.for_states(cell.recurrent, 2)
 
     @override
-    def step(
-        self, parents: Tensor, words: Tensor, contexts: Tensor | None, indices: RowIndices
-    ) -> Tensor:
-        products = self.shared(self.cell.visible(parents).contiguous()).real()
-        signals = products.index_select(0, indices.parent)
-        signals += words.index_select(0, indices.word)
-        if contexts is not None:
-            signals += contexts.index_select(0, indices.source)
-        return self.cell.update(signals, parents.index_select(0, indices.parent))
+    def step(self, step: Step) -> Tensor:
+        products = self.shared(self.cell.visible(step.states).contiguous()).real()
+        signals = products.index_select(0, step.parent)
+        signals += step.words.index_select(0, step.word)
+        if step.contexts is not None:
+            signals += step.contexts.index_select(0, step.source)
+        return self.cell.update(signals, step.states.index_select(0, step.parent))
 
 
 class GatedRecurrence(Recurrence):
     """A GRU, by the kernels that fuse its gates."""
 
+    cell: GatedRecurrentUnit
+
     def __init__(self, cell: GatedRecurrentUnit, scheme: PrecisionScheme) -> None:
+        super().__init__(cell)
         n = cell.hidden
         shared = cell.recurrent if cell.reset_after else cell.recurrent[:, n:]
         # r ∘ h is small, and so are an encoder's states: one digit would lose too much of them.
@@ -108,47 +85,53 @@ class GatedRecurrence(Recurrence):
         self.own = None
         if not cell.reset_after:
             self.own = scheme.for_states(cell.recurrent[:, :n], digits)
-        self.cell = cell
         self._kernels = scheme.kernels
 
     @override
-    def step(
-        self, parents: Tensor, words: Tensor, contexts: Tensor | None, indices: RowIndices
-    ) -> Tensor:
+    def step(self, step: Step) -> Tensor:
         takes_new = self.cell.update_takes_new
-        shared = self.shared(parents)
+        shared = self.shared(step.states)
         if self.own is None:
-            assert contexts is not None
-            return self._kernels.reset_after(
-                shared, parents, words, contexts, indices, takes_new=takes_new
-            )
-        updates, reset_states = self._kernels.reset_before_gates(
-            shared, parents, words, contexts, indices
-        )
-        return self._kernels.reset_before_state(
-            self.own(reset_states), updates, parents, words, contexts, indices, takes_new=takes_new
-        )
+            return self._kernels.reset_after(shared, step, takes_new=takes_new)
+        updates, reset_states = self._kernels.reset_before_gates(shared, step)
+        own = self.own(reset_states)
+        return self._kernels.reset_before_state(own, updates, step, takes_new=takes_new)
+
+
+def recurrence_of(cell: Cell, scheme: PrecisionScheme) -> Recurrence:
+    """The fastest recurrence that knows a cell."""
+    if isinstance(cell, GatedRecurrentUnit):
+        return GatedRecurrence(cell, scheme)
+    if isinstance(cell, AdditiveCell):
+        return AdditiveRecurrence(cell, scheme)
+    return Recurrence(cell)
 
 
 class StepInputs(NamedTuple):
-    """What the steps down a tree read besides states: two tables, and each node's rows of them."""
+    """What the steps down a tree read besides states, for all its nodes; see `Step`."""
 
-    words: Tensor  # (words + 1, blocks · hidden) signals of the words; the last row, of roots, zero
-    contexts: Tensor | None  # (sources, blocks · hidden) signals of the contexts
-    word: Tensor  # (nodes,) row of each node's word
-    source: Tensor  # (nodes,) row of each node's context
+    words: Tensor  # (words + 1, blocks · hidden) the last row, that of roots, is zero
+    contexts: Tensor | None  # (sources, blocks · hidden)
+    word: Tensor  # (nodes,)
+    source: Tensor  # (nodes,)
+
+    def step(self, states: Tensor, parent: Tensor, nodes: slice) -> Step:
+        """The step from parents to these nodes."""
+        rows = self.word[nodes], self.source[nodes]
+        return Step(states, self.words, self.contexts, parent, *rows)
 
 
 class RecurrentEngine(Engine):
     """An encoder-decoder made ready to score blocks of pairs."""
 
+    model: EncoderDecoder
+
     def __init__(self, model: EncoderDecoder, precision: Precision = "float32") -> None:
         super().__init__(model, precision)
-        self.model = model
         scheme = self._scheme
         with torch.inference_mode():
-            self._encoder = Recurrence.of(model.encoder, scheme)
-            self._decoder = Recurrence.of(model.decoder, scheme)
+            self._encoder = recurrence_of(model.encoder, scheme)
+            self._decoder = recurrence_of(model.decoder, scheme)
             self._summary = model.summary and scheme.for_summaries(model.summary.weight)
             self._initial_state = scheme.for_summaries(model.initial_state.weight)
             assert model.initial_state.bias is not None
@@ -223,8 +206,7 @@ class RecurrentEngine(Engine):
         states = torch.empty_like(initial)
         for rows in self._chunks(len(initial)):
             parent = torch.arange(rows.stop - rows.start, device=self.device)
-            indices = RowIndices(parent, inputs.word[rows], inputs.source[rows])
-            states[rows] = self._decoder.step(initial[rows], inputs.words, inputs.contexts, indices)
+            states[rows] = self._decoder.step(inputs.step(initial[rows], parent, rows))
         return states
 
     def _next(
@@ -242,11 +224,9 @@ class RecurrentEngine(Engine):
         for rows in self._chunks(len(inner)):
             inside = slice(bounds[rows.start], bounds[rows.stop])
             nodes = slice(level.first + inside.start, level.first + inside.stop)
-            indices = RowIndices(
-                parent[inside] - rows.start, inputs.word[nodes], inputs.source[nodes]
-            )
             parents = above.index_select(0, inner_nodes[rows])
-            states[inside] = recurrence.step(parents, inputs.words, inputs.contexts, indices)
+            step = inputs.step(parents, parent[inside] - rows.start, nodes)
+            states[inside] = recurrence.step(step)
         return states
 
     def _words(self, tree: PrefixTree, embedding: Affine) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from phrase_scorer.scoring.kernels import (
     GpuKernels,
     Kernels,
     Product,
-    RowIndices,
+    Step,
     compiled_library,
 )
 
@@ -49,10 +49,12 @@ def made(request):
     return SimpleNamespace(
         product=product,
         real=real,
-        states=torch.tanh(real(PARENTS, HIDDEN)),
-        words=real(WORDS, 3 * HIDDEN),
-        contexts=real(SOURCES, 3 * HIDDEN),
-        indices=RowIndices(rows_of(PARENTS), rows_of(WORDS), rows_of(SOURCES)),
+        step=Step(
+            torch.tanh(real(PARENTS, HIDDEN)),
+            real(WORDS, 3 * HIDDEN),
+            real(SOURCES, 3 * HIDDEN),
+            *map(rows_of, (PARENTS, WORDS, SOURCES)),
+        ),
     )
 
 
@@ -62,13 +64,7 @@ def close(one: torch.Tensor, other: torch.Tensor, tolerance: float = 2e-6) -> No
 
 @pytest.mark.parametrize("takes_new", [False, True])
 def test_reset_after(fast, made, takes_new):
-    arguments = (
-        made.product(PARENTS, 3 * HIDDEN),
-        made.states,
-        made.words,
-        made.contexts,
-        made.indices,
-    )
+    arguments = (made.product(PARENTS, 3 * HIDDEN), made.step)
     close(
         fast.reset_after(*arguments, takes_new=takes_new),
         SLOW.reset_after(*arguments, takes_new=takes_new),
@@ -78,20 +74,19 @@ def test_reset_after(fast, made, takes_new):
 @pytest.mark.parametrize("with_context", [False, True])
 @pytest.mark.parametrize("takes_new", [False, True])
 def test_reset_before(fast, made, with_context, takes_new):
-    contexts = made.contexts if with_context else None
+    step = made.step if with_context else made.step._replace(contexts=None)
     gates = made.product(PARENTS, 2 * HIDDEN)
-    common = (made.states, made.words, contexts, made.indices)
     for one, other in zip(
-        fast.reset_before_gates(gates, *common),
-        SLOW.reset_before_gates(gates, *common),
+        fast.reset_before_gates(gates, step),
+        SLOW.reset_before_gates(gates, step),
         strict=True,
     ):
         close(one, other)
     updates = torch.sigmoid(made.real(ROWS, HIDDEN))
     own = made.product(ROWS, HIDDEN)
     close(
-        fast.reset_before_state(own, updates, *common, takes_new=takes_new),
-        SLOW.reset_before_state(own, updates, *common, takes_new=takes_new),
+        fast.reset_before_state(own, updates, step, takes_new=takes_new),
+        SLOW.reset_before_state(own, updates, step, takes_new=takes_new),
     )
 
 
@@ -100,8 +95,8 @@ def test_maxout(fast, made):
         made.product(ROWS, 2 * HIDDEN),
         made.real(WORDS, 2 * HIDDEN),
         made.real(SOURCES, 2 * HIDDEN),
-        made.indices.word,
-        made.indices.source,
+        made.step.word,
+        made.step.source,
     )
     close(fast.maxout(*arguments), SLOW.maxout(*arguments))
 

@@ -14,8 +14,9 @@ from toys import phrase_ids, phrase_pairs, tiny_model
 from phrase_scorer.errors import UsageError
 from phrase_scorer.scoring import engine as module
 from phrase_scorer.scoring.engine import with_end
-from phrase_scorer.scoring.kernels import Kernels
-from phrase_scorer.scoring.recurrent_engine import RecurrentEngine
+from phrase_scorer.scoring.kernels import Kernels, Step
+from phrase_scorer.scoring.precision import PrecisionScheme
+from phrase_scorer.scoring.recurrent_engine import Recurrence, RecurrentEngine, recurrence_of
 from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
 from phrase_scorer.text.vocabulary import END, UNKNOWN
@@ -159,3 +160,17 @@ def test_every_prefix_is_stepped_once(model, monkeypatch):
     roots, inner = 2, {(0, ()), (1, ()), (0, (3,))}  # no step leads on from "3 4" and "3 5"
     before = roots if model.config.variant == "paper" else 0  # the step on the zero embedding
     assert sum(rows) == before + len(inner)
+
+
+def test_a_cell_that_no_fast_recurrence_knows_is_stepped_by_itself(model):
+    """A new cell needs no code here: it is right at once, and only slower."""
+    scheme = PrecisionScheme("float32", torch.device("cpu"), Kernels())
+    cell = model.decoder
+    draw = torch.Generator().manual_seed(4)
+    words, contexts = (torch.randn(n, cell.input.shape[1], generator=draw) for n in (5, 3))
+    rows = (torch.randint(n, (9,), generator=draw) for n in (4, 5, 3))
+    states = torch.randn(4, cell.state_width, generator=draw)
+    step = Step(states, words, contexts, *rows)
+    with torch.inference_mode():
+        found, expected = recurrence_of(cell, scheme).step(step), Recurrence(cell).step(step)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
