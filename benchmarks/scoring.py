@@ -182,7 +182,7 @@ def measure(plain: PhraseScorer, pairs: PhrasePairs, precisions: list[str], numb
     operations = necessary_operations(config, pairs)
     print(
         f"{len(pairs):,} entries, {threads} threads; necessary: "
-        f"{operations / len(pairs) / 1e6:.1f} million operations an entry"
+        f"{operations / len(pairs) / 1e6:.1f} million operations per entry"
     )
     plain_speed = statistics.median(r.plain for r in rounds)
     print(f"plain     {plain_speed:>9,.0f} entries/s")
