@@ -46,7 +46,7 @@ class ExactLogits(NamedTuple):
     by_word: Tensor  # (words, rank) float32
 
 
-class Step(NamedTuple):
+class CellStep(NamedTuple):
     """What a recurrent step from parents to all their children reads besides recurrent products."""
 
     states: Tensor  # (parents, state width) h
@@ -72,7 +72,7 @@ class Kernels:
     def __init__(self, library: ctypes.CDLL | None = None) -> None:
         self._library = library
 
-    def reset_after(self, recurrent: Product, step: Step, *, takes_new: bool) -> Tensor:
+    def reset_after(self, recurrent: Product, step: CellStep, *, takes_new: bool) -> Tensor:
         """The state after one more symbol; the reset gate acts on the product (models/cells.py).
 
         Args:
@@ -91,7 +91,7 @@ class Kernels:
         candidate = torch.tanh(torch.addcmul(w[:, :n], reset, u[:, :n]))
         return _interpolated(update, step, candidate, takes_new)
 
-    def reset_before_gates(self, recurrent: Product, step: Step) -> tuple[Tensor, Tensor]:
+    def reset_before_gates(self, recurrent: Product, step: CellStep) -> tuple[Tensor, Tensor]:
         """(update gate z, reset state r ∘ h), (children, hidden) each.
 
         Args:
@@ -110,7 +110,7 @@ class Kernels:
         return update, reset * step.states.index_select(0, step.parent)
 
     def reset_before_state(
-        self, recurrent: Product, updates: Tensor, step: Step, *, takes_new: bool
+        self, recurrent: Product, updates: Tensor, step: CellStep, *, takes_new: bool
     ) -> Tensor:
         """The state after one more symbol, of (children, hidden) products (r ∘ h) U and gates z."""
         if self._library:
@@ -214,7 +214,7 @@ class GpuKernels(Kernels):
         sums += terms.exp_().sum(1)
 
 
-def _interpolated(update: Tensor, step: Step, candidate: Tensor, takes_new: bool) -> Tensor:
+def _interpolated(update: Tensor, step: CellStep, candidate: Tensor, takes_new: bool) -> Tensor:
     old = step.states.index_select(0, step.parent)
     return torch.lerp(old, candidate, update) if takes_new else torch.lerp(candidate, old, update)
 

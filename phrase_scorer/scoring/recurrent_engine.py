@@ -20,7 +20,7 @@ from phrase_scorer.models.cells import AdditiveCell, Cell, GatedRecurrentUnit
 from phrase_scorer.models.phrase_model import Affine
 from phrase_scorer.runtime.device import Precision
 from phrase_scorer.scoring.engine import Engine, with_end
-from phrase_scorer.scoring.kernels import Step
+from phrase_scorer.scoring.kernels import CellStep
 from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.prefix_tree import Level, PrefixTree
 from phrase_scorer.text.phrase_pairs import PhrasePairs, Rows
@@ -40,7 +40,7 @@ class Recurrence:
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
 
-    def step(self, step: Step) -> Tensor:
+    def step(self, step: CellStep) -> Tensor:
         """The states of the children: (children, state width)."""
         contexts = step.contexts
         states: Tensor = self.cell(
@@ -61,7 +61,7 @@ class AdditiveRecurrence(Recurrence):
         self.shared = scheme.for_states(cell.recurrent, 2)
 
     @override
-    def step(self, step: Step) -> Tensor:
+    def step(self, step: CellStep) -> Tensor:
         products = self.shared(self.cell.visible(step.states).contiguous()).real()
         signals = products.index_select(0, step.parent)
         signals += step.words.index_select(0, step.word)
@@ -88,7 +88,7 @@ class GatedRecurrence(Recurrence):
         self._kernels = scheme.kernels
 
     @override
-    def step(self, step: Step) -> Tensor:
+    def step(self, step: CellStep) -> Tensor:
         takes_new = self.cell.update_takes_new
         shared = self.shared(step.states)
         if self.own is None:
@@ -108,17 +108,17 @@ def recurrence_of(cell: Cell, scheme: PrecisionScheme) -> Recurrence:
 
 
 class StepInputs(NamedTuple):
-    """What the steps down a tree read besides states, for all its nodes; see `Step`."""
+    """What the steps down a tree read besides states, for all its nodes; see `CellStep`."""
 
     words: Tensor  # (words + 1, blocks · hidden) the last row, that of roots, is zero
     contexts: Tensor | None  # (sources, blocks · hidden)
     word: Tensor  # (nodes,)
     source: Tensor  # (nodes,)
 
-    def step(self, states: Tensor, parent: Tensor, nodes: slice) -> Step:
+    def step(self, states: Tensor, parent: Tensor, nodes: slice) -> CellStep:
         """The step from parents to these nodes."""
         rows = self.word[nodes], self.source[nodes]
-        return Step(states, self.words, self.contexts, parent, *rows)
+        return CellStep(states, self.words, self.contexts, parent, *rows)
 
 
 class RecurrentEngine(Engine):

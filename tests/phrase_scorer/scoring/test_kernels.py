@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from phrase_scorer.scoring.kernels import (
+    CellStep,
     ExactLogits,
     GpuKernels,
     Kernels,
     Product,
-    Step,
     compiled_library,
 )
 
@@ -49,7 +49,7 @@ def made(request):
     return SimpleNamespace(
         product=product,
         real=real,
-        step=Step(
+        step=CellStep(
             torch.tanh(real(PARENTS, HIDDEN)),
             real(WORDS, 3 * HIDDEN),
             real(SOURCES, 3 * HIDDEN),

@@ -14,7 +14,7 @@ from toys import phrase_ids, phrase_pairs, tiny_model
 from phrase_scorer.errors import UsageError
 from phrase_scorer.scoring import engine as module
 from phrase_scorer.scoring.engine import with_end
-from phrase_scorer.scoring.kernels import Kernels, Step
+from phrase_scorer.scoring.kernels import CellStep, Kernels
 from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.recurrent_engine import Recurrence, RecurrentEngine, recurrence_of
 from phrase_scorer.text.batches import pair_batch
@@ -170,7 +170,7 @@ def test_a_cell_that_no_fast_recurrence_knows_is_stepped_by_itself(model):
     words, contexts = (torch.randn(n, cell.input.shape[1], generator=draw) for n in (5, 3))
     rows = (torch.randint(n, (9,), generator=draw) for n in (4, 5, 3))
     states = torch.randn(4, cell.state_width, generator=draw)
-    step = Step(states, words, contexts, *rows)
+    step = CellStep(states, words, contexts, *rows)
     with torch.inference_mode():
         found, expected = recurrence_of(cell, scheme).step(step), Recurrence(cell).step(step)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
