@@ -102,13 +102,18 @@ def count_scores(table: PhraseTableFeature) -> int | None:
     Raises:
         DataError: The table is not there, is empty, or begins with a bad line.
     """
+    if table.class_name not in (TEXT_TABLE, COMPACT_TABLE, *NOTED_SCORES):
+        return None
+    table.require_path()
+    try:
+        place = table.place()
+    except DataError as error:
+        raise table.item.error("the phrase table of this line is not there") from error
     if table.class_name == TEXT_TABLE:
         return first_entry_scores(table.file())
     if table.class_name == COMPACT_TABLE:
-        return _signed_scores(table.place())
-    if table.class_name in NOTED_SCORES:
-        return _noted_scores(table.place(), *NOTED_SCORES[table.class_name])
-    return None
+        return _signed_scores(place)
+    return _noted_scores(place, *NOTED_SCORES[table.class_name])
 
 
 def _noted_scores(folder: Path, name: str, pattern: str) -> int:

@@ -185,7 +185,7 @@ def test_weights_that_did_not_fit_before(features, table, tmp_path):
 
 def test_table_that_is_not_there(tmp_path):
     assert refusal(content(line("gone")), tmp_path) == (
-        f'moses.ini:4: the file of this line is not there: "{line("gone")}"'
+        f'moses.ini:4: the phrase table of this line is not there: "{line("gone")}"'
     )
 
 
