@@ -49,37 +49,24 @@ class Arithmetic:
             torch.set_num_threads(self.threads)
 
     def torch_device(self, process: int = 0) -> torch.device:
-        """The device, for one of several processes that share them in turn.
+        """The device for one of several processes, which take the devices in turn.
 
         Raises:
             UsageError: Not a device, or not there.
         """
-        return choose_device(self.device, process)
+        import torch
 
-
-def choose_device(names: str, process: int = 0) -> torch.device:
-    """The device of this name; "auto" is a GPU where torch sees one, else the CPU.
-
-    Args:
-        names: "cuda:0,cuda:1" are two devices, which processes take in turn.
-        process: The number of this process among those that share them.
-
-    Raises:
-        UsageError: Not a device, or not there.
-    """
-    import torch
-
-    every = names.split(",")
-    name = every[process % len(every)]
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        said = str(error).splitlines()[0]
-        raise UsageError(f"device {name!r} cannot be used: {said}") from error
-    return device
+        names = self.device.split(",")
+        name = names[process % len(names)]
+        if name == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(name)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            said = str(error).splitlines()[0]
+            raise UsageError(f"device {name!r} cannot be used: {said}") from error
+        return device
 
 
 def set_threads(threads: int | None) -> None:

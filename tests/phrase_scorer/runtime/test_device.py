@@ -6,28 +6,28 @@ import pytest
 import torch
 
 from phrase_scorer.errors import UsageError
-from phrase_scorer.runtime.device import choose_device, set_threads
+from phrase_scorer.runtime.device import Arithmetic
 
 
 @pytest.mark.parametrize(("gpu", "expected"), [(True, "cuda"), (False, "cpu")])
 def test_auto_takes_a_gpu_where_there_is_one(gpu, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    assert choose_device("auto") == torch.device(expected)
+    assert Arithmetic("auto").torch_device() == torch.device(expected)
 
 
 def test_by_name():
-    assert choose_device("cpu") == torch.device("cpu")
+    assert Arithmetic("cpu").torch_device() == torch.device("cpu")
 
 
 def test_processes_have_devices_in_turn():
-    chosen = [choose_device("cpu,meta", process).type for process in range(4)]
+    chosen = [Arithmetic("cpu,meta").torch_device(process).type for process in range(4)]
     assert chosen == ["cpu", "meta", "cpu", "meta"]
 
 
 @pytest.mark.parametrize("name", ["abacus", "", "cuda:999"])
 def test_what_is_not_there(name):
     with pytest.raises(UsageError) as caught:
-        choose_device(name)
+        Arithmetic(name).torch_device()
     assert str(caught.value).startswith(f"device {name!r} cannot be used: ")
     assert "\n" not in str(caught.value)
 
@@ -35,12 +35,12 @@ def test_what_is_not_there(name):
 def test_threads():
     before = torch.get_num_threads()
     try:
-        set_threads(2)
+        Arithmetic(threads=2).use_threads()
         assert torch.get_num_threads() == 2
-        set_threads(None)
+        Arithmetic(threads=None).use_threads()
         assert torch.get_num_threads() == 2
         with pytest.raises(UsageError) as caught:
-            set_threads(0)
+            Arithmetic(threads=0)
     finally:
         torch.set_num_threads(before)
     assert str(caught.value) == "--threads must be at least 1, not 0"
