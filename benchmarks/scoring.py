@@ -8,7 +8,7 @@ batches of 512, and computes every pair by itself: output of the model's rank, l
 words. Each round measures the plain scorer, every precision and the matrix products of the same
 precision alone, one after the other in this process. Prints entries/s, the ratio to the plain
 scorer (median over the rounds), the error against it, and the floating-point operations that are
-necessary (each distinct prefix once) a second, as a share of what products alone reach.
+necessary (each distinct prefix once) per second, as a share of what products alone reach.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def necessary_operations(config: ModelConfig, pairs: PhrasePairs) -> float:
 
 
 def peak(precision: str, threads: int, hidden: int) -> float:
-    """Operations a second of the recurrent product alone, in as many threads as the scorer has."""
+    """Operations per second of the recurrent product alone, in as many threads as the scorer has."""
     rows = 512
     left, right = torch.rand(rows, hidden) - 0.5, torch.rand(hidden, 3 * hidden) - 0.5
     multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = torch.mm

@@ -71,7 +71,7 @@ def read_pairs(path: str, *, with_counts: bool | None = False) -> Iterator[PairB
     """The reader for "source<TAB>target" lines.
 
     Raises:
-        UsageError: Counts are wanted; there are none in such a file.
+        UsageError: Counts are wanted, which such a file does not have.
     """
     if with_counts:
         raise UsageError("--weight-by-count needs a phrase table with counts")
@@ -111,17 +111,17 @@ class PairsRequest:
         return OutputFile(self.output, inputs=[self.pairs])
 
 
-DEVICES = "Where to compute: auto, cpu, cuda, cuda:1, …"
+_DEVICES = "Where to compute: auto, cpu, cuda, cuda:1, …"
 
 
 def device_options(command: Command) -> Command:
     """--device and --threads."""
-    return _device_options(command, DEVICES, callback=_one_device)
+    return _device_options(command, _DEVICES, callback=_one_device)
 
 
 def several_devices_options(command: Command) -> Command:
     """--device, of which there may be several, and --threads."""
-    return _device_options(command, f"{DEVICES}; several: cuda:0,cuda:1.")
+    return _device_options(command, f"{_DEVICES}; several: cuda:0,cuda:1.")
 
 
 def _device_options(command: Command, text: str, **options: Any) -> Command:

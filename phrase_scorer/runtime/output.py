@@ -36,7 +36,7 @@ class OutputFile:
         compressed: Whether blocks are compressed; None: where the name ends in `.gz`.
 
     Raises:
-        DataError: It is one of the inputs, a folder, or in a folder that is not there.
+        DataError: The place is one of the inputs, a folder, or in a folder that is not there.
     """
 
     def __init__(
@@ -128,10 +128,10 @@ def check_option(option: str, path: Place, others: Mapping[str, Place | None]) -
     Args:
         option: Its name, for the message.
         path: The file.
-        others: By their names, the files that it must not be; None: not given.
+        others: The files that it must not be, by the names of their options; None: not given.
 
     Raises:
-        UsageError: It is one of these, a folder, or in a folder that is not there.
+        UsageError: The file is one of these, a folder, or in a folder that is not there.
     """
     for name, other in others.items():
         if other is not None and is_same_file(other, path):
@@ -146,7 +146,7 @@ def make_new_folder(path: Place, option: str) -> Path:
     """Makes a folder, which must be new or empty: what stands in an old one is found by name.
 
     Raises:
-        UsageError: It holds something, or cannot be made.
+        UsageError: The folder holds something, or cannot be made.
     """
     folder = Path(path)
     try:

@@ -62,7 +62,7 @@ class Aligner:
 
         Raises:
             ModelError: The directory is incomplete or broken.
-            UsageError: A model without attention.
+            UsageError: The model has no attention.
         """
         directory = ModelDirectory(Path(path))
         model = directory.load_model()

@@ -34,7 +34,7 @@ class Engine:
 
     Args:
         model: On its device; its weights are copied, rounded and rearranged.
-        precision: Of the large products.
+        precision: Numbers of the large products.
 
     Raises:
         UsageError: An unknown precision, or one that the device cannot compute in.

@@ -85,7 +85,7 @@ class Generator:
             beam: Hypotheses kept after each step; also how many targets are returned at most.
 
         Raises:
-            UsageError: A beam below 1.
+            UsageError: The beam is below 1.
         """
         if beam < 1:
             raise UsageError(f"--beam must be at least 1, not {beam}")

@@ -220,7 +220,7 @@ class PrecisionScheme:
     """How each matrix of a model is rounded: by what it is multiplied with, and how often.
 
     Args:
-        precision: Of the large products.
+        precision: Numbers of the large products.
         device: Where they are made.
         kernels: For rounding, and for what follows the products.
 

@@ -133,7 +133,7 @@ class PhraseScorer:
 
     @property
     def direction(self) -> Direction:
-        """Of a score: ln p(target | source) if "forward", ln p(source | target) if "inverse"."""
+        """What scores are: "forward" is ln p(target | source), "inverse" ln p(source | target)."""
         return self.model.config.direction
 
     def score(self, pairs: Iterable[tuple[Phrase, Phrase]]) -> Scores:
