@@ -97,7 +97,7 @@ def necessary_operations(config: ModelConfig, pairs: PhrasePairs) -> float:
 
 
 def peak(precision: str, threads: int, hidden: int) -> float:
-    """Operations per second of the recurrent product alone, in as many threads as the scorer has."""
+    """Operations per second of the recurrent product alone, with as many threads as the scorer."""
     rows = 512
     left, right = torch.rand(rows, hidden) - 0.5, torch.rand(hidden, 3 * hidden) - 0.5
     multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = torch.mm

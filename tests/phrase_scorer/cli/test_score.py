@@ -109,3 +109,16 @@ def test_weights_of_another_architecture(run, folder):
     code, _, error = run("score", "table", "--model", "other")
     assert code == 1
     assert error.startswith("error: other/model.safetensors: weights do not fit config.json (first")
+
+
+@pytest.mark.parametrize("command", ["score", "align"])
+def test_an_output_is_refused_before_a_model_is_loaded(command, run, folder):
+    (folder / "p").write_text("la\tthe\n")
+    (folder / "hard").hardlink_to(folder / "p")
+    for output, message in (
+        ("none/o", "none/o: cannot write: No such file or directory"),
+        (".", ".: cannot write: Is a directory"),
+        ("hard", "hard: the output would overwrite the input"),
+    ):
+        done = run(command, "p", "--model", "no-model", "--output", output)
+        assert done == (1, "", f"error: {message}\n")
