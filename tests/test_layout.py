@@ -216,6 +216,15 @@ def test_imports_go_one_way(package, wings):
             assert wings_imported(path, package) <= wings[wing] | {wing}, name_of(path)
 
 
+def test_nothing_but_its_commands_imports_the_studies():
+    importers = {
+        name_of(path)
+        for path in CORE + MOSES
+        if "studies" in wings_imported(path, "phrase_scorer") and wing_of(path) != "studies"
+    }
+    assert importers == {"phrase_scorer/cli/studies.py"}
+
+
 def test_the_readme_names_every_wing():
     readme = (ROOT / "README.md").read_text()
     for wing in {wing_of(path) for path in CORE + MOSES} - SMALL:
