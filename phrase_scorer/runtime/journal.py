@@ -26,28 +26,20 @@ READ_BYTES = 1 << 20  # at once, while what is there is verified
 
 @dataclass(frozen=True)
 class FinishedBlock:
-    """A block that stands in the file.
+    """A block that stands in the file."""
 
-    Attributes:
-        read: CRC-32 of the text that it was made of.
-        lines: How many lines that had.
-        end: Where the block ends in the file.
-        written: CRC-32 of its bytes there.
-        counted: What the run counted in it.
-    """
-
-    read: int
-    lines: int
-    end: int
-    written: int
-    counted: dict[str, Any] = field(default_factory=dict)
+    read: int  # CRC-32 of the text that it was made of
+    lines: int  # how many lines that had
+    end: int  # where the block ends in the file
+    written: int  # CRC-32 of its bytes there
+    counted: dict[str, Any] = field(default_factory=dict)  # what the run counted in it
 
 
 class JournaledFile:
     """A file that appears only whole, and can be gone on with.
 
     Args:
-        path: Its name.
+        path: Its name; of a symbolic link the file that it leads to is written, not the link.
         run: All that decides the content, as JSON: what must be equal to go on.
         resume: Go on with what is there; else it is refused.
 
@@ -58,8 +50,9 @@ class JournaledFile:
 
     def __init__(self, path: str | Path, run: Mapping[str, Any], *, resume: bool = False) -> None:
         self.path = os.fspath(path)
-        self.partial = f"{self.path}.partial"
-        self.journal = f"{self.path}.journal"
+        self._place = os.path.realpath(self.path) if os.path.islink(self.path) else self.path
+        self.partial = f"{self._place}.partial"
+        self.journal = f"{self._place}.journal"
         self.finished: list[FinishedBlock] = []  # by this process and those before it
         self._run = json.loads(json.dumps(run))
         self._resume = resume
@@ -67,7 +60,6 @@ class JournaledFile:
 
     def __enter__(self) -> JournaledFile:
         with self._telling_errors():
-            self._return_whole_file()
             self._file = self._locked()
             try:
                 self.finished = list(self._verified(self._journaled()))
@@ -120,7 +112,7 @@ class JournaledFile:
             with self._telling_errors():
                 self._lines.close()
                 if self._whole:
-                    os.replace(self.partial, self.path)
+                    os.replace(self.partial, self._place)
                     os.unlink(self.journal)
                 elif not self.finished:
                     os.unlink(self.partial)
@@ -131,18 +123,16 @@ class JournaledFile:
             with suppress(OSError):
                 self._file.close()
 
-    def _return_whole_file(self) -> None:
-        """Undoes the renaming of a process that was killed before it removed its journal."""
-        if os.path.exists(self.partial) or not os.path.exists(self.path):
-            return
-        blocks = self._journaled()
-        if blocks and blocks[-1].end == os.path.getsize(self.path) and self._resume:
-            os.replace(self.path, self.partial)
-
     def _locked(self) -> BinaryIO:
-        """The partial file, which no other process writes."""
+        """The partial file, which no other process writes.
+
+        That may be the whole file, of a process that was killed before it removed its journal: it
+        becomes the partial file again, once it is locked. One that still lives holds the lock.
+        """
         while True:
-            descriptor = os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o666)
+            whole = self._is_named_too_early()
+            name = self._place if whole else self.partial
+            descriptor = os.open(name, os.O_RDWR | (0 if whole else os.O_CREAT), 0o666)
             file = open(descriptor, "r+b")  # noqa: SIM115 - closed on leaving the context
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,11 +140,18 @@ class JournaledFile:
                 file.close()
                 raise DataError("another run is writing this file", path=self.path) from None
             # Meanwhile its owner may have given it its final name: then it is not ours to write.
-            if os.path.exists(self.partial) and os.path.samestat(
-                os.fstat(file.fileno()), os.stat(self.partial)
-            ):
+            if _is_open_as(file, name) and self._is_named_too_early() == whole:
+                if whole:
+                    os.replace(self._place, self.partial)
                 return file
             file.close()
+
+    def _is_named_too_early(self) -> bool:
+        """Whether the file to go on with has its final name, but its journal is still there."""
+        if not self._resume or os.path.exists(self.partial) or not os.path.exists(self._place):
+            return False
+        blocks = self._journaled()
+        return bool(blocks) and blocks[-1].end == os.path.getsize(self._place)
 
     def _require_same_run(self) -> None:
         """Refuses to go on unasked, or with a run of another kind."""
@@ -216,6 +213,10 @@ class JournaledFile:
             yield
         except OSError as error:
             raise DataError(f"cannot write: {reason(error)}", path=self.path) from error
+
+
+def _is_open_as(file: BinaryIO, name: str) -> bool:
+    return os.path.exists(name) and os.path.samestat(os.fstat(file.fileno()), os.stat(name))
 
 
 def _line(content: Mapping[str, Any]) -> bytes:

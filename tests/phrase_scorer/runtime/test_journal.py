@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,36 @@ def test_two_at_once(tmp_path):
         file.write(b"mine", 0, 1, {})
         file.complete()
     assert path.read_bytes() == b"mine"
+
+
+def test_a_second_run_at_the_very_end_of_the_first_takes_nothing_away(tmp_path, monkeypatch):
+    """It starts when the file has its name, and the journal is about to be removed."""
+    path, refused = tmp_path / "out", []
+
+    def unlink(place: str) -> None:
+        with pytest.raises(DataError) as caught:
+            write(path, BLOCKS, resume=True)
+        refused.append(str(caught.value))
+        remove(place)
+
+    remove = os.unlink
+    with monkeypatch.context() as patch:
+        patch.setattr("phrase_scorer.runtime.journal.os.unlink", unlink)
+        write(path, BLOCKS)
+    assert refused == [f"{path}: another run is writing this file"]
+    assert path.read_bytes() == b"".join(BLOCKS)
+    assert names(tmp_path) == ["out"]
+
+
+def test_of_a_link_the_file_that_it_leads_to_is_written(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "out").symlink_to("there/real")
+    write(tmp_path / "out", BLOCKS[:2], whole=False)
+    assert names(tmp_path / "there") == ["real.journal", "real.partial"]
+    assert write(tmp_path / "out", BLOCKS, resume=True) == 2
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "there" / "real").read_bytes() == b"".join(BLOCKS)
+    assert names(tmp_path / "there") == ["real"]
 
 
 def test_the_journal_says_what_was_counted(tmp_path):
