@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from moses_integration.formats.phrase_table import PhraseTable
-from moses_integration.rescoring.columns import FeatureColumn, translation_column
+from moses_integration.rescoring.columns import Column, translation_column
 from moses_integration.rescoring.stream import rescore
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.workers import available_cores, prepare
@@ -51,7 +51,7 @@ def run(table: Path, model: Path | None, precision: str, workers: int) -> tuple[
     if workers > 1:
         prepare()
         time.sleep(3)  # the command imports torch meanwhile
-    column = FeatureColumn("constant", "", Constant(scorer))
+    column = Column("constant", "", Constant(scorer))
     if precision and scorer:
         column = translation_column(scorer)
     with tempfile.TemporaryDirectory() as folder:

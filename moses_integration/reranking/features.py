@@ -31,7 +31,7 @@ FeatureValues = npt.NDArray[np.float64]
 Sentence = tuple[bytes, ...]
 Pair = tuple[Sentence, Sentence]
 Part = TypeVar("Part")  # what a model is asked for: a pair, or a sentence
-ScorePairs = Callable[[PairBlock], npt.NDArray[np.float32]]  # as a FeatureColumn's values
+ScorePairs = Callable[[PairBlock], npt.NDArray[np.float32]]  # as a Column's values
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""A log-probability becomes the number that Moses reads; what the columns are is noted beside them.
+"""Columns: each a log-probability (or count) of phrase pairs that becomes a score of the table.
 
 Moses takes the natural logarithm of every score and floors it at -100 (LoaderStandard.cpp:203,
-Util.h:394): a column holds exp(value), never 0, never above 1. The signature is a small JSON file
-beside a rescored table: enough to make it again, and to refuse the same column twice.
+Util.h:394): a column holds exp(value), never 0, never above 1. A new column is one function here.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moses_integration.formats.signature import SignedColumn
+from moses_integration.rescoring.request import DEFAULT_FLOOR, RescoreRequest
 from phrase_scorer.errors import ModelError, PhraseScorerError, UsageError
 from phrase_scorer.models import Direction
 from phrase_scorer.models.directory import ModelDirectory
@@ -23,37 +23,67 @@ from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
 
-DEFAULT_FLOOR = -50.0
-LOWEST_FLOOR = -87.0  # exp(-87) is still a normal float32, which is what Moses reads into
 NEUTRAL_SCORE = b"1"  # ln 1 = 0: a line that cannot be scored neither gains nor loses
 
 FORWARD = "p(target | source)"
 INVERSE = "p(source | target)"
 UNKNOWN_WORDS = "unknown target words"
 
-Values = npt.NDArray[np.float32]
+LogValues = npt.NDArray[np.float32]  # natural logarithms, one per pair
 
 
 @dataclass(frozen=True)
-class FeatureColumn:
-    """One more score of every entry.
+class Column:
+    """One more score of every entry."""
 
-    Attributes:
-        name: What the column is, for the signature.
-        model: Fingerprint of the model it comes from.
-        values: Natural-log values of a block's pairs.
-        precision: How they are computed, for the signature.
-        scorers: Those that compute them.
+    name: str  # what it is, for the signature
+    model: str  # fingerprint of the model that it comes from
+    values: Callable[[PairBlock], LogValues]  # of a block's pairs
+    precision: str = "float32"  # how they are computed, for the signature
+    scorers: tuple[PhraseScorer, ...] = ()  # those that compute them
+
+
+def load_columns(request: RescoreRequest) -> list[Column]:
+    """The columns of a request, its models loaded: forward, inverse, unknown words.
+
+    Raises:
+        ModelError: A model directory is broken, or its model of the other direction.
+        UsageError: Two columns are the same; the device is not there, or cannot compute so.
     """
+    columns: list[Column] = []
+    for paths, column_of in (
+        (request.models, translation_column),
+        (request.inverse_models, inverse_column),
+    ):
+        made = [column_of(PhraseScorer.load(path, request.arithmetic), path) for path in paths]
+        columns += [ensemble_column(made)] if request.ensemble and len(made) > 1 else made
+    if request.unknown_words:
+        columns.append(unknown_words_column(scorers_of(columns)[0]))
+    if request.unknown_words_of:
+        columns.append(words_unknown_to(request.unknown_words_of))
+    if not request.allow_duplicate:
+        _refuse_equal(columns)
+    return columns
 
-    name: str
-    model: str
-    values: Callable[[PairBlock], Values]
-    precision: str = "float32"
-    scorers: tuple[PhraseScorer, ...] = ()
+
+def _refuse_equal(columns: Sequence[Column]) -> None:
+    for place, new in enumerate(columns):
+        if (new.name, new.model) in {(c.name, c.model) for c in columns[:place]}:
+            what = f"two of the new columns are {new.name} of one model ({new.model})"
+            raise UsageError(f"{what}; --allow-duplicate adds both")
 
 
-def translation_column(scorer: PhraseScorer, model: str | Path | None = None) -> FeatureColumn:
+def scorers_of(columns: Sequence[Column]) -> list[PhraseScorer]:
+    """The scorers of the columns, each once."""
+    return list(dict.fromkeys(chain.from_iterable(column.scorers for column in columns)))
+
+
+def vocabularies_of(columns: Sequence[Column]) -> list[Vocabulary]:
+    """The vocabularies in which the columns look words up, each once."""
+    return [v for s in scorers_of(columns) for v in (s.source_vocabulary, s.target_vocabulary)]
+
+
+def translation_column(scorer: PhraseScorer, model: str | Path | None = None) -> Column:
     """p(target | source) of a forward model; `model`, its directory, is for the message.
 
     Raises:
@@ -63,7 +93,7 @@ def translation_column(scorer: PhraseScorer, model: str | Path | None = None) ->
     return _column(FORWARD, scorer)
 
 
-def inverse_column(scorer: PhraseScorer, model: str | Path | None = None) -> FeatureColumn:
+def inverse_column(scorer: PhraseScorer, model: str | Path | None = None) -> Column:
     """p(source | target) of an inverse model.
 
     Raises:
@@ -73,13 +103,13 @@ def inverse_column(scorer: PhraseScorer, model: str | Path | None = None) -> Fea
     return _column(INVERSE, scorer)
 
 
-def _column(name: str, scorer: PhraseScorer) -> FeatureColumn:
-    return FeatureColumn(name, scorer.fingerprint, scorer.score_block, scorer.precision, (scorer,))
+def _column(name: str, scorer: PhraseScorer) -> Column:
+    return Column(name, scorer.fingerprint, scorer.score_block, scorer.precision, (scorer,))
 
 
-def ensemble_column(columns: Sequence[FeatureColumn]) -> FeatureColumn:
+def ensemble_column(columns: Sequence[Column]) -> Column:
     """The mixture of several models in equal parts: ln of the mean of their probabilities."""
-    return FeatureColumn(
+    return Column(
         f"{columns[0].name}, mean of {len(columns)} models",
         "+".join(column.model for column in columns),
         Mixture(tuple(columns)),
@@ -92,29 +122,27 @@ def ensemble_column(columns: Sequence[FeatureColumn]) -> FeatureColumn:
 class Mixture:
     """The values of an ensemble. (A class, not a closure: worker processes are sent it.)"""
 
-    columns: tuple[FeatureColumn, ...]
+    columns: tuple[Column, ...]
 
-    def __call__(self, block: PairBlock) -> Values:
+    def __call__(self, block: PairBlock) -> LogValues:
         """(pairs,) natural logarithms of the mean probabilities."""
         every = np.stack([column.values(block).astype(np.float64) for column in self.columns])
         mixture = np.logaddexp.reduce(every, axis=0) - np.log(len(self.columns))
         return np.asarray(mixture, np.float32)
 
 
-def unknown_words_column(scorer: PhraseScorer) -> FeatureColumn:
+def unknown_words_column(scorer: PhraseScorer) -> Column:
     """The paper's word penalty WP: -(target words outside the model's shortlist).
 
     Written exp(-count), so that a positive weight punishes each of them (section 4.1, WP).
     """
     forward = scorer.direction == "forward"
     vocabulary = scorer.target_vocabulary if forward else scorer.source_vocabulary
-    return FeatureColumn(
-        UNKNOWN_WORDS, scorer.fingerprint, UnknownWords(vocabulary), scorers=(scorer,)
-    )
+    return Column(UNKNOWN_WORDS, scorer.fingerprint, UnknownWords(vocabulary), scorers=(scorer,))
 
 
-def words_unknown_to(model: str | Path) -> FeatureColumn:
-    """The same for any model directory, a language model's too, which scores nothing here.
+def words_unknown_to(model: str | Path) -> Column:
+    """The word penalty for the shortlist of any model directory, a language model's too.
 
     Raises:
         ModelError: The directory is incomplete or broken.
@@ -122,7 +150,7 @@ def words_unknown_to(model: str | Path) -> FeatureColumn:
     directory = ModelDirectory(Path(model))
     forward = directory.model_config().direction == "forward"
     vocabulary = directory.vocabularies()[forward]
-    return FeatureColumn(UNKNOWN_WORDS, directory.fingerprint(), UnknownWords(vocabulary))
+    return Column(UNKNOWN_WORDS, directory.fingerprint(), UnknownWords(vocabulary))
 
 
 @dataclass(frozen=True)
@@ -131,7 +159,7 @@ class UnknownWords:
 
     vocabulary: Vocabulary
 
-    def __call__(self, block: PairBlock) -> Values:
+    def __call__(self, block: PairBlock) -> LogValues:
         """(pairs,) minus how many target words are unknown."""
         ids = self.vocabulary.ids(block.targets)
         phrases = np.repeat(np.arange(len(ids)), ids.lengths)
@@ -149,7 +177,7 @@ def _require_direction(scorer: PhraseScorer, wanted: Direction, model: str | Pat
         )
 
 
-def score_texts(values: Values, floor: float = DEFAULT_FLOOR) -> list[bytes]:
+def score_texts(values: LogValues, floor: float = DEFAULT_FLOOR) -> list[bytes]:
     """exp(value) as text, for natural-log values.
 
     Seven significant digits: ln of the text differs from the value by at most 5e-7, which is about
@@ -164,20 +192,11 @@ def score_texts(values: Values, floor: float = DEFAULT_FLOOR) -> list[bytes]:
     if np.isnan(values).any():
         raise PhraseScorerError("the model gives a score that is not a number: broken weights?")
     numbers = np.exp(np.clip(values.astype(np.float64), floor, 0.0))
+    # One format for all numbers: a call for each would take longer than reading the table.
     return ("%.7g\n" * len(numbers) % tuple(numbers.tolist())).encode().split()
 
 
-def check_floor(floor: float) -> None:
-    """Checks a floor of natural-log values.
-
-    Raises:
-        UsageError: Above 0, or so low that Moses would take the score for 0.
-    """
-    if not LOWEST_FLOOR <= floor < 0:
-        raise UsageError(f"--floor must be from {LOWEST_FLOOR:g} to below 0, not {floor:g}")
-
-
-def sign_columns(columns: Sequence[FeatureColumn], first: int, floor: float) -> list[SignedColumn]:
+def sign_columns(columns: Sequence[Column], first: int, floor: float) -> list[SignedColumn]:
     """The columns as a signature names them, the first at place `first`."""
     return [
         SignedColumn(place, column.name, column.model, floor, precision=column.precision)

@@ -12,14 +12,14 @@ from itertools import chain, islice
 import numpy as np
 
 from moses_integration.formats.phrase_table import PhraseTable, TableBlock
-from moses_integration.rescoring.stream import Input
+from moses_integration.rescoring.stream import TableReader
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.text.vocabulary import UNKNOWN
 
 SAMPLE_ENTRIES = 200_000
 TIMED_ENTRIES = 4_096
-EXAMPLES = 5
+UNKNOWN_SHOWN = 5
 
 
 @dataclass
@@ -32,32 +32,21 @@ class Side:
 
     @property
     def share(self) -> float:
-        """Of words that the model does not know."""
+        """The share of words that the model does not know."""
         return self.unknown / max(1, self.words)
 
 
 @dataclass
 class Estimate:
-    """What is expected, from the first entries of a table.
+    """What is expected, from the first entries of a table."""
 
-    Attributes:
-        sampled: Entries read.
-        entries: Of the whole table: counted where the sample is the whole, else by file size;
-            of standard input, whose size is unknown, those of the sample.
-        sources: Distinct source phrases in the sample.
-        sides: "source" and "target".
-        pairs_per_second: Of the scorer, on part of the sample.
-        memory: Peak of this process so far, in bytes.
-        extent: How `entries` is to be read: "", "about " or "at least ".
-    """
-
-    sampled: int
-    entries: int
-    sources: int
-    sides: dict[str, Side]
-    pairs_per_second: float
-    memory: int
-    extent: str = ""
+    sampled: int  # entries read
+    entries: int  # of the whole table, as `extent` says
+    sources: int  # distinct source phrases in the sample
+    sides: dict[str, Side]  # "source" and "target"
+    pairs_per_second: float  # of the scorers, on part of the sample
+    memory: int  # peak of this process so far, in bytes
+    extent: str = ""  # "": counted, "about ": by file size, "at least ": size unknown
 
     @property
     def seconds(self) -> float:
@@ -92,16 +81,16 @@ def estimate(
     Raises:
         DataError: A bad line among them, an empty table, or an unreadable file.
     """
-    source = Input(table.path)
-    blocks = source.blocks(table)
+    reader = TableReader(table)
+    blocks = reader.table_blocks()
     taken = list(_take(blocks, sample))
     entries = sampled = sum(len(block.lines.lines) for block in taken)
     extent = ""
     if next(blocks, None) is not None:
         extent = "at least "
-        if source.size:
+        if size := reader.size:
             extent = "about "
-            entries = round(sampled * source.size / max(1, source.position))
+            entries = round(sampled * size / max(1, reader.position))
     distinct = {tuple(words) for block in taken for words in block.pairs.sources}
     return Estimate(
         sampled,
@@ -135,12 +124,12 @@ def unknown_words(blocks: list[TableBlock], scorer: PhraseScorer) -> dict[str, S
             counts.update(chain.from_iterable(phrases))
         unknown = {w: n for w, n in counts.items() if vocabularies[name].id(w) == UNKNOWN}
         side.words, side.unknown = counts.total(), sum(unknown.values())
-        side.examples = sorted(unknown, key=lambda w: (-unknown[w], w))[:EXAMPLES]
+        side.examples = sorted(unknown, key=lambda w: (-unknown[w], w))[:UNKNOWN_SHOWN]
     return sides
 
 
 def _speed(blocks: list[TableBlock], scorers: Sequence[PhraseScorer]) -> float:
-    """Entries a second, measured on entries from all over the sample."""
+    """Entries per second, measured on entries from all over the sample."""
     pairs = [pair for b in blocks for pair in zip(b.pairs.sources, b.pairs.targets, strict=True)]
     runs = max(1, min(16, len(pairs) // 256))
     size = min(len(pairs), TIMED_ENTRIES) // runs

@@ -1,4 +1,4 @@
-"""The stream: a phrase table in, the same table with one more score a column out.
+"""The main job: a phrase table in, the same table with one more score per column out.
 
 Blocks are cut by content, each is scored by itself and becomes one gzip member, and a journal says
 which are written: so the bytes are the same for any number of workers, and for a run that was
@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from moses_integration.formats.phrase_table import PhraseTable, TableBlock, cut_at_sources
 from moses_integration.formats.signature import (
@@ -28,58 +26,22 @@ from moses_integration.formats.signature import (
     refuse_twice,
     write_signature,
 )
-from moses_integration.rescoring.block import (
-    Rescored,
-    Rescorer,
-    Statistics,
-    Task,
-    vocabularies_of,
-)
-from moses_integration.rescoring.columns import (
-    DEFAULT_FLOOR,
-    FeatureColumn,
-    check_floor,
-    sign_columns,
-)
-from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime import workers
+from moses_integration.rescoring.block import RescoreCounts, Rescored, Rescorer, TextBlock
+from moses_integration.rescoring.columns import Column, sign_columns, vocabularies_of
+from moses_integration.rescoring.request import DEFAULT_FLOOR, check_floor, check_resume
+from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.journal import FinishedBlock, JournaledFile
-from phrase_scorer.runtime.output import STANDARD, OutputFile, is_same_file
+from phrase_scorer.runtime.journal import JournaledFile
+from phrase_scorer.runtime.output import STANDARD, OutputFile
 from phrase_scorer.runtime.streams import Lines, line_blocks, paused_garbage_collection, prefetch
-from phrase_scorer.text.vocabulary import Counts
+from phrase_scorer.runtime.workers import ordered_map
 from phrase_scorer.version import __version__
-
-
-@dataclass
-class Input:
-    """The table as it is read: its checksum, and how far the reader is."""
-
-    path: str | Path
-    digest: Any = field(default_factory=hashlib.sha256)
-    position: int = 0  # bytes of the (compressed) file
-
-    @property
-    def size(self) -> int | None:
-        """Bytes of the file; None for standard input."""
-        return None if os.fspath(self.path) == STANDARD else Path(self.path).stat().st_size
-
-    def lines(self) -> Iterator[Lines]:
-        """The table's lines, as they are read."""
-        return line_blocks(self.path, on_chunk=self.digest.update, position=self._reached)
-
-    def blocks(self, table: PhraseTable) -> Iterator[TableBlock]:
-        """The table's blocks."""
-        return table.blocks(self.lines())
-
-    def _reached(self, position: int) -> None:
-        self.position = position
 
 
 def rescore(
     table: PhraseTable,
     output: str | Path,
-    columns: Sequence[FeatureColumn],
+    columns: Sequence[Column],
     *,
     floor: float = DEFAULT_FLOOR,
     allow_duplicate: bool = False,
@@ -87,7 +49,7 @@ def rescore(
     processes: int = 1,
     resume: bool = False,
     show_progress: bool = True,
-) -> Statistics:
+) -> RescoreCounts:
     """Writes the table with the columns appended, and its signature.
 
     The output has its name only when it is whole; everything else in a line stays byte for byte.
@@ -95,71 +57,204 @@ def rescore(
 
     Args:
         table: The table to read.
-        output: gz where the name ends so, else plain; `-` is standard output (no signature).
+        output: gz where the name ends so, else plain. `-` is standard output; that, a FIFO or a
+            device gets neither journal nor signature.
         columns: In this order.
         floor: Least natural-log value written.
         allow_duplicate: Add a column that the table is known to have.
         require_scores: Is given the number of scores of the table before anything is written.
-        processes: In which to score; 1: in this one alone. Of no influence on the output.
-        resume: Go on with an unfinished run; where there is none, begin.
-        show_progress: A progress bar on standard error.
+        processes: In how many to score, without influence on the output; 1: in this one alone.
+        resume: Go on with an unfinished run, if there is one.
+        show_progress: Show a progress bar on standard error.
 
     Raises:
-        DataError: A bad line (file, line number, text), an empty table, a column that is there
-            already, output equal to input, an unfinished run that is not this one (or not to be
-            gone on with), or a file that cannot be read or written.
-        UsageError: An impossible floor, or resuming to standard output.
+        DataError: A bad line (file, line number, text), an empty table, a column that the table
+            has already, output equal to input, an unfinished run that is not this one (or not to
+            be gone on with), or a file that cannot be read or written.
+        UsageError: An impossible floor, or resuming what is not a file.
         PhraseScorerError: A worker died.
     """
-    known = _checked(table, output, columns, allow_duplicate=allow_duplicate)
+    place = OutputFile(output, inputs=[table.path])
     check_floor(floor)
-    if resume and os.fspath(output) == STANDARD:
-        raise UsageError("--resume needs a file to go on with, not -")
-    source = Input(table.path)
-    with (
-        _threads_restored(),
-        paused_garbage_collection(),
-        closing(_tasks(table, source)) as tasks,
-    ):
-        first = next(tasks)
+    check_resume(place, resume=resume)
+    known = read_signature(table.path)
+    for column in [] if allow_duplicate else columns:
+        refuse_twice(table.path, known, column.name, column.model)
+    reader = TableReader(table)
+    with _threads_restored(), paused_garbage_collection(), closing(reader.text_blocks()) as blocks:
+        first = next(blocks)
         table.require_known_scores(first.lines())
         assert table.scores is not None
         if require_scores:
             require_scores(table.scores)
-        rescorer = Rescorer(table, columns, floor, os.fspath(output).endswith(".gz"))
-        run = _Run(rescorer, source, processes, show_progress)
-        every = chain([first], tasks)
-        if os.fspath(output) == STANDARD:
-            return run.to_standard_output(every)
         signed = [*known, *sign_columns(columns, table.scores, floor)]
-        return run.to_signed_file(output, every, signed, resume=resume)
+        sink = (
+            _SignedFile(output, reader, signed, resume=resume) if place.replaces else _Pipe(output)
+        )
+        rescorer = Rescorer(table, columns, floor, place.compressed)
+        with sink, _progress(reader, show_progress) as show:
+            return _run(chain([first], blocks), rescorer, processes, sink, show)
 
 
-def _checked(
-    table: PhraseTable,
-    output: str | Path,
-    columns: Sequence[FeatureColumn],
-    *,
-    allow_duplicate: bool,
-) -> list[SignedColumn]:
-    """The columns that the table is known to have; refuses what cannot be."""
-    if os.fspath(output) != STANDARD and is_same_file(table.path, output):
-        raise DataError("the output would overwrite the input", path=output)
-    known = read_signature(table.path)
-    if not allow_duplicate:
-        for column in columns:
-            refuse_twice(table.path, known, column.name, column.model)
-    return known
+def _run(
+    blocks: Iterator[TextBlock],
+    rescorer: Rescorer,
+    processes: int,
+    sink: _SignedFile | _Pipe,
+    show: Callable[[RescoreCounts], None],
+) -> RescoreCounts:
+    """Block by block, in order: what a run before has written; then scored, written, counted."""
+    counts = RescoreCounts()
+    for finished in sink.finished_counts(blocks):
+        counts += finished
+        show(counts)
+    with closing(_pool(rescorer, blocks, processes)) as results:
+        for block, rescored in results:
+            sink.add(block, rescored)
+            counts += rescored.counts
+            show(counts)
+    vocabularies = vocabularies_of(rescorer.columns)
+    for vocabulary, counted in zip(vocabularies, counts.vocabularies, strict=True):
+        vocabulary.add_counts(counted)  # what was counted anywhere, as if here
+    sink.finish(counts)
+    return counts
 
 
-def _decisive(table: PhraseTable, signed: Sequence[SignedColumn]) -> dict[str, Any]:
-    """What must be equal to go on with an unfinished run."""
-    return {
-        "version": __version__,
-        "columns": [asdict(column) for column in signed],
-        "block size": table.block_entries,
-        "treatment of bad lines": table.on_bad_line,
-    }
+def _pool(
+    rescorer: Rescorer, blocks: Iterator[TextBlock], processes: int
+) -> Generator[tuple[TextBlock, Rescored]]:
+    """Each block and what becomes of it, in order."""
+    if processes > 1:
+        return ordered_map(rescorer, blocks, processes)
+    return _in_this_process(rescorer, blocks)
+
+
+def _in_this_process(
+    rescorer: Rescorer, blocks: Iterator[TextBlock]
+) -> Generator[tuple[TextBlock, Rescored]]:
+    """Scoring has a thread of its own; what comes before and after it overlaps."""
+    torch.set_num_threads(1)  # as in a worker
+    parsed = prefetch((block, rescorer.parsed(block)) for block in blocks)
+    values = prefetch((block, rescorer.scored(entries)) for block, entries in parsed)
+    with closing(parsed), closing(values):
+        for block, scored in values:
+            yield block, rescorer.written(scored)
+
+
+@dataclass
+class TableReader:
+    """A table as it is read: its checksum, and how far the reader is."""
+
+    table: PhraseTable
+    digest: Any = field(default_factory=hashlib.sha256)  # of the text read so far
+    position: int = 0  # in the (compressed) file, in bytes
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the file; None for standard input."""
+        path = self.table.path
+        return None if os.fspath(path) == STANDARD else Path(path).stat().st_size
+
+    def text_blocks(self) -> Generator[TextBlock]:
+        """The blocks, read and cut in a thread of their own.
+
+        Raises:
+            DataError: The table is empty, or cannot be read.
+        """
+        blocks = cut_at_sources(self._lines(), self.table.block_entries)
+        empty = True
+        with closing(prefetch(map(TextBlock.of, blocks))) as prefetched:
+            for block in prefetched:
+                empty = False
+                yield block
+        if empty:
+            raise DataError("the phrase table is empty", path=self.table.path)
+
+    def table_blocks(self) -> Iterator[TableBlock]:
+        """The blocks, parsed.
+
+        Raises:
+            DataError: A bad line, an empty table, or one that cannot be read.
+        """
+        return self.table.blocks(self._lines())
+
+    def _lines(self) -> Iterator[Lines]:
+        return line_blocks(self.table.path, on_chunk=self.digest.update, position=self._reached)
+
+    def _reached(self, position: int) -> None:
+        self.position = position
+
+
+class _Pipe(OutputFile):
+    """Standard output, a FIFO or a device: blocks are written as they come, and that is all."""
+
+    def __init__(self, output: str | Path) -> None:
+        super().__init__(output, compressed=False)  # each block is compressed already
+
+    def finished_counts(self, _: Iterator[TextBlock]) -> Iterator[RescoreCounts]:
+        return iter(())
+
+    def add(self, _: TextBlock, rescored: Rescored) -> None:
+        self.write(rescored.output)
+
+    def finish(self, _: RescoreCounts) -> None:
+        pass
+
+
+class _SignedFile(JournaledFile):
+    """A file that can be gone on with; when it is whole it gets its name and a signature."""
+
+    def __init__(
+        self,
+        output: str | Path,
+        reader: TableReader,
+        signed: Sequence[SignedColumn],
+        *,
+        resume: bool,
+    ) -> None:
+        self._reader = reader
+        self._signed = signed
+        decisive = {
+            "version": __version__,
+            "columns": [asdict(column) for column in signed],
+            "block size": reader.table.block_entries,
+            "treatment of bad lines": reader.table.on_bad_line,
+        }
+        super().__init__(output, decisive, resume=resume)
+
+    def finished_counts(self, blocks: Iterator[TextBlock]) -> Iterator[RescoreCounts]:
+        """Goes past the blocks that stand in the file already, and gives what they counted."""
+        first = 1
+        for finished in self.finished:
+            block = next(blocks, None)
+            last = first + finished.lines - 1
+            if block is None or zlib.crc32(block.text) != finished.read:
+                raise DataError(
+                    f"lines {first} to {last} are not those that the unfinished run has read",
+                    path=self._reader.table.path,
+                )
+            yield RescoreCounts.from_json(finished.counted)
+            first = last + 1
+
+    def add(self, block: TextBlock, rescored: Rescored) -> None:
+        counted = rescored.counts.to_json()
+        self.write(rescored.output, zlib.crc32(block.text), block.line_count, counted)
+
+    def finish(self, counts: RescoreCounts) -> None:
+        """Writes the signature; leaving the context then names the file."""
+        table = self._reader.table
+        details = {
+            "input": {
+                "name": Path(table.path).name,
+                "sha256": self._reader.digest.hexdigest(),
+                "entries": counts.entries,
+                "scores": table.scores,
+            },
+            "bad_lines": counts.bad_lines,
+            "floored": counts.floored,
+        }
+        write_signature(self.path, self._signed, details)
+        self.complete()
 
 
 @contextmanager
@@ -172,156 +267,18 @@ def _threads_restored() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _tasks(table: PhraseTable, source: Input) -> Generator[Task]:
-    """The blocks of the table, read and cut in a thread of their own."""
-    blocks = cut_at_sources(source.lines(), table.block_entries)
-    empty = True
-    with closing(prefetch(map(Task.of, blocks))) as tasks:
-        for task in tasks:
-            empty = False
-            yield task
-    if empty:
-        raise DataError("the phrase table is empty", path=table.path)
+@contextmanager
+def _progress(reader: TableReader, show: bool) -> Iterator[Callable[[RescoreCounts], None]]:
+    """A progress bar over the file; what it gives is called with the counts so far."""
+    with progress_bar(
+        "rescoring", show=show, total=reader.size, unit="B", unit_divisor=1024
+    ) as bar:
 
+        def update(counts: RescoreCounts) -> None:
+            bar.update(reader.position - bar.n)
+            if not bar.disable:
+                rate = counts.entries / (bar.format_dict["elapsed"] or 1e-9)
+                text = f"{counts.entries:,} entries, {rate:,.0f}/s"
+                bar.set_postfix_str(text, refresh=False)
 
-class _Run:
-    """A run: how far it is, and what it has counted."""
-
-    def __init__(
-        self, rescorer: Rescorer, source: Input, processes: int, show_progress: bool
-    ) -> None:
-        self.statistics = Statistics()
-        self._rescorer = rescorer
-        self._source = source
-        self._processes = processes
-        self._vocabularies = vocabularies_of(rescorer.columns)
-        self._counts = [Counts() for _ in self._vocabularies]
-        self._show_progress = show_progress
-
-    def to_standard_output(self, tasks: Iterable[Task]) -> Statistics:
-        """Writes the blocks to standard output."""
-        with self._bar() as bar, OutputFile(STANDARD) as out:
-            for _, rescored in self._rescored(tasks):
-                out.write(rescored.output)
-                self._count(rescored.statistics, rescored.vocabularies)
-                self._show(bar)
-        self._tell_vocabularies()
-        return self.statistics
-
-    def to_signed_file(
-        self,
-        output: str | Path,
-        tasks: Iterable[Task],
-        signed: Sequence[SignedColumn],
-        *,
-        resume: bool,
-    ) -> Statistics:
-        """Writes the blocks to a file that appears when it is whole, and its signature."""
-        decisive = _decisive(self._rescorer.table, signed)
-        with JournaledFile(output, decisive, resume=resume) as journaled:
-            self.to_file(journaled, tasks)
-            write_signature(output, signed, self.provenance())
-            journaled.complete()
-        return self.statistics
-
-    def to_file(self, output: JournaledFile, tasks: Iterable[Task]) -> None:
-        """Writes the blocks that do not stand in the file yet."""
-        remaining = iter(tasks)
-        with self._bar() as bar:
-            for finished in output.finished:
-                self._skip(finished, next(remaining, None))
-                self._show(bar)
-            for task, rescored in self._rescored(remaining):
-                counted = {
-                    "statistics": asdict(rescored.statistics),
-                    "vocabularies": [
-                        [c.looked_up, c.unknown, {w.hex(): n for w, n in c.examples.items()}]
-                        for c in rescored.vocabularies
-                    ],
-                }
-                output.write(rescored.output, zlib.crc32(task.text), task.line_count, counted)
-                self._count(rescored.statistics, rescored.vocabularies)
-                self._show(bar)
-        self._tell_vocabularies()
-
-    def provenance(self) -> dict[str, Any]:
-        """What the signature says besides the columns."""
-        return {
-            "input": {
-                "name": Path(self._source.path).name,
-                "sha256": self._source.digest.hexdigest(),
-                "entries": self.statistics.entries,
-                "scores": self._rescorer.table.scores,
-            },
-            "bad_lines": self.statistics.bad_lines,
-            "floored": self.statistics.floored,
-        }
-
-    def _rescored(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Rescored]]:
-        """Each block and what becomes of it, in order."""
-        size = self._source.size
-        if self._processes == 1 or (size is not None and size < workers.SMALL_INPUT):
-            results = self._in_this_process(tasks)
-        else:
-            results = workers.ordered_map(self._rescorer, tasks, self._processes)
-        with closing(results):
-            yield from results
-
-    def _in_this_process(self, tasks: Iterable[Task]) -> Generator[tuple[Task, Rescored]]:
-        """Scoring has a thread of its own; what comes before and after it overlaps."""
-        torch.set_num_threads(1)  # as in a worker
-        rescorer = self._rescorer
-        sent: deque[Task] = deque()
-
-        def parse() -> Iterator[TableBlock]:
-            for task in tasks:
-                sent.append(task)
-                yield rescorer.table.parse(task.lines())
-
-        parsed = prefetch(parse())
-        with closing(parsed), closing(prefetch(map(rescorer.scored, parsed))) as scored:
-            for result in scored:
-                yield sent.popleft(), rescorer.written(result)
-
-    def _skip(self, finished: FinishedBlock, task: Task | None) -> None:
-        """Goes past a block that stands in the file already."""
-        first = self.statistics.entries + 1
-        if task is None or zlib.crc32(task.text) != finished.read:
-            raise DataError(
-                f"lines {first} to {first + finished.lines - 1} are not those that the unfinished "
-                "run has read",
-                path=self._source.path,
-            )
-        counted = finished.counted
-        counts = [
-            Counts(looked_up, unknown, Counter({bytes.fromhex(w): n for w, n in examples.items()}))
-            for looked_up, unknown, examples in counted["vocabularies"]
-        ]
-        self._count(Statistics(**counted["statistics"]), counts)
-
-    def _count(self, statistics: Statistics, counts: Sequence[Counts]) -> None:
-        self.statistics += statistics
-        for total, counted in zip(self._counts, counts, strict=True):
-            total += counted
-
-    def _tell_vocabularies(self) -> None:
-        """In the end they know what was counted anywhere, as if here."""
-        for vocabulary, counted in zip(self._vocabularies, self._counts, strict=True):
-            vocabulary.add_counts(counted)
-
-    def _bar(self) -> tqdm[Any]:
-        return progress_bar(
-            "rescoring",
-            show=self._show_progress,
-            total=self._source.size,
-            unit="B",
-            unit_divisor=1024,
-        )
-
-    def _show(self, bar: tqdm[Any]) -> None:
-        bar.update(self._source.position - bar.n)
-        if not bar.disable:
-            elapsed = bar.format_dict["elapsed"] or 1e-9
-            rate = self.statistics.entries / elapsed
-            text = f"{self.statistics.entries:,} entries, {rate:,.0f}/s"
-            bar.set_postfix_str(text, refresh=False)
+        yield update

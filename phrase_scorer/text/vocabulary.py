@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,18 @@ class Counts:
         self.unknown += other.unknown
         self.examples.update(other.examples)
         return self
+
+    def to_json(self) -> list[Any]:
+        """The counts as a journal holds them; words are bytes, so in hexadecimal."""
+        examples = {word.hex(): count for word, count in self.examples.items()}
+        return [self.looked_up, self.unknown, examples]
+
+    @classmethod
+    def from_json(cls, content: Sequence[Any]) -> Counts:
+        """Reads what `to_json` gave."""
+        looked_up, unknown, examples = content
+        words = {bytes.fromhex(word): count for word, count in examples.items()}
+        return cls(looked_up, unknown, Counter(words))
 
 
 class Vocabulary:

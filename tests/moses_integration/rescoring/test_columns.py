@@ -19,8 +19,7 @@ from moses_integration.formats.signature import (
     write_signature,
 )
 from moses_integration.rescoring.columns import (
-    FeatureColumn,
-    check_floor,
+    Column,
     ensemble_column,
     inverse_column,
     score_texts,
@@ -29,7 +28,7 @@ from moses_integration.rescoring.columns import (
     unknown_words_column,
     words_unknown_to,
 )
-from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
+from phrase_scorer.errors import DataError, ModelError, PhraseScorerError
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.version import __version__
@@ -95,21 +94,6 @@ def test_order_of_values_is_kept():
     assert numbers == sorted(numbers)
 
 
-@pytest.mark.parametrize("floor", [-87.0, -50.0, -1e-9])
-def test_floor_that_can_be(floor):
-    check_floor(floor)
-
-
-@pytest.mark.parametrize(
-    ("floor", "shown"),
-    [(0.0, "0"), (1.0, "1"), (-87.5, "-87.5"), (-np.inf, "-inf"), (np.inf, "inf"), (np.nan, "nan")],
-)
-def test_floor_that_cannot_be(floor, shown):
-    with pytest.raises(UsageError) as caught:
-        check_floor(floor)
-    assert str(caught.value) == f"--floor must be from -87 to below 0, not {shown}"
-
-
 # -- columns -------------------------------------------------------------------------------------
 
 
@@ -148,8 +132,8 @@ def test_forward_model_is_no_inverse_one(scorer):
     )
 
 
-def fixed(name: str, model: str, *values: float) -> FeatureColumn:
-    return FeatureColumn(name, model, lambda block: np.array(values, np.float32))
+def fixed(name: str, model: str, *values: float) -> Column:
+    return Column(name, model, lambda block: np.array(values, np.float32))
 
 
 def test_ensemble_is_the_mean_of_the_probabilities():
@@ -210,8 +194,8 @@ def test_moses_reads_the_number_of_unknown_words():
 # -- signatures ----------------------------------------------------------------------------------
 
 
-def column(name: str = "p", model: str = "m1") -> FeatureColumn:
-    return FeatureColumn(name, model, lambda block: np.zeros(len(block.sources), np.float32))
+def column(name: str = "p", model: str = "m1") -> Column:
+    return Column(name, model, lambda block: np.zeros(len(block.sources), np.float32))
 
 
 def test_signature_round_trip(tmp_path):

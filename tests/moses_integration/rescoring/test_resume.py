@@ -17,8 +17,8 @@ import pytest
 from toys import toy_lines
 
 from moses_integration.formats.phrase_table import PhraseTable
-from moses_integration.rescoring.columns import FeatureColumn, translation_column
-from moses_integration.rescoring.stream import Statistics, rescore
+from moses_integration.rescoring.columns import Column, translation_column
+from moses_integration.rescoring.stream import RescoreCounts, rescore
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.phrase_pairs import PairBlock
@@ -33,7 +33,7 @@ def slow_values(block: PairBlock) -> np.ndarray:
     return np.array([-0.01 * sum(map(len, words)) for words in block.targets], np.float32)
 
 
-SLOW = FeatureColumn("length", "m", slow_values)
+SLOW = Column("length", "m", slow_values)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def table(tmp_path):
     return path
 
 
-def run(table: Path, output: Path, column: FeatureColumn = SLOW, **options) -> Statistics:
+def run(table: Path, output: Path, column: Column = SLOW, **options) -> RescoreCounts:
     known = PhraseTable(table, block_entries=BLOCK_ENTRIES)
     return rescore(known, output, [column], show_progress=False, **options)
 
@@ -93,8 +93,7 @@ def test_killed_at_random_moments_and_gone_on_with(table, tmp_path):
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_any_number_of_processes_writes_the_same(processes, tmp_path, model_path, monkeypatch):
-    monkeypatch.setattr("phrase_scorer.runtime.workers.SMALL_INPUT", 0)
+def test_any_number_of_processes_writes_the_same(processes, tmp_path, model_path):
     table = tmp_path / "table"
     table.write_bytes(
         b"".join(line + b"\n" for line in toy_lines(600)) + b"zz xx ||| q q ||| 1 1 1 1\n"
@@ -111,8 +110,7 @@ def test_any_number_of_processes_writes_the_same(processes, tmp_path, model_path
     assert vocabulary.unknown >= 2
 
 
-def test_a_bad_line_is_told_by_workers_as_without(tmp_path, model_path, monkeypatch):
-    monkeypatch.setattr("phrase_scorer.runtime.workers.SMALL_INPUT", 0)
+def test_a_bad_line_is_told_by_workers_as_without(tmp_path, model_path):
     lines = toy_lines(200)
     lines[122] = b"broken"
     lines[190] = b"broken, too"
@@ -146,7 +144,7 @@ def killed_before_the_end(table: Path, output: Path) -> bool:
 
     seen: list[PairBlock] = []
     with pytest.raises(KeyboardInterrupt):
-        run(table, output, FeatureColumn("length", "m", values), floor=-0.1)
+        run(table, output, Column("length", "m", values), floor=-0.1)
     return Path(f"{output}.journal").exists()
 
 
@@ -172,7 +170,7 @@ def test_another_input_is_not_gone_on_with(table, tmp_path):
     [
         ({"floor": -20.0}, "columns"),
         (
-            {"column": FeatureColumn("length", "another model", slow_values), "floor": -0.1},
+            {"column": Column("length", "another model", slow_values), "floor": -0.1},
             "columns",
         ),
     ],

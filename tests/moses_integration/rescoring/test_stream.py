@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +18,18 @@ import pytest
 from toys import toy_lines
 
 from moses_integration.formats.phrase_table import PhraseTable
-from moses_integration.rescoring.columns import FeatureColumn, score_texts, translation_column
-from moses_integration.rescoring.stream import Statistics, rescore
+from moses_integration.rescoring.columns import Column, score_texts, translation_column
+from moses_integration.rescoring.stream import RescoreCounts, rescore
 from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
 
 LAST_SCORE = re.compile(rb"^(.*?\|\|\|.*?\|\|\|[^|]*?) (\S+)(?=[ \t\r]*(?:\|\|\||$))")
 
 
-def constant(value: float = -1.0, name: str = "constant") -> FeatureColumn:
-    return FeatureColumn(name, "m", lambda block: np.full(len(block.sources), value, np.float32))
+def constant(value: float = -1.0, name: str = "constant") -> Column:
+    return Column(name, "m", lambda block: np.full(len(block.sources), value, np.float32))
 
 
-def run(
-    path: Path | str, output: Path | str, columns: list[FeatureColumn], **options
-) -> Statistics:
+def run(path: Path | str, output: Path | str, columns: list[Column], **options) -> RescoreCounts:
     known = {"on_bad_line", "block_entries", "scores"}
     table = PhraseTable(path, **{key: options.pop(key) for key in known & options.keys()})
     return rescore(table, output, columns, show_progress=False, **options)
@@ -68,7 +67,7 @@ def test_lines_are_the_input_and_the_score_of_the_scorer(table, tmp_path, scorer
     assert last_scores(found) == score_texts(values)
     assert len(set(last_scores(found))) > 50  # it is not one number for all
     assert stripped(found) == table.read_bytes()
-    assert statistics == Statistics(entries=300, bad_lines=0, floored=0)
+    assert statistics == RescoreCounts(entries=300, bad_lines=0, floored=0)
 
 
 @pytest.mark.parametrize("input_gz", [False, True])
@@ -94,6 +93,32 @@ def test_standard_input_and_output(table, tmp_path, monkeypatch):
     run("-", "-", [constant()])
     assert stripped(stdout.buffer.getvalue()) == table.read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == ["table"]  # no signature of nothing
+
+
+@pytest.mark.parametrize("name", ["fifo", "fifo.gz"])
+def test_a_fifo_is_written_into(name, table, tmp_path):
+    """Whoever reads it gets the bytes of a file, while they are made; no journal, no signature."""
+    os.mkfifo(tmp_path / name)
+    expected = tmp_path / name.replace("fifo", "file")
+    run(table, expected, [constant()])
+    signature = Path(f"{expected}.signature.json")
+    before = sorted(os.listdir(tmp_path))
+    with ThreadPoolExecutor(1) as pool:
+        read_there = pool.submit((tmp_path / name).read_bytes)
+        run(table, tmp_path / name, [constant()])
+        assert read_there.result(10) == expected.read_bytes()
+    assert signature.exists()
+    assert sorted(os.listdir(tmp_path)) == before
+    assert (tmp_path / name).is_fifo()
+    with pytest.raises(UsageError, match=f"--resume needs a file to go on with, not .*{name}$"):
+        run(table, tmp_path / name, [constant()], resume=True)
+
+
+def test_of_a_link_the_file_that_it_leads_to_is_written(table, tmp_path):
+    (tmp_path / "link").symlink_to("real")
+    run(table, tmp_path / "link", [constant()])
+    assert (tmp_path / "link").is_symlink()
+    assert stripped((tmp_path / "real").read_bytes()) == table.read_bytes()
 
 
 def test_small_blocks_change_no_score_and_runs_repeat(table, tmp_path, scorer):
@@ -128,14 +153,14 @@ def test_no_final_newline_and_odd_bytes(tmp_path):
 
 def test_floored_values_are_counted(table, tmp_path):
     statistics = run(table, tmp_path / "out", [constant(-3), constant(-9, "x")], floor=-5.0)
-    assert statistics == Statistics(entries=300, floored=300)
+    assert statistics == RescoreCounts(entries=300, floored=300)
     assert last_scores(read(tmp_path / "out")) == [b"0.006737947"] * 300
 
 
 def test_statistics_add():
-    total = Statistics(1, 2, 3)
-    total += Statistics(10, 20, 30)
-    assert total == Statistics(11, 22, 33)
+    total = RescoreCounts(1, 2, 3)
+    total += RescoreCounts(10, 20, 30)
+    assert total == RescoreCounts(11, 22, 33)
 
 
 # -- whole or not at all -------------------------------------------------------------------------
@@ -154,7 +179,7 @@ def test_error_late_in_the_table_leaves_what_is_done(name, tmp_path):
         return np.zeros(len(block.sources), np.float32)
 
     with pytest.raises(DataError) as caught:
-        run(table, tmp_path / name, [FeatureColumn("x", "m", values)], block_entries=50)
+        run(table, tmp_path / name, [Column("x", "m", values)], block_entries=50)
     assert str(caught.value) == (
         f'{table}:3000: 1 field, expected at least 3 (source ||| target ||| scores): "broken"'
     )
@@ -188,7 +213,7 @@ def test_error_of_the_scorer_leaves_nothing_and_no_thread(table, tmp_path):
 
     threads = threading.active_count()
     with pytest.raises(PhraseScorerError, match=r"^no more$"):
-        run(table, tmp_path / "out", [FeatureColumn("x", "m", values)], block_entries=5)
+        run(table, tmp_path / "out", [Column("x", "m", values)], block_entries=5)
     assert [p.name for p in tmp_path.iterdir()] == ["table"]
     assert threading.active_count() == threads
 
@@ -209,6 +234,12 @@ def test_output_equal_to_input(table, tmp_path, monkeypatch):
         assert str(caught.value) == f"{name}: the output would overwrite the input"
     assert table.read_bytes() == before
     assert not (tmp_path / "table.partial").exists()
+
+
+def test_output_that_is_a_folder(table, tmp_path):
+    with pytest.raises(DataError) as caught:
+        run(table, tmp_path, [constant()])
+    assert str(caught.value) == f"{tmp_path}: cannot write: Is a directory"
 
 
 def test_output_in_no_folder(table, tmp_path):
@@ -247,7 +278,7 @@ def test_bad_lines_may_be_kept(tmp_path):
         statistics = run(
             tmp_path / "t", output, [constant()], on_bad_line="keep", block_entries=block_entries
         )
-        assert statistics == Statistics(entries=5, bad_lines=3, floored=0)
+        assert statistics == RescoreCounts(entries=5, bad_lines=3, floored=0)
         assert output.read_bytes().split(b"\n") == [
             b"la ||| the ||| 1 1 0.3678794",
             b"",

@@ -1,0 +1,202 @@
+"""What `rescore` is asked for: checked once, before a model is loaded or a table read.
+
+A folder made by `filter` becomes its table and its moses.ini here; nothing below knows of folders.
+torch is not imported: a refusal costs no time.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from moses_integration.formats.ini_edits import START_WEIGHT, with_columns
+from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
+from moses_integration.formats.phrase_table import OnBadLine, PhraseTable
+from moses_integration.system.ini_target import IniTarget
+from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.output import (
+    STANDARD,
+    OutputFile,
+    is_same_file,
+    make_new_folder,
+    reason,
+)
+from phrase_scorer.runtime.workers import SMALL_INPUT, available_cores
+
+DEFAULT_FLOOR = -50.0
+LOWEST_FLOOR = -87.0  # exp(-87) is still a normal float32, which is what Moses reads into
+
+
+@dataclass(frozen=True)
+class RescoreRequest:
+    """A table, the columns that it gets, where it is written, and the moses.ini that names it.
+
+    Raises:
+        UsageError: Options that do not go together, or an output that is impossible.
+        DataError: The table is not there, the output would overwrite it or cannot be written, or
+            moses.ini cannot be read or does not fit.
+    """
+
+    table: str  # `-` is standard input; a folder made by `filter` becomes the table in it
+    output: str | None = None  # `-` is standard output; a new folder where `table` is a folder
+    models: tuple[Path, ...] = ()
+    inverse_models: tuple[Path, ...] = ()
+    ensemble: bool = False  # one column per direction: the mean of its models
+    unknown_words: bool = False  # a column of words outside the first model's shortlist
+    unknown_words_of: Path | None = None  # the same of this model's shortlist
+    weights: tuple[float, ...] = ()  # start weights of the new columns; one stands for all
+    floor: float = DEFAULT_FLOOR  # least natural-log value written
+    on_bad_line: OnBadLine = "stop"
+    allow_duplicate: bool = False
+    estimate: bool = False  # only say what it would take: no output is needed
+    resume: bool = False
+    quiet: bool = False
+    ini_target: IniTarget = field(default_factory=IniTarget)
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+
+    def __post_init__(self) -> None:
+        _ = self.start_weights  # refuses columns that do not go together
+        check_floor(self.floor)
+        if self.output is None and not self.estimate:
+            raise UsageError("OUTPUT is missing (or use --estimate)")
+        if Path(self.table).is_dir():
+            self._enter_folder()
+        self._check_table()
+        if self.output is not None and not self.estimate:
+            self._check_output(OutputFile(self.output, inputs=[self.table]))
+        self.ini_target.check_out({"PHRASE_TABLE": self.table, "OUTPUT": self.output})
+        if self.feature and self.ini_target.moses_ini_out and self.output is not None:
+            self.edited_ini()  # an impossible edit is refused before hours of scoring
+
+    @cached_property
+    def start_weights(self) -> tuple[float, ...]:
+        """One for each new column.
+
+        Raises:
+            UsageError: No model, columns that do not go together, or another number of weights.
+        """
+        counts = [len(self.models), len(self.inverse_models)]
+        if not any(counts):
+            raise UsageError("give --model DIR, --inverse-model DIR, or several of them")
+        if self.ensemble:
+            if max(counts) < 2:
+                raise UsageError("--ensemble needs at least two models of one direction")
+            counts = [min(count, 1) for count in counts]
+        if self.unknown_words and self.unknown_words_of:
+            raise UsageError("--unknown-words or --unknown-words-of DIR, not both")
+        columns = sum(counts) + bool(self.unknown_words or self.unknown_words_of)
+        weights = self.weights or (START_WEIGHT,)
+        if len(weights) not in (1, columns):
+            raise UsageError(f"{len(weights)} times --weight, but {columns} new columns")
+        return weights * columns if len(weights) == 1 else weights
+
+    def _enter_folder(self) -> None:
+        """Puts the folder's table and moses.ini in the place of the folder."""
+        if self.ini_target.moses_ini or self.ini_target.moses_ini_out:
+            raise UsageError("PHRASE_TABLE is a folder: its own moses.ini is read and rewritten")
+        if self.output == STANDARD:
+            raise UsageError("PHRASE_TABLE is a folder, so OUTPUT must be one, not -")
+        ini = MosesIni.read(Path(self.table, "moses.ini"))
+        table = ini.phrase_table(self.ini_target.table_name).file()
+        output = ini_out = None
+        if self.output is not None and not self.estimate:
+            if not (self.resume and Path(self.output).is_dir()):
+                make_new_folder(self.output, "OUTPUT")
+            output = str(Path(self.output, table.name).resolve())
+            ini_out = str(Path(self.output, "moses.ini"))
+        target = IniTarget(ini.path, ini_out, self.ini_target.table_name)
+        found = {"table": str(table), "output": output, "ini_target": target}
+        for name, value in found.items():
+            object.__setattr__(self, name, value)  # as dataclasses set frozen fields themselves
+
+    def _check_table(self) -> None:
+        try:
+            if self.table != STANDARD:
+                os.stat(self.table)
+        except OSError as error:
+            raise DataError(f"cannot read: {reason(error)}", path=self.table) from error
+
+    def _check_output(self, output: OutputFile) -> None:
+        if self.ini_target.moses_ini_out and not output.replaces:
+            raise UsageError(f"--moses-ini-out needs a file as OUTPUT, not {output.path}")
+        check_resume(output, resume=self.resume)
+
+    @property
+    def phrase_table(self) -> PhraseTable:
+        """The table, to be read once from its beginning."""
+        return PhraseTable(self.table, on_bad_line=self.on_bad_line)
+
+    @property
+    def processes(self) -> int:
+        """In how many to score; one where starting others would take longer than the work."""
+        if self.table != STANDARD and os.path.getsize(self.table) < SMALL_INPUT:
+            return 1
+        return self.arithmetic.threads or available_cores()
+
+    @cached_property
+    def moses_ini(self) -> MosesIni | None:
+        """The moses.ini that names the table, as it is; None where none is given."""
+        return self.ini_target.read()
+
+    @cached_property
+    def feature(self) -> PhraseTableFeature | None:
+        """The table's line in moses.ini."""
+        return self.ini_target.feature(self.moses_ini) if self.moses_ini else None
+
+    def require_scores(self, scores: int) -> None:
+        """Checks the number of scores that the table turns out to have.
+
+        Raises:
+            DataError: It is not moses.ini's.
+        """
+        if self.feature:
+            require_scores(self.feature, scores)
+
+    def edited_ini(self) -> MosesIni:
+        """The moses.ini for the table that will stand at `output`.
+
+        Raises:
+            DataError, UsageError: moses.ini cannot hold the path or the weights.
+        """
+        ini, feature = self.moses_ini, self.feature
+        assert ini is not None
+        assert feature is not None
+        assert self.output is not None
+        path = _path_in_ini(ini, feature.path, self.table, self.output)
+        return with_columns(ini, feature, path=path, start_weights=self.start_weights)
+
+
+def _path_in_ini(ini: MosesIni, old: str, table: str, output: str) -> str:
+    """`path=` of the new table: absolute where the old one was.
+
+    A relative one is relative to where Moses is run: the current folder or the ini's, whichever
+    leads from the old path to the table that was read.
+    """
+    if not os.path.isabs(old):
+        for folder in (Path.cwd(), Path(ini.path).resolve().parent):
+            if is_same_file(folder / old, table):
+                return os.path.relpath(output, folder)
+    return str(Path(output).resolve())
+
+
+def check_floor(floor: float) -> None:
+    """Checks a floor of natural-log values.
+
+    Raises:
+        UsageError: It is not below 0, or so low that Moses would take the score for 0.
+    """
+    if not LOWEST_FLOOR <= floor < 0:
+        raise UsageError(f"--floor must be from {LOWEST_FLOOR:g} to below 0, not {floor:g}")
+
+
+def check_resume(output: OutputFile, *, resume: bool) -> None:
+    """Checks that an unfinished run could be gone on with, if that is wanted.
+
+    Raises:
+        UsageError: Standard output, a FIFO or a device.
+    """
+    if resume and not output.replaces:
+        raise UsageError(f"--resume needs a file to go on with, not {output.path}")
