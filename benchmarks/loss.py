@@ -2,7 +2,7 @@
 
     python benchmarks/loss.py [--words 15000] [--rank 100] [--rows 4096]
 
-Prints microseconds a row for several block sizes, interleaved, and the ratio to all rows at once;
+Prints microseconds per row for several block sizes, interleaved, and the ratio to all rows at once;
 for scoring (no gradient) and for training (value and gradient).
 """
 

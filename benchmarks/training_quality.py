@@ -3,7 +3,7 @@
     python benchmarks/training_quality.py phrase-table.gz --work DIR [-- options of train]
 
 Holds 5,000 random entries out of the table, trains on the rest with `phrase-scorer train`, and
-prints nats a target symbol (end symbols included) on the random entries and on the entries of
+prints nats per target symbol (end symbols included) on the random entries and on the entries of
 held-out source phrases (the training's own validation), and the time of the training.
 """
 
@@ -38,7 +38,7 @@ def split(table: Path, work: Path) -> Path:
     return work / "train.gz"
 
 
-def nats_a_symbol(model: Path, table: Path) -> float:
+def nats_per_symbol(model: Path, table: Path) -> float:
     """Mean -ln p of a target symbol over the entries of a table."""
     scorer = PhraseScorer.load(model, "cpu")
     total, symbols = 0.0, 0
@@ -58,26 +58,13 @@ def main() -> None:
     model = arguments.work / "model"
     rest = split(arguments.table, arguments.work)
     began = time.monotonic()
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "moses_integration",
-            "train",
-            rest,
-            "--model",
-            model,
-            "--quiet",
-            "--overwrite",
-            *arguments.train_options,
-        ],
-        check=True,
-    )
+    command = [sys.executable, "-m", "moses_integration", "train", rest, "--model", model]
+    subprocess.run([*command, "--quiet", "--overwrite", *arguments.train_options], check=True)
     minutes = (time.monotonic() - began) / 60
     log = [json.loads(line) for line in (model / "training_log.jsonl").read_text().splitlines()]
     by_source = min(line["validation_loss"] for line in log if "validation_loss" in line)
     print(f"training            {minutes:.1f} minutes, {log[-1]['update']} updates")
-    print(f"random entries      {nats_a_symbol(model, arguments.work / 'held-out.gz'):.4f} nats")
+    print(f"random entries      {nats_per_symbol(model, arguments.work / 'held-out.gz'):.4f} nats")
     print(f"held-out sources    {by_source:.4f} nats")
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from phrase_scorer.models.cells import cell_of, unroll
 from phrase_scorer.models.config import ModelConfig
@@ -95,15 +96,15 @@ class AttentionModel(PhraseModel):
         state = self.decoder(self.decoder.read(embedding), before, signals)
         return state, embedding, context, weights
 
+    @override
     def predict(self, memory: Parts, state: Parts) -> Tensor:
-        """(rows, rank)."""
         hidden, embedding, context, _ = state
         pieces = self.drop(context) @ self.readout.context
         units = self.readout(self.decoder.visible(hidden), embedding, pieces)
         return self.output.features(self.drop(units))
 
+    @override
     def features(self, batch: Batch) -> Tensor:
-        """(symbols, rank) features of a batch's target symbols."""
         steps = self._states(batch)
         packed = [torch.cat(part).index_select(0, batch.target.symbols) for part in steps[:3]]
         return self.predict((), (*packed, packed[0]))

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from phrase_scorer.models.config import ModelConfig
 from phrase_scorer.models.phrase_model import Affine, Output, Parts, PhraseModel
@@ -76,8 +77,8 @@ class ContinuousSpaceModel(PhraseModel):
         histories = torch.cat([starts, words[:-1]]).unfold(0, self.history, 1)
         return histories.flatten(0, 1).index_select(0, batch.target.symbols)
 
+    @override
     def features(self, batch: Batch) -> Tensor:
-        """(symbols, rank) features of a batch's target symbols."""
         contexts = self.contexts(batch)
         if self.training and self.config.short_histories:
             contexts = self._shortened(contexts)
@@ -104,6 +105,6 @@ class ContinuousSpaceModel(PhraseModel):
         """The history with one more word."""
         return (torch.cat([state[0][:, 1:], words[:, None]], 1),)
 
+    @override
     def predict(self, memory: Parts, state: Parts) -> Tensor:
-        """(rows, rank)."""
         return self.context_features(state[0])

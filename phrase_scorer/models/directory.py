@@ -2,8 +2,8 @@
 
     config.json                 format version, model sizes, training settings, data fingerprint
     model.safetensors           the weights of the best validation so far
-    source.vocab, target.vocab  one word a line (vocabulary.py)
-    training_log.jsonl          one line for each logged update
+    source.vocab, target.vocab  one word per line (vocabulary.py)
+    training_log.jsonl          one line per logged update and validation
     training_state.safetensors  what --resume needs: weights, optimiser, progress
 
 Every file is replaced as a whole, never half.
@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class ModelDirectory:
 
     @property
     def log_file(self) -> Path:
-        """One JSON object a line."""
+        """One JSON object per line."""
         return self.path / "training_log.jsonl"
 
     def vocabulary_file(self, side: str) -> Path:
@@ -82,12 +83,8 @@ class ModelDirectory:
             raise ModelError(f"cannot write: {reason(error)}", path=self.path) from error
         for side, vocabulary in zip(("source", "target"), vocabularies, strict=True):
             vocabulary.save(self.vocabulary_file(side))
-        content = {
-            "format": FORMAT,
-            "phrase_scorer": __version__,
-            "model": config.as_dict(),
-            **details,
-        }
+        known = {"format": FORMAT, "phrase_scorer": __version__, "model": config.as_dict()}
+        content = {**known, **details}
         write_file(self.config_file, json.dumps(content, indent=2).encode() + b"\n")
 
     def read_config(self) -> dict[str, Any]:
@@ -120,12 +117,8 @@ class ModelDirectory:
         Raises:
             ModelError: Missing or impossible values.
         """
-        try:
+        with self._possible_settings():
             return ModelConfig(**self.read_config()["model"])
-        except (KeyError, TypeError, UsageError) as error:
-            raise ModelError(
-                f"impossible model settings: {error}", path=self.config_file
-            ) from error
 
     def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
         """(source, target) vocabularies, of the sizes that config.json names.
@@ -158,12 +151,8 @@ class ModelDirectory:
         config = self.model_config()
         self._require(self.weights_file)
         weights, _ = _read_tensors(self.weights_file)
-        try:
+        with self._possible_settings():
             model = build(config)
-        except (TypeError, UsageError) as error:
-            raise ModelError(
-                f"impossible model settings: {error}", path=self.config_file
-            ) from error
         expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         found = {name: tuple(value.shape) for name, value in weights.items()}
         if found != expected:
@@ -238,6 +227,14 @@ class ModelDirectory:
                 f"{progress['best_update']})"
             )
         return facts
+
+    @contextmanager
+    def _possible_settings(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, UsageError) as error:
+            message = f"impossible model settings: {error}"
+            raise ModelError(message, path=self.config_file) from error
 
     def _require(self, path: Path) -> None:
         if not path.exists():

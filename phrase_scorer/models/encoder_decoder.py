@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from phrase_scorer.models.cells import cell_of, unroll
 from phrase_scorer.models.config import ModelConfig
@@ -101,8 +102,8 @@ class EncoderDecoder(PhraseModel):
         )
         return self.output.features(self.drop(units))
 
+    @override
     def features(self, batch: Batch) -> Tensor:
-        """(symbols, rank) features of a batch's target symbols."""
         return self.decode(self.context(self.encode(batch.source)), batch.target)
 
     def read(self, sources: Sources) -> Parts:
@@ -121,8 +122,8 @@ class EncoderDecoder(PhraseModel):
         embedding = self.target_embedding.embed(words)
         return self.step(Context(*memory), state[0], self.decoder.read(embedding)), embedding
 
+    @override
     def predict(self, memory: Parts, state: Parts) -> Tensor:
-        """(rows, rank)."""
         hidden = self.decoder.visible(state[0])
         units: Tensor = self.readout(hidden, state[1], Context(*memory).readout)
         return self.output.features(units)

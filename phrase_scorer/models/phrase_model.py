@@ -57,11 +57,8 @@ class Affine(nn.Module):
 class Readout(nn.Module):
     """Deep output with maxout: s'_t = O_h h'_t + O_y e(y_{t-1}) + O_c c; s_i = max(s'_2i, s'_2i+1).
 
-    (Cho et al. 2014, appendix; O_y on the embedding and the bias as in GroundHog.)
-
-    Args:
-        config: Its `hidden`, `embedding`, `maxout`.
-        context: Width of the context.
+    (Cho et al. 2014, appendix; O_y on the embedding and the bias as in GroundHog.) `context` is the
+    width of c.
     """
 
     def __init__(self, config: ModelConfig, context: int) -> None:
@@ -82,9 +79,7 @@ class Readout(nn.Module):
 class Output(nn.Module):
     """The output matrix G = G_l G_r over the shortlist, with a bias (paper: rank 100).
 
-    Args:
-        units: Width of what comes in.
-        config: Its `output_rank` (0: G is not factorised) and `target_words`.
+    With `output_rank` 0, G is not factorised. `units` is the width of what comes in.
     """
 
     def __init__(self, units: int, config: ModelConfig) -> None:

@@ -12,6 +12,7 @@ from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from phrase_scorer.models.cells import Cell, cell_of, unroll
 from phrase_scorer.models.config import ModelConfig
@@ -49,8 +50,8 @@ class SequenceToSequence(PhraseModel):
             last.append(states[-1])
         return last
 
+    @override
     def features(self, batch: Batch) -> Tensor:
-        """(symbols, rank) features of a batch's target symbols."""
         words = batch.target.words
         read = nn.functional.pad(words[:-1], (0, 0, 1, 0), value=END)
         inputs = self.target_embedding.embed(read)  # (time, rows, embedding)
@@ -78,8 +79,8 @@ class SequenceToSequence(PhraseModel):
             inputs = cell.visible(states[-1])
         return tuple(states)
 
+    @override
     def predict(self, memory: Parts, state: Parts) -> Tensor:
-        """(rows, rank)."""
         return self.output.features(self.decoder[-1].visible(state[-1]))
 
 

@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from phrase_scorer.errors import UsageError
 from phrase_scorer.models.config import ModelConfig
@@ -257,8 +258,8 @@ class Transformer(TransformerModel):
             found += before.then(own) if before else own
         return (x, *found)
 
+    @override
     def features(self, batch: Batch) -> Tensor:
-        """(symbols, rank) features of a batch's target symbols."""
         words = nn.functional.pad(batch.target.words[:-1], (0, 0, 1, 0), value=END).T
         x = self.embed_target(words)
         x = self.drop(x + self.positions(words.shape[1], x))
@@ -280,8 +281,8 @@ class Transformer(TransformerModel):
         found = self._decode(memory, x[:, None], None, state[1:])
         return (found[0].squeeze(1), *found[1:])
 
+    @override
     def predict(self, memory: Parts, state: Parts) -> Tensor:
-        """(rows, rank)."""
         return self.output.features(self.norm(state[0]))
 
 
@@ -329,8 +330,8 @@ class DecoderOnly(TransformerModel):
             found += before.then(own) if before else own
         return x, tuple(found)
 
+    @override
     def features(self, batch: Batch) -> Tensor:
-        """(symbols, rank) features of a batch's target symbols."""
         memory = self.read(batch.source)
         x = memory[0][:, None]
         if len(batch.target.words) > 1:
@@ -347,8 +348,8 @@ class DecoderOnly(TransformerModel):
         x, found = self._continue(memory, words[:, None], state[1:])
         return (x.squeeze(1), *found)
 
+    @override
     def predict(self, memory: Parts, state: Parts) -> Tensor:
-        """(rows, rank)."""
         return self.output.features(self.norm(state[0]))
 
 

@@ -19,17 +19,11 @@ from phrase_scorer.text.vocabulary import END
 
 @dataclass(frozen=True)
 class Sources:
-    """Source phrases as a model reads them, time first.
+    """Source phrases as a model reads them, time first."""
 
-    Attributes:
-        words: (time, phrases) int64 ids, the end symbol included, then padding (also `END`).
-        unfinished: (time, phrases) bool, True up to and with the end symbol.
-        shortest: Steps up to which no phrase has ended: no mask is needed before.
-    """
-
-    words: Tensor
-    unfinished: Tensor
-    shortest: int
+    words: Tensor  # (time, phrases) int64 ids, the end symbol included, then padding (also `END`)
+    unfinished: Tensor  # (time, phrases) bool, True up to and with the end symbol
+    shortest: int  # steps up to which no phrase has ended: no mask is needed before
 
     @property
     def last(self) -> Tensor:
@@ -37,11 +31,9 @@ class Sources:
         return self.unfinished.sum(0) - 1
 
     def flipped(self, values: Tensor, *, keep_end: bool) -> Tensor:
-        """Each phrase's values in reverse order; padding stays behind them.
+        """Each phrase's values, (time, phrases, ...), in reverse order; padding stays behind them.
 
-        Args:
-            values: (time, phrases, ...), one for each word.
-            keep_end: Whether the end symbol stays the last.
+        With `keep_end` the end symbol stays the last.
         """
         times = torch.arange(len(values), device=values.device)[:, None]
         mirrored = self.last - int(keep_end) - times  # (time, phrases)
@@ -62,31 +54,21 @@ class Targets:
 
     The symbols to predict are packed: `symbols` are the places in a flattened (time, phrases)
     array that hold a word or an end symbol, so no product is spent on padding.
-
-    Attributes:
-        words: (time, phrases) int64 ids, the end symbol included, then padding (also `END`).
-        symbols: (symbols,) int64 places in the flattened (time, phrases) array, ascending.
-        phrases: (symbols,) int64 phrase to which each belongs.
-        symbol_words: (symbols,) int64 id of each.
     """
 
-    words: Tensor
-    symbols: Tensor
-    phrases: Tensor
-    symbol_words: Tensor
+    words: Tensor  # (time, phrases) int64 ids, the end symbol included, then padding (also `END`)
+    symbols: Tensor  # (symbols,) int64 places in the flattened (time, phrases) array, ascending
+    phrases: Tensor  # (symbols,) int64 phrase to which each belongs
+    symbol_words: Tensor  # (symbols,) int64 id of each
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Phrase pairs as a model reads them.
-
-    Attributes:
-        weights: (pairs,) float32 weight of each pair in the objective, or None: all alike.
-    """
+    """Phrase pairs as a model reads them."""
 
     source: Sources
     target: Targets
-    weights: Tensor | None = None
+    weights: Tensor | None = None  # (pairs,) float32 weight in the objective; None: all alike
 
 
 def source_batch(phrases: PhraseIds, rows: Rows, device: torch.device | str = "cpu") -> Sources:
@@ -131,7 +113,7 @@ def _tensor(array: npt.NDArray[np.generic], device: torch.device | str) -> Tenso
 
 
 def by_length(lengths: npt.NDArray[np.int64], size: int) -> Iterator[Rows]:
-    """Rows in batches of at most `size`, sorted by length: the least padding there can be."""
+    """Rows in batches of at most `size`, sorted by length, for the least padding."""
     order = np.argsort(lengths, kind="stable")
     for start in range(0, len(order), size):
         yield order[start : start + size]

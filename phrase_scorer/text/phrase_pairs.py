@@ -39,15 +39,10 @@ class PairBlock(NamedTuple):
 
 @dataclass(frozen=True)
 class PhraseIds:
-    """Phrases as ids: phrase i is `ids[offsets[i]:offsets[i + 1]]`, without the end symbol.
+    """Phrases as ids: phrase i is `ids[offsets[i]:offsets[i + 1]]`, without the end symbol."""
 
-    Attributes:
-        ids: (words,) int32, all phrases one after the other.
-        offsets: (phrases + 1,) int64.
-    """
-
-    ids: Ids
-    offsets: Offsets
+    ids: Ids  # (words,) int32, all phrases one after the other
+    offsets: Offsets  # (phrases + 1,) int64
 
     @classmethod
     def collect(
@@ -116,15 +111,11 @@ class PhraseIds:
 
 @dataclass(frozen=True)
 class PhrasePairs:
-    """Pairs of phrases; pair i is (source i, target i).
-
-    Attributes:
-        weights: (pairs,) float32 weight of each pair in training, or None: all alike.
-    """
+    """Pairs of phrases; pair i is (source i, target i)."""
 
     source: PhraseIds
     target: PhraseIds
-    weights: npt.NDArray[np.float32] | None = None
+    weights: npt.NDArray[np.float32] | None = None  # (pairs,) in training; None: all alike
 
     def __len__(self) -> int:
         return len(self.source)

@@ -1,6 +1,6 @@
 """Words and their ids: the shortlist of the most frequent words, `<unk>` and the end of phrase.
 
-A word is bytes, compared byte for byte. File: one word a line, the line number (from 0) is the id.
+A word is bytes, compared byte for byte. File: one word per line, its number (from 0) is the id.
 """
 
 from __future__ import annotations
@@ -53,11 +53,7 @@ class Counts:
 
 
 class Vocabulary:
-    """Words with ids from 0: `</s>`, `<unk>`, then the shortlist by falling frequency.
-
-    Args:
-        words: The words from id 2 on, distinct.
-    """
+    """Words with ids from 0: `</s>`, `<unk>`, then the shortlist (`words`) by falling frequency."""
 
     def __init__(self, words: Iterable[bytes]) -> None:
         self.words = (*SPECIAL_WORDS, *words)
@@ -116,7 +112,7 @@ class Vocabulary:
         return self._ids.get(word, UNKNOWN)
 
     def save(self, path: Path) -> None:
-        """Writes the words, one a line."""
+        """Writes the words, one per line."""
         write_file(path, b"".join(word + b"\n" for word in self.words))
 
     @classmethod
@@ -158,12 +154,9 @@ class _Lookup(dict[bytes, int]):
 def shortlists(
     collector: PairCollector, pairs: PhrasePairs, size: int
 ) -> tuple[Vocabulary, Vocabulary]:
-    """(source, target) vocabularies of collected pairs, whose ids are changed in place to theirs.
+    """(source, target) vocabularies, each of `size` words with `<unk>`, of collected pairs.
 
-    Args:
-        collector: Where the pairs come from; it knows their words.
-        pairs: With the collector's ids; after the call with the vocabularies' ids.
-        size: Of each shortlist, `<unk>` included.
+    The ids of the pairs are the collector's before the call, and the vocabularies' after it.
     """
     result = []
     for words, phrases in _sides(collector, pairs):

@@ -23,16 +23,9 @@ def rows_in_cache(words: int) -> int:
 
 
 def chosen_log_probs(features: Tensor, weight: Tensor, bias: Tensor, words: Tensor) -> Tensor:
-    """Natural-log probability of one word a row; no gradient.
+    """(rows,) natural-log probability of one word per row, of the features' type; no gradient.
 
-    Args:
-        features: (rows, rank).
-        weight: (rank, vocabulary).
-        bias: (vocabulary,).
-        words: (rows,) int64.
-
-    Returns:
-        (rows,) float32, or float64 where the arguments are.
+    Of (rows, rank) features, (rank, vocabulary) weight, (vocabulary,) bias, (rows,) int64 words.
     """
     result = features.new_empty(len(features))
     step = rows_in_cache(weight.shape[1])
@@ -51,12 +44,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        features: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        words: Tensor,
-        weights: Tensor,
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, words: Tensor, weights: Tensor
     ) -> Tensor:
         loss = weights.new_zeros((), dtype=torch.float64)
         d_features = torch.empty_like(features)
@@ -89,23 +77,11 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def cross_entropy(
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    words: Tensor,
-    weights: Tensor,
+    features: Tensor, weight: Tensor, bias: Tensor, words: Tensor, weights: Tensor
 ) -> Tensor:
-    """Σ_i weights_i · -ln p(words_i), with gradients of the first three.
+    """Σ_i weights_i · -ln p(words_i) in nats, a scalar, with gradients of the first three.
 
-    Args:
-        features: (rows, rank).
-        weight: (rank, vocabulary).
-        bias: (vocabulary,).
-        words: (rows,) int64.
-        weights: (rows,) of the features' type.
-
-    Returns:
-        A scalar, in nats.
+    Shapes are those of `chosen_log_probs`; weights are (rows,).
     """
     result: Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
         features, weight, bias, words, weights
