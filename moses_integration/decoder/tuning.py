@@ -55,9 +55,8 @@ class TuningSettings:
 
     def __post_init__(self) -> None:
         for name in ("runs", "nbest", "max_iterations", "threads"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise UsageError(f"--{option} must be at least 1, not {getattr(self, name)}")
+            if (value := getattr(self, name)) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
         if self.optimizer not in get_args(WeightOptimizer):
             raise UsageError(f"unknown optimizer {self.optimizer}; choose mert or mira")
         split_flags(self.decoder_flags)
@@ -82,11 +81,10 @@ class TuneRequest:
     def __post_init__(self) -> None:
         if self.source is None:
             raise UsageError("give --source FILE, the tuning set (or --rescore-nbest LIST)")
-        for path in (self.working_dir, self.source, self.reference):
-            if UNSAFE.search(str(path.resolve())):
-                why = "blanks, or what means something to a shell"
-                shown = quoted(str(path.resolve()))
-                raise UsageError(f"mert-moses.pl cannot use a path with {why}: {shown}")
+        for path in map(Path.resolve, (self.working_dir, self.source, self.reference)):
+            if UNSAFE.search(str(path)):
+                why = f"blanks, or what means something to a shell: {quoted(str(path))}"
+                raise UsageError(f"mert-moses.pl cannot use a path with {why}")
 
 
 @dataclass(frozen=True)
@@ -181,9 +179,8 @@ class Tuner:
         if self.resume and note.is_file():
             known = json.loads(note.read_bytes())
             if what := ", ".join(key for key in task if known.get(key) != task[key]):
-                raise UsageError(
-                    f"{self.folder} holds another tuning (other {what}: see task.json); not resumed"
-                )
+                why = f"holds another tuning (other {what}: see task.json); not resumed"
+                raise UsageError(f"{self.folder} {why}")
         elif any(path.name != ".lock" for path in self.folder.iterdir()):
             what = "is not empty; choose a new one, or --resume"
             if not note.is_file():
@@ -217,10 +214,8 @@ class Tuner:
         final = _with_tuned(with_absolute_paths(self.ini), weights, sparse)
         write_file(folder / "moses.ini", final.to_bytes())
         _write_json(result, asdict(run))
-        self.say(
-            f"run {number}: BLEU {run.dev_bleu:.2f} on the tuning set after {run.iterations} "
-            f"iterations, {seconds / 60:.1f} minutes"
-        )
+        effort = f"{run.iterations} iterations, {seconds / 60:.1f} minutes"
+        self.say(f"run {number}: BLEU {run.dev_bleu:.2f} on the tuning set after {effort}")
         return run
 
     def _mert(self, number: int, folder: Path, seed: int) -> tuple[int, float, float]:
@@ -301,10 +296,8 @@ class _History:
             self.repeats = False
             self.say(f"run {self.run} goes on after iteration {self.iterations}")
         else:
-            self.say(
-                f"run {self.run}, iteration {self.iterations}: BLEU {self.bleu:.2f} "
-                f"on its n-best lists ({seconds:.0f} s)"
-            )
+            found_bleu = f"BLEU {self.bleu:.2f} on its n-best lists ({seconds:.0f} s)"
+            self.say(f"run {self.run}, iteration {self.iterations}: {found_bleu}")
 
 
 def check_tuning_set(source: Path, reference: Path) -> None:

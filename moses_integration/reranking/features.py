@@ -193,10 +193,9 @@ def _phrases(source: Words, hypothesis: Hypothesis) -> Sequence[Pair]:
     words, pairs = hypothesis.words, []
     for (first, end), (target, target_end) in hypothesis.segmentation:
         if end > len(source) or target_end > len(words):
-            raise hypothesis.error(
-                f"the segmentation does not fit {len(source)} source and {len(words)} target words",
-                hypothesis.fields[4].strip(),
-            )
+            sizes = f"{len(source)} source and {len(words)} target words"
+            text = hypothesis.fields[4].strip()
+            raise hypothesis.error(f"the segmentation does not fit {sizes}", text)
         pairs.append((tuple(source[first:end]), tuple(words[target:target_end])))
     return pairs
 
@@ -244,10 +243,8 @@ def _blocks(
     for hypotheses in read_nbest(nbest):
         number = hypotheses[0].sentence
         if number >= len(sources):
-            raise hypotheses[0].error(
-                f"sentence {number}, but the source has {len(sources)} (they count from 0)",
-                hypotheses[0].fields[0].strip(),
-            )
+            what = f"sentence {number}, but the source has {len(sources)} (they count from 0)"
+            raise hypotheses[0].error(what, hypotheses[0].fields[0].strip())
         for hypothesis in hypotheses:
             _check(hypothesis, sources[number], names)
         block += [(sources[number], hypothesis) for hypothesis in hypotheses]
@@ -264,6 +261,5 @@ def _check(hypothesis: Hypothesis, source: Words, names: Sequence[str]) -> None:
     text = hypothesis.fields[2]
     for name in names:
         if b" %b= " % name.encode() in text:
-            raise hypothesis.error(
-                f"the feature {name} is there already; choose another --name", None
-            )
+            what = f"the feature {name} is there already; choose another --name"
+            raise hypothesis.error(what, None)

@@ -258,11 +258,10 @@ def read_weights(path: str | Path) -> Weights:
                 try:
                     if not text[0].endswith(b"=") or len(text) < 2:
                         raise ValueError
-                    weights[os.fsdecode(text[0][:-1])] = tuple(float(value) for value in text[1:])
+                    weights[os.fsdecode(text[0][:-1])] = tuple(map(float, text[1:]))
                 except ValueError as error:
-                    raise DataError(
-                        "not a line of weights, Name= 0.2 0.2", path=path, line=number, text=line
-                    ) from error
+                    what = "not a line of weights, Name= 0.2 0.2"
+                    raise DataError(what, path=path, line=number, text=line) from error
     if not weights:
         raise DataError("no weights in it", path=path)
     return weights

@@ -38,12 +38,7 @@ NGramRows = npt.NDArray[np.int64]  # of n-grams within their order
 
 
 class SharedVocabulary:
-    """A network's distributions as distributions over an ARPA file's words.
-
-    Args:
-        model: The network.
-        arpa: The file.
-        path: The file's name, for messages.
+    """A network's distributions as distributions over the words of an ARPA file named `path`.
 
     Raises:
         DataError: Its order is higher than the network's, or hardly any of its words is known.
@@ -64,11 +59,8 @@ class SharedVocabulary:
         unknown[self.start] = False
         share = unigrams[unknown].sum()
         if share > MOST_UNKNOWN * unigrams.sum():
-            message = (
-                f"its vocabulary is not the model's: words that make up {share:.0%} of its text "
-                "are unknown to the model"
-            )
-            raise DataError(message, path=path)
+            what = f"words that make up {share:.0%} of its text are unknown to the model"
+            raise DataError(f"its vocabulary is not the model's: {what}", path=path)
         self.ids = ids  # (words,) the network's id of each word of the file
         # (words,) ln of a word's part of its id's probability.
         self.log_share = np.zeros(len(ids))
@@ -178,24 +170,14 @@ def links_of(arpa: Arpa, path: str) -> list[Links]:
 
 
 def export(
-    model: LanguageModel,
-    arpa: Arpa,
-    path: str,
-    *,
-    share: float = 1.0,
-    prune: float = 0.0,
-    progress: Callable[[int], object] = lambda _: None,
-) -> Arpa:
-    """The back-off model with the network's probabilities for the n-grams of `arpa`.
+    model: LanguageModel, arpa: Arpa, path: str,
+    *, share: float = 1.0, prune: float = 0.0, progress: Callable[[int], object] = lambda _: None,
+) -> Arpa:  # fmt: skip
+    """The back-off model with the network's probabilities for the n-grams of `arpa`, named `path`.
 
-    Args:
-        model: The network.
-        arpa: The n-grams.
-        path: The file's name, for messages.
-        share: The network's weight in a linear mixture with the file's own probabilities.
-        prune: Leave out n-grams whose loss raises perplexity by less than this share (Stolcke
-            1998); 0 keeps all.
-        progress: Told how many more n-grams are done.
+    `share` is the network's weight in a linear mixture with the file's own probabilities. `prune`
+    leaves out n-grams whose loss raises perplexity by less than this share (Stolcke 1998); 0 keeps
+    all. `progress` is told how many more n-grams are done.
 
     Raises:
         DataError: The two do not fit (`SharedVocabulary`), or the file is broken.
@@ -235,18 +217,23 @@ def _with_back_off(orders: list[Order], links: list[Links]) -> list[Order]:
     """The same n-grams with back-off weights for which every context sums to one."""
     result = list(orders)
     for n, link in enumerate(links):
-        left, below = _left(orders[n], orders[n + 1], link, len(orders[n]))
-        weights = np.log10(np.maximum(left, LEAST_MASS) / np.maximum(below, LEAST_MASS))
+        weights = np.log10(_ratio(*_left(orders[n], orders[n + 1], link)))
         children = np.bincount(link.history, minlength=len(orders[n]))
         result[n] = Order(orders[n].words, orders[n].log10, np.where(children > 0, weights, 0.0))
     return result
 
 
-def _left(lower: Order, higher: Order, link: Links, contexts: int) -> tuple[Floats, Floats]:
+def _left(lower: Order, higher: Order, link: Links) -> tuple[Floats, Floats]:
     """(contexts,) each: 1 - Σ p(w | h) and 1 - Σ p(w | h') over the words stored after h."""
-    stored = np.bincount(link.history, 10.0**higher.log10, contexts).astype(np.float64)
-    below = np.bincount(link.history, 10.0 ** lower.log10[link.shorter], contexts).astype(float)
+    stored = np.bincount(link.history, 10.0**higher.log10, len(lower)).astype(np.float64)
+    below = np.bincount(link.history, 10.0 ** lower.log10[link.shorter], len(lower)).astype(float)
     return 1.0 - stored, 1.0 - below
+
+
+def _ratio(left: Floats, below: Floats) -> Floats:
+    """The back-off weight, for which a context sums to one; nothing left counts as a little."""
+    ratio: Floats = np.maximum(left, LEAST_MASS) / np.maximum(below, LEAST_MASS)
+    return ratio
 
 
 def pruned(arpa: Arpa, links: list[Links], threshold: float, path: str) -> Arpa:
@@ -270,11 +257,9 @@ def pruned(arpa: Arpa, links: list[Links], threshold: float, path: str) -> Arpa:
     for n in range(len(orders) - 1, 0, -1):
         order, lower, link = orders[n], orders[n - 1], links[n - 1]
         p, p_lower = 10.0**order.log10, 10.0 ** lower.log10[link.shorter]
-        left, below = _left(lower, order, link, len(lower))
-        old = np.log(np.maximum(left, LEAST_MASS) / np.maximum(below, LEAST_MASS))[link.history]
-        new_left = np.maximum(left[link.history] + p, LEAST_MASS)
-        new = np.log(new_left / np.maximum(below[link.history] + p_lower, LEAST_MASS))
-        change = p * (np.log(p_lower) + new - np.log(p)) + left[link.history] * (new - old)
+        left, below = (mass[link.history] for mass in _left(lower, order, link))
+        old, new = np.log(_ratio(left, below)), np.log(_ratio(left + p, below + p_lower))
+        change = p * (np.log(p_lower) + new - np.log(p)) + left * (new - old)
         loss = -np.exp(text[n - 1][link.history]) * change
         kept[n] = needed | (np.expm1(loss) >= threshold)
         needed = np.zeros(len(lower), bool)
@@ -295,11 +280,8 @@ def pruned(arpa: Arpa, links: list[Links], threshold: float, path: str) -> Arpa:
 def grown(arpa: Arpa, sentences: Iterable[Sequence[bytes]], path: str, min_count: int = 1) -> Arpa:
     """The same distributions with the n-grams of some text stored behind the old ones.
 
-    Args:
-        arpa: The model.
-        sentences: Tokenised; n-grams with words outside the model are passed over.
-        path: The model's name, for messages.
-        min_count: How often an n-gram must occur in the text.
+    N-grams with words outside the model (the file `path`) are passed over, and those that occur in
+    the text less than `min_count` times.
 
     Raises:
         DataError: The model is broken: an n-gram without its history or its shorter form.
@@ -332,13 +314,9 @@ def _text(arpa: Arpa, sentences: Iterable[Sequence[bytes]]) -> npt.NDArray[np.in
 
 
 def _extended(
-    order: Order,
-    below: Order,
-    histories: NGramRows,
-    words: npt.NDArray[np.int32],
-    shorter: NGramRows,
-    at: NGramRows,
-) -> Order:
+    order: Order, below: Order, histories: NGramRows, words: npt.NDArray[np.int32],
+    shorter: NGramRows, at: NGramRows,
+) -> Order:  # fmt: skip
     """An order with the n-grams that begin `at` some places of the text, as backed off."""
     history, last = histories[at], words[at]
     rows = np.concatenate([below.words[history], last[:, None]], axis=1)
