@@ -67,12 +67,3 @@ class Arithmetic:
             said = str(error).splitlines()[0]
             raise UsageError(f"device {name!r} cannot be used: {said}") from error
         return device
-
-
-def set_threads(threads: int | None) -> None:
-    """How many cores torch uses; None leaves its own choice, all of them.
-
-    Raises:
-        UsageError: Less than one.
-    """
-    Arithmetic(threads=threads).use_threads()
