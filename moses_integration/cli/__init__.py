@@ -53,7 +53,6 @@ def read_table_or_pairs(path: str, *, with_counts: bool | None = False) -> Itera
     blocks = line_blocks(path)
     first = next(blocks, None)
     if first is None:
-        yield from ()
         return
     lines = chain([first], blocks)
     bars = first.lines[0].count(SEPARATOR)

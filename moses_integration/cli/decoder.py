@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -17,13 +16,8 @@ from moses_integration.decoder.binarization import (
 from moses_integration.decoder.decoding import DecodeRequest, translate
 from moses_integration.decoder.tuning import Tuner, TuneRequest, added_columns, weight_table
 from moses_integration.formats.moses_ini import MosesIni, weights_of
-from moses_integration.reranking.weights import (
-    LearnRequest,
-    learn_weights,
-    nbest_bleu,
-    write_weights,
-)
-from phrase_scorer.cli.options import Command, quiet_option, request_of, takes
+from moses_integration.reranking.weights import learn_weights, nbest_bleu, write_weights
+from phrase_scorer.cli.options import Command, quiet_option, takes
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.output import STANDARD, make_new_folder
 
@@ -73,20 +67,21 @@ Examples:
     help="Learn weights for this n-best list instead, without decoding again: DIR/weights.",
 )  # fmt: skip
 @moses_options
-def tune(**options: Any) -> None:
+@takes(TuneRequest)
+def tune(request: TuneRequest) -> None:
     """Tune the weights of a model with mert-moses.pl; the best run's are in DIR/moses.ini.
 
     Each run works in a folder of its own and starts with another seed. Beside its n-best BLEU, a
     run is judged by sacreBLEU (cased, no further tokenisation) of the decoded tuning set.
     """
-    if options["rescore_nbest"]:
-        _learn(request_of(LearnRequest, options))
+    say(f"Moses {request.moses.version} in {request.moses.bin}")
+    if request.rescore_nbest:
+        _learn(request, request.rescore_nbest.resolve())
     else:
-        _tune(request_of(TuneRequest, options))
+        _tune(request)
 
 
 def _tune(request: TuneRequest) -> None:
-    say(f"Moses {request.moses.version} in {request.moses.bin}")
     tuner = Tuner(request, say)
     tuning = tuner.run()
     for line in weight_table(tuning.start_weights, tuning.best.weights, added_columns(tuner.ini)):
@@ -98,15 +93,13 @@ def _tune(request: TuneRequest) -> None:
     say(f"{request.working_dir / 'moses.ini'} has the weights of run {tuning.best.number}")
 
 
-def _learn(request: LearnRequest) -> None:
-    say(f"Moses {request.moses.version} in {request.moses.bin}")
+def _learn(request: TuneRequest, nbest: Path) -> None:
     start = weights_of(MosesIni.read(request.moses_ini))
     folder = make_new_folder(request.working_dir, "--working-dir")
-    nbest, reference = request.rescore_nbest.resolve(), request.reference.resolve()
+    path, reference = folder / "weights", request.reference.resolve()
     weights = learn_weights(
         request.moses, nbest, reference, folder.resolve(), start, request.settings
     )
-    path = folder / "weights"
     write_weights(path, weights)
     for line in weight_table(start, weights, {}):
         click.echo(line)

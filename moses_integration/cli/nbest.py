@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import click
 
 from moses_integration.cli.options import models_option, unknown_words_of_option
-from moses_integration.reranking import features as nbest_features
-from moses_integration.reranking.features import NBestFeature, NbestRequest, add_features
-from moses_integration.reranking.weights import RerankRequest, read_weights, rerank
-from phrase_scorer.cli.options import device_options, quiet_option, request_of
+from moses_integration.reranking.features import (
+    NBestFeature,
+    NbestRequest,
+    add_features,
+    continuous_space_feature,
+    language_model_feature,
+    phrase_feature,
+    sentence_feature,
+)
+from moses_integration.reranking.weights import read_weights, rerank
+from phrase_scorer.cli.options import device_options, quiet_option, takes
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.output import STANDARD
 
@@ -58,65 +65,46 @@ Examples:
               help="Where to write.  [default: stdout]")  # fmt: skip
 @device_options
 @quiet_option
-def nbest(**options: Any) -> None:
+@takes(NbestRequest)
+def nbest(request: NbestRequest) -> None:
     """Add features to each hypothesis of a Moses n-best list, or pick the best under new weights.
 
     The line stays as it is; `NAME= value` stands last in its third field. Values are natural
     logarithms. The weights for them come from `tune --rescore-nbest`.
     """
-    if options["rerank"]:
-        _rerank(request_of(RerankRequest, options))
-    else:
-        _add(request_of(NbestRequest, options))
-
-
-def _rerank(request: RerankRequest) -> None:
-    weights = read_weights(request.rerank)
-    whole = request.whole_list
-    sentences = rerank(request.nbest_list, weights, request.output, whole_list=whole)
-    say(f"{sentences:,} sentences reranked")
-
-
-def _add(request: NbestRequest) -> None:
-    assert request.source
+    nbest_list, output = request.nbest_list, request.output
+    if request.rerank:
+        weights = read_weights(request.rerank)
+        sentences = rerank(nbest_list, weights, output, whole_list=request.whole_list)
+        say(f"{sentences:,} sentences reranked")
+        return
     request.arithmetic.use_threads()
-    lines = add_features(
-        request.nbest_list, request.source, request.output, _features(request),
-        show_progress=not request.quiet,
-    )  # fmt: skip
+    features, show = _features(request), not request.quiet
+    lines = add_features(nbest_list, request.source, output, features, show_progress=show)
     say(f"{lines:,} hypotheses scored")
 
 
 def _features(request: NbestRequest) -> list[NBestFeature]:
-    """The features that are asked for, named; their models are loaded."""
+    """The features of a request, their models loaded."""
     from moses_integration.rescoring import columns
     from phrase_scorer.scoring.scorer import PhraseScorer
 
-    added, arithmetic = request.added, request.arithmetic
-    at_level = {
-        "sentence": nbest_features.sentence_feature,
-        "phrase": nbest_features.phrase_feature,
-    }[request.level]
-    names = iter(added.feature_names)
-    scorers, features = [], []
-    for paths, column in (
-        (added.models, columns.translation_column),
-        (added.inverse_models, columns.inverse_column),
-    ):
-        for path in paths:
-            scorers.append(PhraseScorer.load(path, arithmetic))
-            features.append(at_level(next(names), column(scorers[-1], path).values))
-    if added.unknown_words:
-        column_of_first = columns.unknown_words_column(scorers[0])
-        features.append(nbest_features.sentence_feature(next(names), column_of_first.values))
-    if added.unknown_words_of:
-        column_of_other = columns.words_unknown_to(added.unknown_words_of)
-        features.append(nbest_features.sentence_feature(next(names), column_of_other.values))
-    features += [
-        nbest_features.language_model_feature(next(names), path) for path in added.language_models
+    def scorer(path: Path) -> PhraseScorer:
+        return PhraseScorer.load(path, request.arithmetic)
+
+    names = iter(request.feature_names)
+    scored = [columns.translation_column(scorer(path), path) for path in request.models]
+    scored += [columns.inverse_column(scorer(path), path) for path in request.inverse_models]
+    feature_of = phrase_feature if request.level == "phrase" else sentence_feature
+    features = [feature_of(next(names), column.values) for column in scored]
+    if request.unknown_words:
+        unknown = columns.unknown_words_column(scored[0].scorers[0])
+        features.append(sentence_feature(next(names), unknown.values))
+    if request.unknown_words_of:
+        unknown = columns.words_unknown_to(request.unknown_words_of)
+        features.append(sentence_feature(next(names), unknown.values))
+    features += [language_model_feature(next(names), path) for path in request.language_models]
+    return features + [
+        continuous_space_feature(next(names), path, request.arithmetic)
+        for path in request.continuous_space_models
     ]
-    features += [
-        nbest_features.continuous_space_feature(next(names), path, arithmetic)
-        for path in added.continuous_space_models
-    ]
-    return features

@@ -67,7 +67,8 @@ class TuneRequest:
     """A model, the tuning set for its weights, and a folder of its own to work in.
 
     Raises:
-        UsageError: No source, or a path that mert-moses.pl cannot use.
+        UsageError: No source, or a path that mert-moses.pl cannot use; with an n-best list,
+            options that belong to a tuning with the decoder.
     """
 
     moses: Moses
@@ -77,8 +78,13 @@ class TuneRequest:
     working_dir: Path  # new or empty, unless `resume`
     settings: TuningSettings
     resume: bool = False  # go on with what an interrupted tuning left in the folder
+    rescore_nbest: Path | None = None  # learn from this list of the tuning set; decode no more
 
     def __post_init__(self) -> None:
+        if self.rescore_nbest:
+            if self.source is not None or self.resume or self.settings.runs != 1:
+                raise UsageError("--rescore-nbest goes without --source, --resume and --runs")
+            return
         if self.source is None:
             raise UsageError("give --source FILE, the tuning set (or --rescore-nbest LIST)")
         for path in map(Path.resolve, (self.working_dir, self.source, self.reference)):
@@ -205,7 +211,9 @@ class Tuner:
         seed = self.settings.seed + number - 1
         iterations, nbest_bleu, seconds = self._mert(number, folder, seed)
         tuned = MosesIni.read(folder / "mert" / "moses.ini")
-        weights = _tuned_weights(weights_of(self.ini), weights_of(tuned))
+        weights = weights_of(tuned)
+        if missing := [name for name in weights_of(self.ini) if name not in weights]:
+            raise ProgramError(f"mert-moses.pl gave no weights for {', '.join(missing)}")
         sparse = folder / "sparse-weights"
         for item in tuned.values("weight-file"):
             shutil.copyfile(os.fsdecode(item.text), sparse)
@@ -317,14 +325,6 @@ def _lines(path: Path) -> list[bytes]:
     return [line for block in line_blocks(path) for line in block.lines]
 
 
-def _tuned_weights(start: Weights, tuned: Weights) -> Weights:
-    """The tuned weights, if all features of the ini are among them."""
-    missing = [name for name in start if name not in tuned]
-    if missing:
-        raise ProgramError(f"mert-moses.pl gave no weights for {', '.join(missing)}")
-    return tuned
-
-
 def _with_tuned(ini: MosesIni, weights: Weights, sparse: Path) -> MosesIni:
     """The ini with the tuned weights, and the file of sparse ones if tuning made it."""
     tuned = with_weights(ini, weights)
@@ -352,18 +352,18 @@ def weight_table(before: Weights, after: Weights, added: dict[Component, str]) -
     that it does not touch (UnknownWordPenalty0) stay out of the sums.
     """
     names = [(name, place) for name in after for place in range(len(after[name]))]
-    width = max(len("weight"), *(len(f"{name} {place + 1}") for name, place in names), 0)
-    tuned = [name for name in after if after[name] != before.get(name)]
-    total = sum(abs(_weight(before, name, p)) for name in tuned for p in range(len(after[name])))
+    width = max(map(len, ("weight", *(f"{name} {place + 1}" for name, place in names))))
+    tuned = {name for name in after if after[name] != before.get(name)}
+    total = sum(abs(one_weight(before, *place)) for place in names if place[0] in tuned)
     yield f"{'weight':<{width}}   before    after"
     for name, place in names:
-        first = _weight(before, name, place) / (total if name in tuned and total else 1.0)
+        first = one_weight(before, name, place) / (total if name in tuned and total else 1.0)
         mark = f"  <- {added[name, place]}" if (name, place) in added else ""
         label = f"{name} {place + 1}" if len(after[name]) > 1 else name
         yield f"{label:<{width}} {first:8.4f} {after[name][place]:8.4f}{mark}"
 
 
-def _weight(weights: Weights, name: str, place: int) -> float:
+def one_weight(weights: Weights, name: str, place: int) -> float:
     """A weight; 0 if it is new."""
     values = weights.get(name, ())
     return values[place] if place < len(values) else 0.0

@@ -7,7 +7,7 @@ more than once, because hypotheses or phrases repeat, is computed once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -43,24 +43,44 @@ class NBestFeature:
 
 
 @dataclass(frozen=True)
-class AddedFeatures:
-    """Where the new features of an n-best list come from, in the order in which they are added."""
+class NbestRequest:
+    """An n-best list and its new features, in the order of the fields; or weights to rerank it by.
 
+    Raises:
+        UsageError: No source, no features, unknown words of no model or of two, or names that do
+            not fit; features as well as weights.
+        DataError: The output is an input, or cannot be written.
+    """
+
+    nbest_list: str
+    source: str = ""  # the text that was decoded
     models: tuple[Path, ...] = ()
     inverse_models: tuple[Path, ...] = ()
-    unknown_words: bool = False
-    unknown_words_of: Path | None = None
-    language_models: tuple[str, ...] = ()
+    unknown_words: bool = False  # outside the first model's shortlist
+    unknown_words_of: Path | None = None  # outside this model's shortlist
+    language_models: tuple[str, ...] = ()  # of KenLM
     continuous_space_models: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # of the features
+    level: Literal["sentence", "phrase"] = "sentence"  # what models score
+    rerank: str = ""  # the file of the weights; then nothing is added
+    whole_list: bool = False  # reranked, not the best hypotheses alone
+    output: str = STANDARD
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    quiet: bool = False
 
-    def check(self) -> None:
-        """Refuses what cannot be added.
+    def __post_init__(self) -> None:
+        if not self.rerank:
+            self._check_features()
+        elif self.feature_names:
+            raise UsageError("--rerank adds no features; do that first")
+        OutputFile(self.output, inputs=[self.nbest_list, self.rerank or self.source])
 
-        Raises:
-            UsageError: No features, unknown words of no model or of two, or names that do not fit.
-        """
+    def _check_features(self) -> None:
         default = self._default_names()
+        if self.whole_list:
+            raise UsageError("--whole-list needs --rerank WEIGHTS")
+        if not self.source:
+            raise UsageError("give --source FILE, the text that was decoded")
         if not default:
             raise UsageError("give --model, --inverse-model, --lm or --cslm; or --rerank WEIGHTS")
         if self.names and len(self.names) != len(default):
@@ -86,34 +106,6 @@ class AddedFeatures:
         ]
 
 
-@dataclass(frozen=True)
-class NbestRequest:
-    """An n-best list, the features that are added to it, and the text that was decoded.
-
-    Raises:
-        UsageError: No source, features that cannot be added (`AddedFeatures.check`), or an option
-            for reranking.
-        DataError: The output is an input, or cannot be written.
-    """
-
-    nbest_list: str
-    source: str | None
-    added: AddedFeatures
-    arithmetic: Arithmetic
-    level: Literal["sentence", "phrase"] = "sentence"  # what models score
-    output: str = STANDARD
-    whole_list: bool = False
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        if self.whole_list:
-            raise UsageError("--whole-list needs --rerank WEIGHTS")
-        if not self.source:
-            raise UsageError("give --source FILE, the text that was decoded")
-        self.added.check()
-        OutputFile(self.output, inputs=[self.nbest_list, self.source])
-
-
 def _check_names(names: Sequence[str]) -> None:
     for name in names:
         check_feature_name(name)
@@ -123,11 +115,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 def sentence_feature(name: str, score: ScorePairs) -> NBestFeature:
     """The `score` of the whole hypothesis given the whole source (forced decoding)."""
-
-    def whole(source: Words, hypothesis: Hypothesis) -> Sequence[Pair]:
-        return [(tuple(source), tuple(hypothesis.words))]
-
-    return _feature(name, whole, _of_pairs(score))
+    return _feature(name, lambda source, h: [(tuple(source), tuple(h.words))], _of_pairs(score))
 
 
 def phrase_feature(name: str, score: ScorePairs) -> NBestFeature:
@@ -206,8 +194,6 @@ def add_features(
 ) -> int:  # fmt: skip
     """Writes the n-best list with the features appended to each line; returns the number of lines.
 
-    `source` is the text that was decoded, one sentence per line.
-
     Raises:
         DataError: A broken line, a sentence beyond the source, an empty hypothesis of a sentence
             that is not empty, a feature that is there already, or an output that is the list.
@@ -224,12 +210,11 @@ def add_features(
     ):
         for block in _blocks(nbest, sources, names):
             columns = [feature.values(block).tolist() for feature in features]
-            rows = zip(*columns, strict=True)
-            lines_of_block = (
-                hypothesis.with_features(zip(names, row, strict=True)) + b"\n"
-                for (_, hypothesis), row in zip(block, rows, strict=True)
+            enlarged = (
+                hypothesis.with_features(zip(names, values, strict=True)) + b"\n"
+                for (_, hypothesis), *values in zip(block, *columns, strict=True)
             )
-            out.write(b"".join(lines_of_block))
+            out.write(b"".join(enlarged))
             lines += len(block)
             bar.update(block[-1][1].sentence + 1 - bar.n)
     return lines
@@ -261,5 +246,5 @@ def _check(hypothesis: Hypothesis, source: Words, names: Sequence[str]) -> None:
     text = hypothesis.fields[2]
     for name in names:
         if b" %b= " % name.encode() in text:
-            what = f"the feature {name} is there already; choose another --name"
-            raise hypothesis.error(what, None)
+            there = f"the feature {name} is there already; choose another --name"
+            raise hypothesis.error(there, None)

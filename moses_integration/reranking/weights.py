@@ -14,12 +14,11 @@ from operator import mul
 from pathlib import Path
 
 from moses_integration.decoder.programs import Argument, Moses, ProgramError, run_program
-from moses_integration.decoder.tuning import TuningSettings, bleu
+from moses_integration.decoder.tuning import TuningSettings, bleu, one_weight
 from moses_integration.formats.moses_ini import Weights
-from moses_integration.formats.nbest import Features, Hypothesis, read_nbest
-from moses_integration.reranking.features import AddedFeatures
-from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime.output import STANDARD, OutputFile, write_file
+from moses_integration.formats.nbest import Hypothesis, read_nbest
+from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.output import OutputFile, write_file
 from phrase_scorer.runtime.streams import line_blocks
 
 NBEST_MIRA_ROUNDS = 300  # kbmira's rounds, as in scripts/nbest-rescore/train.py
@@ -27,49 +26,6 @@ RESTARTS = 20  # mert's random starts, as in mert-moses.pl
 
 _DENSE = re.compile(r"F(\d+) (\S+)")
 _BEST = re.compile(r"Best point: (.*) => (\S+)")
-
-
-@dataclass(frozen=True)
-class LearnRequest:
-    """An n-best list of a tuning set, for whose features weights are to be learned.
-
-    Raises:
-        UsageError: Options that belong to a tuning with the decoder.
-    """
-
-    moses: Moses
-    moses_ini: str  # has the weights to start from
-    rescore_nbest: Path
-    reference: Path
-    working_dir: Path
-    settings: TuningSettings
-    source: Path | None = None
-    resume: bool = False
-
-    def __post_init__(self) -> None:
-        if self.source is not None or self.resume or self.settings.runs != 1:
-            raise UsageError("--rescore-nbest goes without --source, --resume and --runs")
-
-
-@dataclass(frozen=True)
-class RerankRequest:
-    """An n-best list to put into the order that some weights give it.
-
-    Raises:
-        UsageError: Features to add as well.
-        DataError: The output is an input, or cannot be written.
-    """
-
-    nbest_list: str
-    rerank: str  # the file of the weights
-    added: AddedFeatures
-    output: str = STANDARD
-    whole_list: bool = False
-
-    def __post_init__(self) -> None:
-        if self.added != AddedFeatures():
-            raise UsageError("--rerank adds no features; do that first")
-        OutputFile(self.output, inputs=[self.nbest_list, self.rerank])
 
 
 def learn_weights(
@@ -81,7 +37,7 @@ def learn_weights(
     Args:
         moses: The installation that has extractor, kbmira and mert.
         nbest: The list of a tuning set; plain or gz.
-        reference: Its translation.
+        reference: The tuning set's translation.
         folder: Where the programs work and leave their log.
         start: The weights to start from; a new feature starts at 0.
         settings: The optimizer (mert knows no sparse features), its seed and threads.
@@ -93,8 +49,7 @@ def learn_weights(
     first = _check_sentences(nbest, reference)
     dense = {os.fsdecode(n): values for n, values in first.features.items() if b"_" not in n}
     places = [(name, place) for name, values in dense.items() for place in range(len(values))]
-    known = ((start.get(name, ()), place) for name, place in places)
-    initial = [weights[place] if place < len(weights) else 0.0 for weights, place in known]
+    initial = [one_weight(start, name, place) for name, place in places]
     learner = _Learner(moses, folder, [name for name, _ in places], initial, settings)
     moses.note_in(learner.log)
     learner.run("extractor", "--sctype", "BLEU", "--scconfig", "case:true", "-r", reference,
@@ -178,16 +133,14 @@ def _check_sentences(nbest: Path, reference: Path) -> Hypothesis:
     return first
 
 
-def total(
-    features: Features, weights: Mapping[bytes, Sequence[float]], hypothesis: Hypothesis
-) -> float:
+def total(hypothesis: Hypothesis, weights: Mapping[bytes, Sequence[float]]) -> float:
     """The weighted sum of a hypothesis' features; weights by the bytes of the names.
 
     Raises:
         DataError: A feature without a weight, or with another number of values than weights.
     """
     result = 0.0
-    for name, values in features.items():
+    for name, values in hypothesis.features.items():
         known = weights.get(name)
         if known is None and b"_" in name:  # sparse, and never seen in tuning: it weighs nothing
             continue
@@ -231,7 +184,7 @@ def nbest_bleu(nbest: Path, reference: Path, weights: Weights | None) -> float:
 def _ranked(nbest: str | Path, weights: Weights) -> Iterator[list[tuple[float, Hypothesis]]]:
     known = {os.fsencode(name): values for name, values in weights.items()}
     for hypotheses in read_nbest(nbest):
-        scored = [(total(h.features, known, h), h) for h in hypotheses]
+        scored = [(total(h, known), h) for h in hypotheses]
         yield sorted(scored, key=lambda pair: -pair[0])  # stable
 
 

@@ -37,7 +37,7 @@ def test_totals_are_the_decoders(name, decoder_weights):
     for group in read_nbest(GOLDEN / name):
         for hypothesis in group:
             penalty = UNKNOWN_WORD * hypothesis.words.count(b"zzz")
-            found = total(hypothesis.features, weights, hypothesis) + penalty
+            found = total(hypothesis, weights) + penalty
             assert found == pytest.approx(hypothesis.total, rel=1e-4, abs=1e-4)
 
 
