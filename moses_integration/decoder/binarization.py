@@ -37,6 +37,7 @@ from phrase_scorer.runtime.streams import compression, line_blocks
 
 Format = Literal["probing", "compact", "ondisk"]
 
+COMPARED_HYPOTHESES = 20  # per sentence
 _POINT = re.compile(rb"(\d+)-(\d+)")
 
 
@@ -277,11 +278,7 @@ def _readable(table: Path, facts: TableFacts, folder: Path, log: Path) -> Iterat
 
 
 def sorted_copy(table: Path, folder: Path, log: Path) -> Path:
-    """A plain copy in a folder, in the order of LC_ALL=C sort, with single blanks.
-
-    Raises:
-        ProgramError: The system's sort failed.
-    """
+    """A plain copy in a folder, in the order of LC_ALL=C sort, with single blanks."""
     plain, ordered = folder / "normalised", folder / "sorted"
     with plain.open("wb") as out:
         for block in line_blocks(table):
@@ -313,29 +310,29 @@ class InisToCompare:
         """Both files, settled before hours are spent; None without a moses.ini.
 
         Raises:
-            UsageError, DataError: The moses.ini and the table do not agree, or cannot be read.
+            UsageError, DataError: The moses.ini and the table do not agree.
         """
         ini = request.target.read()
         if ini is None:
             return None
         feature = request.target.feature(ini)
         require_scores(feature, first_entry_scores(request.table))
-        binary = {feature.line: (request.form.class_name, str(request.output.resolve()))}
-        text = {feature.line: (TEXT_TABLE, str(request.table.resolve()))}
+        output, table = str(request.output.resolve()), str(request.table.resolve())
+        binary = with_files(ini, {feature.line: (request.form.class_name, output)})
         if not request.check_input:
-            return cls(ini, with_files(ini, binary), [])
-        both = with_files(ini, text), with_files(ini, binary)
-        check_model(both[0])
+            return cls(ini, binary, [])
+        text = with_files(ini, {feature.line: (TEXT_TABLE, table)})
+        check_model(text)
         blocks = line_blocks(request.check_input)
         lines = (line for block in blocks for line in block.lines if line.strip())
         sentences = list(islice(lines, request.check_sentences))
         if not sentences:
             raise DataError("no sentence in it to decode", path=request.check_input)
-        return cls(*both, sentences)
+        return cls(text, binary, sentences)
 
 
 def check_by_decoding(
-    request: BinarizeRequest, inis: InisToCompare, say: Callable[[str], None], nbest: int = 20
+    request: BinarizeRequest, inis: InisToCompare, say: Callable[[str], None]
 ) -> None:
     """Decodes sentences with both tables and compares the n-best lists.
 
@@ -344,8 +341,8 @@ def check_by_decoding(
         ProgramError: The decoder failed.
     """
     count = len(inis.sentences)
-    for decoder in ("moses", "moses2") if request.form.moses2 else ("moses",):
-        if decoder == "moses2" and not request.moses.has(decoder):
+    for name in ("moses", "moses2") if request.form.moses2 else ("moses",):
+        if name == "moses2" and not request.moses.has(name):
             say("moses2 is not installed: checked with moses alone")
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -353,10 +350,8 @@ def check_by_decoding(
             chosen.write_bytes(b"".join(b"%b\n" % line for line in inis.sentences))
             lists = [Path(folder, "text.nbest"), Path(folder, "binary.nbest")]
             for path, ini in zip(lists, (inis.text, inis.binary), strict=True):
-                ini_path = path.with_suffix(".ini")
+                ini_path, nbest = path.with_suffix(".ini"), NBest((path, COMPARED_HYPOTHESES))
                 ini_path.write_bytes(with_absolute_paths(ini).to_bytes())
-                Decoder(request.moses, decoder).translations(
-                    ini_path, chosen, request.log, NBest((path, nbest))
-                )
-            compare_nbest(lists[0], lists[1], size=nbest)
-        say(f"{decoder}: the same n-best lists with both tables ({count} sentences)")
+                Decoder(request.moses, name).translations(ini_path, chosen, request.log, nbest)
+            compare_nbest(*lists, size=COMPARED_HYPOTHESES)
+        say(f"{name}: the same n-best lists with both tables ({count} sentences)")

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import repeat, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 
 from moses_integration.decoder.programs import Argument, Moses, ProgramError, run_program
@@ -162,9 +162,8 @@ def translate(request: DecodeRequest) -> int:
         path.write_bytes(with_absolute_paths(ini).to_bytes())
         if nbest.nbest:
             nbest = replace(nbest, nbest=(written, nbest.nbest[1]))
-        bar = stack.enter_context(
-            progress_bar("decoding", show=not request.quiet, unit=" sentences")
-        )
+        progress = progress_bar("decoding", show=not request.quiet, unit=" sentences")
+        bar = stack.enter_context(progress)
         lines = request.decoder.translations(
             path, request.source, log, nbest, on_line=lambda _: bar.update()
         )
@@ -188,15 +187,12 @@ def _plain_copy(source: str | Path, folder: Path) -> tuple[Path, int]:
 # -- comparing two decodings -----------------------------------------------------------------------
 
 
-def compare_nbest(
-    one: Path, other: Path, tolerance: float = TOLERANCE, *, size: int | None = None
-) -> None:
+def compare_nbest(one: Path, other: Path, *, size: int | None = None) -> None:
     """Compares two n-best lists, up to the order of hypotheses with equal totals.
 
     Args:
         one: The text table's list.
         other: The binary one's. Sparse features (`Name_key=`) may be missing there.
-        tolerance: Largest difference between values, relative to those above 1.
         size: A list with so many hypotheses of a sentence may have been cut off among several with
             one total, and each list may show others of them; None: no list was cut off.
 
@@ -205,38 +201,43 @@ def compare_nbest(
             words, feature).
         DataError: A list cannot be read.
     """
-    for first, second in zip_longest(read_nbest(one), read_nbest(other), fillvalue=None):
-        if first is None or second is None or first[0].sentence != second[0].sentence:
+    for first, second in zip_longest(read_nbest(one), read_nbest(other)):
+        if first and second and first[0].sentence == second[0].sentence:
+            what = _sentence_difference(first, second, size)
+        else:
             number = min(group[0].sentence for group in (first, second) if group)
-            raise _otherwise(f"sentence {number} is in one n-best list only")
-        _compare_sentence(first, second, tolerance, size)
+            what = f"sentence {number} is in one n-best list only"
+        if what:
+            raise PhraseScorerError(f"the binary table decodes otherwise: {what}")
 
 
-def _compare_sentence(
-    first: list[Hypothesis], second: list[Hypothesis], tolerance: float, size: int | None
-) -> None:
+def _sentence_difference(
+    first: list[Hypothesis], second: list[Hypothesis], size: int | None
+) -> str | None:
+    """The first difference of two lists of one sentence."""
     missing, extra = [], list(second)
     for mine in first:
-        match = next((h for h in extra if not _difference(mine, h, tolerance)), None)
+        match = next((h for h in extra if not _difference(mine, h)), None)
         if match:
             extra.remove(match)
         else:
             missing.append(mine)
     last, unexcused = first[-1].total, missing + extra
-    if size and len(first) == len(second) >= size and _close(last, second[-1].total, tolerance):
-        unexcused = [h for h in unexcused if not _close(last, h.total, tolerance)]
+    if size and len(first) == len(second) >= size and _close(last, second[-1].total):
+        unexcused = [h for h in unexcused if not _close(last, h.total)]
     if not unexcused:
-        return
+        return None
     worst = unexcused[0]
+    place = f"sentence {worst.sentence}, {quoted(b' '.join(worst.words))}"
     near = [h for h in (extra if worst in missing else missing) if h.words == worst.words]
     if not near:
-        raise _otherwise(f"{_place(worst)} is in one n-best list only")
+        return f"{place} is in one n-best list only"
     nearest = min(near, key=lambda h: abs(h.total - worst.total))
     pair = (worst, nearest) if worst in missing else (nearest, worst)
-    raise _otherwise(f"{_place(worst)}: {_difference(*pair, tolerance)}")
+    return f"{place}: {_difference(*pair)}"
 
 
-def _difference(one: Hypothesis, other: Hypothesis, tolerance: float) -> str | None:
+def _difference(one: Hypothesis, other: Hypothesis) -> str | None:
     """The first difference of two hypotheses."""
     if one.words != other.words:
         return "other words"
@@ -245,21 +246,13 @@ def _difference(one: Hypothesis, other: Hypothesis, tolerance: float) -> str | N
         if mine is None or others is None:
             if b"_" not in name:
                 return f"{name.decode()} is in one n-best list only"
-        elif len(mine) != len(others) or not all(map(_close, mine, others, repeat(tolerance))):
+        elif len(mine) != len(others) or not all(map(_close, mine, others)):
             shown = (" ".join(f"{value:g}" for value in values) for values in (mine, others))
             return f"{name.decode()}= {', not '.join(shown)}"
-    if not _close(one.total, other.total, tolerance):
+    if not _close(one.total, other.total):
         return f"total {one.total:g}, not {other.total:g}"
     return None
 
 
-def _close(one: float, other: float, tolerance: float) -> bool:
-    return abs(one - other) <= tolerance * max(1.0, abs(one))
-
-
-def _place(hypothesis: Hypothesis) -> str:
-    return f"sentence {hypothesis.sentence}, {quoted(b' '.join(hypothesis.words))}"
-
-
-def _otherwise(what: str) -> PhraseScorerError:
-    return PhraseScorerError(f"the binary table decodes otherwise: {what}")
+def _close(one: float, other: float) -> bool:
+    return abs(one - other) <= TOLERANCE * max(1.0, abs(one))

@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO
 
 from phrase_scorer.errors import PhraseScorerError, UsageError, quoted
 from phrase_scorer.runtime.output import reason
@@ -66,11 +65,7 @@ class Moses:
         _ = self.version
 
     def program(self, name: str) -> Path:
-        """The path of a program, say "moses".
-
-        Raises:
-            UsageError: It is missing, or cannot be executed.
-        """
+        """The path of a program, say "moses"; UsageError where it is missing."""
         folder = self.moses_bin or os.environ.get("MOSES_BIN")
         found = shutil.which(name, path=str(folder) if folder else None)
         if found is None:
@@ -137,14 +132,10 @@ class Moses:
 
 
 def run_program(
-    command: Sequence[Argument],
-    *,
-    log: str | Path,
-    cwd: str | Path | None = None,
-    stdin: str | Path | None = None,
-    environment: Mapping[str, str] | None = None,
+    command: Sequence[Argument], *, log: str | Path, cwd: str | Path | None = None,
+    stdin: str | Path | None = None, environment: Mapping[str, str] | None = None,
     on_line: OnLine | None = None,
-) -> Usage:
+) -> Usage:  # fmt: skip
     """Runs a program to its end.
 
     Args:
@@ -179,15 +170,20 @@ def run_program(
     except OSError as error:
         raise UsageError(f"cannot run {name}: {error.filename}: {reason(error)}") from error
     if code:
-        raise ProgramError(f"{name} {_ending(code)}: {last_lines(log, start)}; its log is {log}")
+        how = f"failed with exit code {code}"
+        if code < 0:
+            how = f"was ended by {signal.Signals(-code).name}"
+        raise ProgramError(f"{name} {how}: {last_lines(log, start)}; its log is {log}")
     return usage
 
 
 def _watch(process: subprocess.Popen[bytes], on_line: OnLine | None) -> tuple[int, int]:
     """Reads what the program says until it ends: (exit code, bytes of peak memory)."""
     try:
-        if on_line:
-            _read_lines(process.stdout, on_line)
+        if on_line and process.stdout:
+            with process.stdout:
+                for line in process.stdout:
+                    on_line(line)
         _, status, used = os.wait4(process.pid, 0)
     except BaseException:
         end_group(process)
@@ -205,13 +201,6 @@ def _own_peak() -> int:
     except OSError:
         return 0
     return int(found[1]) * 1024 if found else 0
-
-
-def _read_lines(stream: IO[bytes] | None, on_line: OnLine) -> None:
-    assert stream is not None
-    with stream:
-        for line in stream:
-            on_line(line)
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
@@ -241,9 +230,3 @@ def _ends_line(path: str | Path) -> bool:
     with Path(path).open("rb") as stream:
         stream.seek(-1, os.SEEK_END)
         return stream.read() == b"\n"
-
-
-def _ending(code: int) -> str:
-    if code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"failed with exit code {code}"
