@@ -132,6 +132,12 @@ class PhraseScorer:
         return self.model.is_stepwise
 
     @property
+    def vocabularies(self) -> dict[str, Vocabulary]:
+        """By side of a pair, "source" and "target"; the side that the model reads comes first."""
+        sides = ("source", "target") if self.direction == "forward" else ("target", "source")
+        return dict(zip(sides, (self.source_vocabulary, self.target_vocabulary), strict=True))
+
+    @property
     def direction(self) -> Direction:
         """What scores are: "forward" is ln p(target | source), "inverse" ln p(source | target)."""
         return self.model.config.direction
@@ -154,13 +160,17 @@ class PhraseScorer:
         """(pairs,) float32 natural-log probabilities of a block of tokenised pairs."""
         return self.score_ids(self.ids(block))
 
-    def ids(self, block: PairBlock) -> PhrasePairs:
-        """The ids of a block; for an inverse model, the sides change places."""
-        sides = (block.sources, block.targets)
+    def ids(self, block: PairBlock, *, counted: bool = True) -> PhrasePairs:
+        """The ids of a block; for an inverse model, the sides change places.
+
+        The vocabularies count words looked up and unknown, unless `counted` is False.
+        """
+        source, target = block.sources, block.targets
         if self.direction == "inverse":
-            sides = (block.targets, block.sources)
+            source, target = target, source
         return PhrasePairs(
-            self.source_vocabulary.ids(sides[0]), self.target_vocabulary.ids(sides[1])
+            self.source_vocabulary.ids(source, counted=counted),
+            self.target_vocabulary.ids(target, counted=counted),
         )
 
     def score_ids(self, pairs: PhrasePairs) -> Scores:

@@ -78,8 +78,10 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
-    def ids(self, phrases: Sequence[Sequence[bytes]]) -> PhraseIds:
+    def ids(self, phrases: Sequence[Sequence[bytes]], *, counted: bool = True) -> PhraseIds:
         """The ids of tokenised phrases; a word outside the shortlist is `UNKNOWN`."""
+        if not counted:
+            return PhraseIds.collect(phrases, self.id)
         found = PhraseIds.collect(phrases, self._ids.__getitem__)
         self.looked_up += len(found.ids)
         return found
