@@ -25,6 +25,7 @@ import numpy as np
 
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring.columns import Column, translation_column
+from moses_integration.rescoring.request import WORKER_IMPORTS
 from moses_integration.rescoring.stream import rescore
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.workers import available_cores, start_imports
@@ -49,7 +50,7 @@ def run(table: Path, model: Path | None, precision: str, workers: int) -> tuple[
     """(entries, seconds, peak MB of all processes) of one run; precision "": constant scores."""
     scorer = PhraseScorer.load(model, Arithmetic("cpu", precision or "float32")) if model else None
     if workers > 1:
-        start_imports()
+        start_imports(WORKER_IMPORTS)
         time.sleep(3)  # the command imports torch meanwhile
     column = Column("constant", "", Constant(scorer))
     if precision and scorer:

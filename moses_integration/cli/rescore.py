@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from moses_integration.cli.options import ini_options, models_option, unknown_words_of_option
 from moses_integration.formats.ini_edits import START_WEIGHT
-from moses_integration.formats.moses_ini import require_scores
-from moses_integration.rescoring.request import DEFAULT_FLOOR, RescoreRequest
+from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
+from moses_integration.formats.phrase_table import PhraseTable
+from moses_integration.rescoring.request import DEFAULT_FLOOR, WORKER_IMPORTS, RescoreRequest
 from moses_integration.system.check import stale_warnings
 from moses_integration.system.ini_target import IniTarget
 from phrase_scorer.cli.options import (
@@ -19,7 +21,7 @@ from phrase_scorer.cli.options import (
     several_devices_options,
     takes,
 )
-from phrase_scorer.cli.score import tell_accuracy, tell_pseudo, warn_of_unknown
+from phrase_scorer.cli.score import tell_scoring, warn_of_unknown
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.output import STANDARD
 from phrase_scorer.runtime.workers import start_imports
@@ -94,24 +96,24 @@ def rescore_command(request: RescoreRequest) -> None:
     byte for byte.
     """
     if request.processes > 1 and not request.estimate:
-        start_imports()
+        start_imports(WORKER_IMPORTS)
     from moses_integration.rescoring.columns import load_columns, scorers_of
 
     request.arithmetic.use_threads()
     columns = load_columns(request)
     scorers = scorers_of(columns)
-    for scorer in scorers:
-        tell_pseudo(scorer)
-    _tell_accuracies(request, scorers)
+    files = request.files
+    is_read_once = files.table == STANDARD
+    tell_scoring(scorers, None if is_read_once else partial(_sample, request.phrase_table))
     if request.estimate:
         _tell_estimate(request, scorers)
         return
-    assert request.output is not None
+    assert files.output is not None
     from moses_integration.rescoring.stream import rescore
 
     counts = rescore(
         request.phrase_table,
-        request.output,
+        files.output,
         columns,
         floor=request.floor,
         allow_duplicate=request.allow_duplicate,
@@ -120,26 +122,20 @@ def rescore_command(request: RescoreRequest) -> None:
         resume=request.resume,
         show_progress=not request.quiet,
     )
-    _tell(counts, request.table, scorers[0])
-    _write_ini(request)
+    _tell(counts, files.table, scorers[0])
+    if request.moses_ini and request.feature:
+        _write_ini(request, request.moses_ini, request.feature)
 
 
-def _tell_accuracies(request: RescoreRequest, scorers: Sequence[PhraseScorer]) -> None:
-    """Says how far scores are from exact ones, where they are not exact."""
-    rounded = [scorer for scorer in scorers if not scorer.is_exact]
-    if not rounded:
-        return
-    if request.table == STANDARD:
-        say(f"{rounded[0].precision}: standard input is read once, so no error is measured")
-        return
+def _sample(table: PhraseTable) -> PairBlock:
+    """The pairs at the beginning of a table."""
     block = PairBlock([], [])
-    for read in request.phrase_table.blocks():
+    for read in table.blocks():
         block.sources.extend(read.pairs.sources)
         block.targets.extend(read.pairs.targets)
         if len(block.sources) >= SAMPLED_ENTRIES:
             break
-    for scorer in rounded:
-        tell_accuracy(scorer, block)
+    return block
 
 
 def _tell_estimate(request: RescoreRequest, scorers: Sequence[PhraseScorer]) -> None:
@@ -153,26 +149,19 @@ def _tell_estimate(request: RescoreRequest, scorers: Sequence[PhraseScorer]) -> 
 
 
 def _tell(counts: RescoreCounts, table: str, scorer: PhraseScorer) -> None:
-    said = f"{counts.entries:,} entries scored"
-    if counts.floored:
-        said += f"; {counts.floored:,} below the floor"
-    if counts.bad_lines:
-        said += f"; {counts.bad_lines:,} bad lines of {table} kept as they were"
-    say(said)
-    vocabularies = scorer.source_vocabulary, scorer.target_vocabulary
-    sides = ("source", "target") if scorer.direction == "forward" else ("target", "source")
-    for side, vocabulary in zip(sides, vocabularies, strict=True):
+    floored = f"; {counts.floored:,} below the floor" * bool(counts.floored)
+    bad = f"; {counts.bad_lines:,} bad lines of {table} kept as they were" * bool(counts.bad_lines)
+    say(f"{counts.entries:,} entries scored{floored}{bad}")
+    for side, vocabulary in scorer.vocabularies.items():
         warn_of_unknown(side, vocabulary.unknown_share, vocabulary.unknown_examples())
 
 
-def _write_ini(request: RescoreRequest) -> None:
+def _write_ini(request: RescoreRequest, ini: MosesIni, feature: PhraseTableFeature) -> None:
     """Writes the new moses.ini, if one is wanted, and says what it leaves stale."""
-    ini, feature, target = request.moses_ini, request.feature, request.ini_target
-    if not ini or not feature:
-        return
     new_columns = len(request.start_weights)
     for warning in stale_warnings(ini, feature, new_columns):
         say(f"warning: {warning}")
+    target = request.files.ini_target
     if not target.moses_ini_out:
         say(f"--moses-ini-out not given: {ini.path} was only checked")
         return

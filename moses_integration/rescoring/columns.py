@@ -136,9 +136,8 @@ def unknown_words_column(scorer: PhraseScorer) -> Column:
 
     Written exp(-count), so that a positive weight punishes each of them (section 4.1, WP).
     """
-    forward = scorer.direction == "forward"
-    vocabulary = scorer.target_vocabulary if forward else scorer.source_vocabulary
-    return Column(UNKNOWN_WORDS, scorer.fingerprint, UnknownWords(vocabulary), scorers=(scorer,))
+    values = UnknownWords(scorer.vocabularies["target"])
+    return Column(UNKNOWN_WORDS, scorer.fingerprint, values, scorers=(scorer,))
 
 
 def words_unknown_to(model: str | Path) -> Column:

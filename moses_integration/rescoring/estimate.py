@@ -6,8 +6,9 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, islice
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,13 +23,12 @@ TIMED_ENTRIES = 4_096
 UNKNOWN_SHOWN = 5
 
 
-@dataclass
-class Side:
+class Side(NamedTuple):
     """Words of one side of a sample."""
 
-    words: int = 0
-    unknown: int = 0
-    examples: list[bytes] = field(default_factory=list)  # the most frequent unknown words
+    words: int
+    unknown: int
+    examples: Sequence[bytes] = ()  # the most frequent unknown words
 
     @property
     def share(self) -> float:
@@ -36,7 +36,7 @@ class Side:
         return self.unknown / max(1, self.words)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Estimate:
     """What is expected, from the first entries of a table."""
 
@@ -113,18 +113,14 @@ def _take(blocks: Iterator[TableBlock], entries: int) -> Iterator[TableBlock]:
 
 def unknown_words(blocks: list[TableBlock], scorer: PhraseScorer) -> dict[str, Side]:
     """How many of the words the model does not know, with examples."""
-    sides = {"source": Side(), "target": Side()}
-    vocabularies = {"source": scorer.source_vocabulary, "target": scorer.target_vocabulary}
-    if scorer.direction == "inverse":
-        vocabularies = {"source": scorer.target_vocabulary, "target": scorer.source_vocabulary}
-    for name, side in sides.items():
-        counts: Counter[bytes] = Counter()
-        for block in blocks:
-            phrases = block.pairs.sources if name == "source" else block.pairs.targets
-            counts.update(chain.from_iterable(phrases))
-        unknown = {w: n for w, n in counts.items() if vocabularies[name].id(w) == UNKNOWN}
-        side.words, side.unknown = counts.total(), sum(unknown.values())
-        side.examples = sorted(unknown, key=lambda w: (-unknown[w], w))[:UNKNOWN_SHOWN]
+    sides = {}
+    for name in ("source", "target"):
+        vocabulary = scorer.vocabularies[name]
+        phrases = chain.from_iterable(getattr(block.pairs, f"{name}s") for block in blocks)
+        counts = Counter(chain.from_iterable(phrases))
+        unknown = {w: n for w, n in counts.items() if vocabulary.id(w) == UNKNOWN}
+        examples = sorted(unknown, key=lambda w: (-unknown[w], w))[:UNKNOWN_SHOWN]
+        sides[name] = Side(counts.total(), sum(unknown.values()), examples)
     return sides
 
 
@@ -134,7 +130,7 @@ def _speed(blocks: list[TableBlock], scorers: Sequence[PhraseScorer]) -> float:
     runs = max(1, min(16, len(pairs) // 256))
     size = min(len(pairs), TIMED_ENTRIES) // runs
     starts = np.linspace(0, len(pairs) - size, runs).astype(int).tolist()
-    chosen = [pair for start in starts for pair in islice(pairs, start, start + size)]
+    chosen = [pair for start in starts for pair in pairs[start : start + size]]
     block = PairBlock([source for source, _ in chosen], [target for _, target in chosen])
     for scorer in scorers:
         scorer.score_block(block)  # the first call pays for what is made once

@@ -1,6 +1,7 @@
 """What `rescore` is asked for: checked once, before a model is loaded or a table read.
 
-A folder made by `filter` becomes its table and its moses.ini here; nothing below knows of folders.
+A folder made by `filter` becomes its table and its moses.ini here (`RescoreRequest.files`); nothing
+below knows of folders.
 torch is not imported: a refusal costs no time.
 """
 
@@ -10,6 +11,7 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from moses_integration.formats.ini_edits import START_WEIGHT, with_columns
 from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
@@ -27,7 +29,16 @@ from phrase_scorer.runtime.output import (
 from phrase_scorer.runtime.workers import SMALL_INPUT, available_cores
 
 DEFAULT_FLOOR = -50.0
+WORKER_IMPORTS = ("moses_integration.rescoring.block",)  # what worker processes unpickle needs it
 LOWEST_FLOOR = -87.0  # exp(-87) is still a normal float32, which is what Moses reads into
+
+
+class RescoredFiles(NamedTuple):
+    """The files behind the names that were given."""
+
+    table: str
+    output: str | None
+    ini_target: IniTarget
 
 
 @dataclass(frozen=True)
@@ -62,14 +73,46 @@ class RescoreRequest:
         check_floor(self.floor)
         if self.output is None and not self.estimate:
             raise UsageError("OUTPUT is missing (or use --estimate)")
-        if Path(self.table).is_dir():
-            self._enter_folder()
-        self._check_table()
-        if self.output is not None and not self.estimate:
-            self._check_output(OutputFile(self.output, inputs=[self.table]))
-        self.ini_target.check_out({"PHRASE_TABLE": self.table, "OUTPUT": self.output})
-        if self.feature and self.ini_target.moses_ini_out and self.output is not None:
+        table, output, target = self.files
+        try:
+            if table != STANDARD:
+                os.stat(table)
+        except OSError as error:
+            raise DataError(f"cannot read: {reason(error)}", path=table) from error
+        if output is not None and not self.estimate:
+            if output != self.output and not (self.resume and Path(str(self.output)).is_dir()):
+                self.edited_ini()
+                make_new_folder(str(self.output), "OUTPUT")
+            place = OutputFile(output, inputs=[table])
+            if target.moses_ini_out and not place.replaces:
+                raise UsageError(f"--moses-ini-out needs a file as OUTPUT, not {place.path}")
+            check_resume(place, resume=self.resume)
+        target.check_out({"PHRASE_TABLE": table, "OUTPUT": output})
+        if self.feature and target.moses_ini_out and output is not None:
             self.edited_ini()  # an impossible edit is refused before hours of scoring
+
+    @cached_property
+    def files(self) -> RescoredFiles:
+        """What is read and written: of a folder made by `filter`, its table and its moses.ini.
+
+        Raises:
+            UsageError: A folder with options that are for a table.
+            DataError: The folder's moses.ini cannot be read, or does not name one table.
+        """
+        if not Path(self.table).is_dir():
+            return RescoredFiles(self.table, self.output, self.ini_target)
+        if self.ini_target.moses_ini or self.ini_target.moses_ini_out:
+            raise UsageError("PHRASE_TABLE is a folder: its own moses.ini is read and rewritten")
+        if self.output == STANDARD:
+            raise UsageError("PHRASE_TABLE is a folder, so OUTPUT must be one, not -")
+        ini = MosesIni.read(Path(self.table, "moses.ini"))
+        table = ini.phrase_table(self.ini_target.table_name).file()
+        output = ini_out = None
+        if self.output is not None and not self.estimate:
+            output = str(Path(self.output, table.name).resolve())
+            ini_out = str(Path(self.output, "moses.ini"))
+        target = IniTarget(ini.path, ini_out, self.ini_target.table_name)
+        return RescoredFiles(str(table), output, target)
 
     @cached_property
     def start_weights(self) -> tuple[float, ...]:
@@ -93,58 +136,28 @@ class RescoreRequest:
             raise UsageError(f"{len(weights)} times --weight, but {columns} new columns")
         return weights * columns if len(weights) == 1 else weights
 
-    def _enter_folder(self) -> None:
-        """Puts the folder's table and moses.ini in the place of the folder."""
-        if self.ini_target.moses_ini or self.ini_target.moses_ini_out:
-            raise UsageError("PHRASE_TABLE is a folder: its own moses.ini is read and rewritten")
-        if self.output == STANDARD:
-            raise UsageError("PHRASE_TABLE is a folder, so OUTPUT must be one, not -")
-        ini = MosesIni.read(Path(self.table, "moses.ini"))
-        table = ini.phrase_table(self.ini_target.table_name).file()
-        output = ini_out = None
-        if self.output is not None and not self.estimate:
-            if not (self.resume and Path(self.output).is_dir()):
-                make_new_folder(self.output, "OUTPUT")
-            output = str(Path(self.output, table.name).resolve())
-            ini_out = str(Path(self.output, "moses.ini"))
-        target = IniTarget(ini.path, ini_out, self.ini_target.table_name)
-        found = {"table": str(table), "output": output, "ini_target": target}
-        for name, value in found.items():
-            object.__setattr__(self, name, value)  # as dataclasses set frozen fields themselves
-
-    def _check_table(self) -> None:
-        try:
-            if self.table != STANDARD:
-                os.stat(self.table)
-        except OSError as error:
-            raise DataError(f"cannot read: {reason(error)}", path=self.table) from error
-
-    def _check_output(self, output: OutputFile) -> None:
-        if self.ini_target.moses_ini_out and not output.replaces:
-            raise UsageError(f"--moses-ini-out needs a file as OUTPUT, not {output.path}")
-        check_resume(output, resume=self.resume)
-
     @property
     def phrase_table(self) -> PhraseTable:
         """The table, to be read once from its beginning."""
-        return PhraseTable(self.table, on_bad_line=self.on_bad_line)
+        return PhraseTable(self.files.table, on_bad_line=self.on_bad_line)
 
     @property
     def processes(self) -> int:
         """In how many to score; one where starting others would take longer than the work."""
-        if self.table != STANDARD and os.path.getsize(self.table) < SMALL_INPUT:
+        table = self.files.table
+        if table != STANDARD and os.path.getsize(table) < SMALL_INPUT:
             return 1
         return self.arithmetic.threads or available_cores()
 
     @cached_property
     def moses_ini(self) -> MosesIni | None:
         """The moses.ini that names the table, as it is; None where none is given."""
-        return self.ini_target.read()
+        return self.files.ini_target.read()
 
     @cached_property
     def feature(self) -> PhraseTableFeature | None:
         """The table's line in moses.ini."""
-        return self.ini_target.feature(self.moses_ini) if self.moses_ini else None
+        return self.files.ini_target.feature(self.moses_ini) if self.moses_ini else None
 
     def require_scores(self, scores: int) -> None:
         """Checks the number of scores that the table turns out to have.
@@ -162,10 +175,11 @@ class RescoreRequest:
             DataError, UsageError: moses.ini cannot hold the path or the weights.
         """
         ini, feature = self.moses_ini, self.feature
+        table, output, _ = self.files
         assert ini is not None
         assert feature is not None
-        assert self.output is not None
-        path = _path_in_ini(ini, feature.path, self.table, self.output)
+        assert output is not None
+        path = _path_in_ini(ini, feature.path, table, output)
         return with_columns(ini, feature, path=path, start_weights=self.start_weights)
 
 

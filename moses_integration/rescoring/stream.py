@@ -28,7 +28,12 @@ from moses_integration.formats.signature import (
 )
 from moses_integration.rescoring.block import RescoreCounts, Rescored, Rescorer, TextBlock
 from moses_integration.rescoring.columns import Column, sign_columns, vocabularies_of
-from moses_integration.rescoring.request import DEFAULT_FLOOR, check_floor, check_resume
+from moses_integration.rescoring.request import (
+    DEFAULT_FLOOR,
+    WORKER_IMPORTS,
+    check_floor,
+    check_resume,
+)
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.journal import JournaledFile
@@ -125,7 +130,7 @@ def _pool(
 ) -> Generator[tuple[TextBlock, Rescored]]:
     """Each block and what becomes of it, in order."""
     if processes > 1:
-        return ordered_map(rescorer, blocks, processes)
+        return ordered_map(rescorer, blocks, processes, imports=WORKER_IMPORTS)
     return _in_this_process(rescorer, blocks)
 
 

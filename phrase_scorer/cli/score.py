@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
@@ -50,28 +51,37 @@ def score(read: PairReader, request: PairsRequest) -> None:
     scorer = PhraseScorer.load(request.model_path, request.arithmetic)
     if scorer.direction == "inverse":
         say("the model is inverse: scores are ln p(source | target)")
-    tell_pseudo(scorer)
+    blocks = blocks_of(read(request.pairs))
+    first = next(blocks, PairBlock([], []))
+    tell_scoring([scorer], lambda: first)
     with request.output_file() as out:
-        for number, block in enumerate(blocks_of(read(request.pairs))):
-            if number == 0:
-                tell_accuracy(scorer, block)
+        for block in chain([first], blocks):
             values = scorer.score_block(block)
             out.write("".join(f"{value:.6f}\n" for value in values.tolist()).encode())
 
 
-def tell_pseudo(scorer: PhraseScorer) -> None:
-    """Tells the user where scores are no probabilities."""
-    if not scorer.is_probability:
-        say("the model is masked: scores are pseudo-log-likelihoods, no log-probabilities")
+def tell_scoring(scorers: Sequence[PhraseScorer], sample: Callable[[], PairBlock] | None) -> None:
+    """Tells where scores are no probabilities, and how far from exact ones those are that are not.
 
-
-def tell_accuracy(scorer: PhraseScorer, block: PairBlock) -> None:
-    """Tells how far scores that are not exact are from exact ones, on a sample of a block."""
-    if scorer.is_exact:
+    Args:
+        scorers: What computes them.
+        sample: Gives pairs to measure the error on, if it is wanted; None: there are none yet.
+    """
+    for scorer in scorers:
+        if not scorer.is_probability:
+            say("the model is masked: scores are pseudo-log-likelihoods, no log-probabilities")
+    rounded = [scorer for scorer in scorers if not scorer.is_exact]
+    if not rounded:
+        return
+    if sample is None:
+        say(f"{rounded[0].precision}: standard input is read once, so no error is measured")
         return
     from phrase_scorer.scoring.accuracy import measure_accuracy
 
-    say(f"{scorer.precision}, against exact scores: {measure_accuracy(scorer, block)}")
+    block = sample()
+    for scorer in rounded:
+        if block.sources:
+            say(f"{scorer.precision}, against exact scores: {measure_accuracy(scorer, block)}")
 
 
 def warn_of_unknown(side: str, share: float, examples: Sequence[bytes]) -> None:

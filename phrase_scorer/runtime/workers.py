@@ -13,8 +13,9 @@ import os
 import pickle
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import cycle
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
@@ -26,7 +27,6 @@ from phrase_scorer.runtime.streams import paused_garbage_collection, prefetch
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-SHARED = ("phrase_scorer.scoring.scorer",)  # imported once for all workers: torch takes seconds
 SMALL_INPUT = 1 << 18  # bytes for which starting processes takes longer than the work
 AHEAD = 2  # items that a worker has been given: one in work, one waiting
 
@@ -49,9 +49,12 @@ def available_cores() -> int:
         return os.cpu_count() or 1
 
 
-def start_imports() -> None:
-    """Begins to import what workers will need, while this process does something else."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload([*SHARED])
+def start_imports(modules: Sequence[str]) -> None:
+    """Begins to import what all workers will need, while this process does something else.
+
+    They share what is imported: torch, say, which takes seconds. The first call decides.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(modules))
     forkserver.ensure_running()
 
 
@@ -59,6 +62,8 @@ def ordered_map(
     function: Callable[[_Item], _Result],
     items: Iterable[_Item],
     workers: int,
+    *,
+    imports: Sequence[str] = (),
 ) -> Generator[tuple[_Item, _Result]]:
     """(item, function(item)) for each item, computed in worker processes, in their order.
 
@@ -66,43 +71,42 @@ def ordered_map(
         function: Pickled once per worker.
         items: Pickled, too.
         workers: At least one.
+        imports: Modules imported once for all workers, see `start_imports`.
 
     Raises:
-        Exception: What `function` raises, for the first item in order that it does.
+        Exception: What `function` or `items` raises, in the place of the item.
         PhraseScorerError: A worker died.
     """
-    start_imports()
+    start_imports(imports)
     context = multiprocessing.get_context("forkserver")
     pool = [_Worker(context, function, place) for place in range(workers)]
     waiting: deque[tuple[_Item, _Worker]] = deque()
-    remaining = enumerate(items)
-    failure: Exception | None = None
+    failure: list[Exception] = []  # of `items`: raised after the results before it
+
+    def first_result() -> tuple[_Item, Any]:
+        item, worker = waiting.popleft()
+        return item, worker.receive()
+
     try:
-        while True:
-            try:
-                place, item = next(remaining)
-            except StopIteration:
-                break
-            except Exception as error:  # noqa: BLE001 - raised after the results before it
-                failure = error
-                break
+        for item, worker in zip(_until_failure(items, failure), cycle(pool), strict=False):
             if len(waiting) == AHEAD * workers:
-                yield _received_first(waiting)
-            worker = pool[place % workers]
+                yield first_result()
             worker.send(item)
             waiting.append((item, worker))
         while waiting:
-            yield _received_first(waiting)
+            yield first_result()
         if failure:
-            raise failure
+            raise failure[0]
     finally:
         for worker in pool:
             worker.stop()
 
 
-def _received_first(waiting: deque[tuple[_Item, _Worker]]) -> tuple[_Item, Any]:
-    item, worker = waiting.popleft()
-    return item, worker.receive()
+def _until_failure(items: Iterable[_Item], failure: list[Exception]) -> Iterator[_Item]:
+    try:
+        yield from items
+    except Exception as error:  # noqa: BLE001 - raised by `ordered_map`
+        failure.append(error)
 
 
 class _Worker:
@@ -139,9 +143,7 @@ class _Worker:
     def _death(self) -> PhraseScorerError:
         self._process.join(1)
         code = self._process.exitcode
-        how = f"exit code {code}"
-        if code is not None and code < 0:
-            how = signal.Signals(-code).name
+        how = signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
         hint = ": out of memory?" if how == "SIGKILL" else ""
         return PhraseScorerError(f"a worker process ended ({how}){hint}")
 

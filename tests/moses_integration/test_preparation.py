@@ -6,6 +6,7 @@ import gzip
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,19 @@ def test_both_sides(corpus, processes, tmp_path):
     french = gzip.decompress((tmp_path / "out" / "c.fr.gz").read_bytes())
     assert french.decode() == "le chien court .\nl' été\n"
     assert sorted(os.listdir(tmp_path / "out")) == ["c.en", "c.fr.gz"]
+
+
+def test_no_process_imports_torch(corpus, tmp_path):
+    """It takes seconds, and preparing has no use for it."""
+    arguments = [*corpus, "--languages", "en", "fr", "--output-dir", "out", "--threads", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "moses_integration", "prepare", *arguments],
+        env=os.environ | {"PYTHONPROFILEIMPORTTIME": "1"},  # every process tells its imports
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "multiprocessing.forkserver" in imported
+    assert "torch" not in imported
 
 
 def test_truecasers_are_kept_for_the_next_text(corpus, tmp_path, capsys):

@@ -112,9 +112,9 @@ def test_a_refusal_does_not_import_torch():
 
 def test_an_estimate_needs_no_output_and_makes_none(folder):
     before = sorted(os.listdir(folder))
-    assert asked(output=None, estimate=True).output is None
+    assert asked(output=None, estimate=True).files.output is None
     Path("taken/moses.ini").write_text(TOY_INI.format(folder / "t"))
-    assert asked(table="taken", output="new", estimate=True).output is None
+    assert asked(table="taken", output="new", estimate=True).files.output is None
     assert sorted(os.listdir(folder)) == before
 
 
@@ -129,14 +129,14 @@ def test_a_weight_for_each_column():
 def test_a_folder_is_its_table_and_its_ini(folder):
     Path("taken/moses.ini").write_text(TOY_INI.format("../t"))
     request = asked(table="taken", output="new")
-    assert request.table == str(folder / "t")
-    assert request.output == str(folder / "new" / "t")
-    assert request.ini_target == IniTarget("taken/moses.ini", "new/moses.ini")
+    assert request.files.table == str(folder / "t")
+    assert request.files.output == str(folder / "new" / "t")
+    assert request.files.ini_target == IniTarget("taken/moses.ini", "new/moses.ini")
     assert os.listdir("new") == []
     Path("new/t.partial").touch()
     with pytest.raises(UsageError, match="OUTPUT new is not empty; choose a new folder"):
         asked(table="taken", output="new")
-    assert asked(table="taken", output="new", resume=True).output == request.output
+    assert asked(table="taken", output="new", resume=True).files == request.files
 
 
 def test_scores_that_are_not_the_ini_s():
