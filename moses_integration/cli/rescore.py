@@ -153,7 +153,8 @@ def _tell(counts: RescoreCounts, table: str, scorer: PhraseScorer) -> None:
     bad = f"; {counts.bad_lines:,} bad lines of {table} kept as they were" * bool(counts.bad_lines)
     say(f"{counts.entries:,} entries scored{floored}{bad}")
     for side, vocabulary in scorer.vocabularies.items():
-        warn_of_unknown(side, vocabulary.unknown_share, vocabulary.unknown_examples())
+        counted = vocabulary.counts
+        warn_of_unknown(side, counted.unknown_share, counted.most_frequent())
 
 
 def _write_ini(request: RescoreRequest, ini: MosesIni, feature: PhraseTableFeature) -> None:

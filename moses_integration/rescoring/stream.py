@@ -120,7 +120,7 @@ def _run(
             show(counts)
     vocabularies = vocabularies_of(rescorer.columns)
     for vocabulary, counted in zip(vocabularies, counts.vocabularies, strict=True):
-        vocabulary.add_counts(counted)  # what was counted anywhere, as if here
+        vocabulary.counts += counted  # what was counted anywhere, as if here
     sink.finish(counts)
     return counts
 

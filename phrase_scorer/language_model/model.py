@@ -7,8 +7,10 @@ other model.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -162,13 +164,9 @@ def read_sentences(path: str | Path) -> Iterator[list[bytes]]:
 
 def text_vocabulary(sentences: Iterable[Sequence[bytes]], size: int, min_count: int) -> Vocabulary:
     """`<unk>` and the `size` - 1 most frequent words seen at least `min_count` times."""
-    counts: dict[bytes, int] = {}
-    for sentence in sentences:
-        for word in sentence:
-            counts[word] = counts.get(word, 0) + 1
+    counts = Counter(chain.from_iterable(sentences))
     kept = {word: count for word, count in counts.items() if count >= min_count}
-    numbers = np.fromiter(kept.values(), np.int64, len(kept))
-    return Vocabulary.shortlist(list(kept), numbers, size)
+    return Vocabulary.shortlist(kept, size)
 
 
 def text_pairs(sentences: Sequence[Sequence[bytes]], vocabulary: Vocabulary) -> PhrasePairs:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -75,29 +76,24 @@ def source_batch(phrases: PhraseIds, rows: Rows, device: torch.device | str = "c
     """The source phrases of these rows, padded."""
     words, lengths = _time_first(phrases, rows)
     unfinished = np.arange(len(words))[:, None] < lengths
-    return Sources(
-        _tensor(words, device), _tensor(unfinished, device), int(lengths.min(initial=len(words)))
-    )
+    shortest = int(lengths.min(initial=len(words)))
+    return Sources(_tensor(words, device), _tensor(unfinished, device), shortest)
 
 
 def target_batch(phrases: PhraseIds, rows: Rows, device: torch.device | str = "cpu") -> Targets:
     """The target phrases of these rows, padded, and where their symbols are."""
     words, lengths = _time_first(phrases, rows)
     symbols = np.flatnonzero((np.arange(len(words))[:, None] < lengths).ravel())
-    return Targets(
-        _tensor(words, device),
-        _tensor(symbols, device),
-        _tensor(symbols % len(rows), device),
-        _tensor(words.ravel()[symbols], device),
-    )
+    arrays = (words, symbols, symbols % len(rows), words.ravel()[symbols])
+    return Targets(*(_tensor(array, device) for array in arrays))
 
 
 def pair_batch(pairs: PhrasePairs, rows: Rows, device: torch.device | str = "cpu") -> Batch:
     """The pairs of these rows."""
+    source = source_batch(pairs.source, rows, device)
+    target = target_batch(pairs.target, rows, device)
     weights = None if pairs.weights is None else _tensor(pairs.weights[rows], device)
-    return Batch(
-        source_batch(pairs.source, rows, device), target_batch(pairs.target, rows, device), weights
-    )
+    return Batch(source, target, weights)
 
 
 def _time_first(
@@ -135,29 +131,22 @@ class TrainingOrder:
         lengths = np.minimum(pairs.target.lengths, 2**15 - 1)
         self._keys = (lengths << 16 | np.minimum(pairs.source.lengths, 2**15)).astype(np.int32)
         self.batches = max(1, -(-len(pairs) // size))  # in an epoch
-        self._epoch = -1
-        self._permutation = np.zeros(0, np.int64)
-        self._pool = (-1, -1)
-        self._cut: list[Rows] = []
+        self._permuted = lru_cache(maxsize=1)(self._permute)
+        self._batches = lru_cache(maxsize=1)(self._cut)
 
     def rows(self, number: int) -> Rows:
         """The rows of batch `number` (from 0, running on over the epochs)."""
         epoch, number = divmod(number, self.batches)
         pool, place = divmod(number, self.pool)
-        if (epoch, pool) != self._pool:
-            self._cut = self._cut_pool(epoch, pool)
-            self._pool = (epoch, pool)
-        return self._cut[place]
+        return self._batches(epoch, pool)[place]
 
-    def _cut_pool(self, epoch: int, pool: int) -> list[Rows]:
-        if epoch != self._epoch:
-            draw = np.random.default_rng([self.seed, epoch])
-            self._permutation = draw.permutation(len(self._keys))
-            self._epoch = epoch
+    def _permute(self, epoch: int) -> Rows:
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self._keys))
+
+    def _cut(self, epoch: int, pool: int) -> list[Rows]:
         span = self.size * self.pool
-        rows = self._permutation[pool * span : (pool + 1) * span]
-        batches = [
-            rows[chosen] for chosen in by_length(self._keys[rows].astype(np.int64), self.size)
-        ]
+        rows = self._permuted(epoch)[pool * span : (pool + 1) * span]
+        keys = self._keys[rows].astype(np.int64)
+        batches = [rows[chosen] for chosen in by_length(keys, self.size)]
         np.random.default_rng([self.seed, epoch, pool]).shuffle(batches)
         return batches

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +49,7 @@ class PhraseIds:
         cls, phrases: Sequence[Sequence[bytes]], lookup: Callable[[bytes], int]
     ) -> PhraseIds:
         """The ids of tokenised phrases, `lookup` giving the id of a word."""
-        offsets = np.zeros(len(phrases) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, phrases), np.int64, len(phrases)), out=offsets[1:])
+        offsets = _offsets(np.fromiter(map(len, phrases), np.int64, len(phrases)))
         words = chain.from_iterable(phrases)
         return cls(np.fromiter(map(lookup, words), np.int32, int(offsets[-1])), offsets)
 
@@ -68,8 +67,7 @@ class PhraseIds:
 
     def take(self, rows: Rows) -> PhraseIds:
         """The phrases of these rows, in this order."""
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(self.offsets[rows + 1] - self.offsets[rows], out=offsets[1:])
+        offsets = _offsets(self.offsets[rows + 1] - self.offsets[rows])
         ids = np.empty(offsets[-1], np.int32)
         for start in range(0, len(rows), ROWS_AT_ONCE):
             ends = offsets[start : start + ROWS_AT_ONCE + 1]
@@ -107,6 +105,12 @@ class PhraseIds:
         np.cumsum(mixed(ids + (places.astype(np.uint64) << np.uint64(32))), out=sums[1:])
         local = offsets - offsets[0]
         return mixed(sums[local[1:]] - sums[local[:-1]] + np.diff(offsets).astype(np.uint64))
+
+
+def _offsets(lengths: npt.NDArray[np.int64]) -> Offsets:
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 @dataclass(frozen=True)
@@ -154,15 +158,16 @@ class PhrasePairs:
 
         Which sources are held out depends on their words and `seed` alone, not on their order.
         """
+        nothing = self.take(np.zeros(0, np.int64))
         if held_out <= 0 or len(self) < 2:
-            return self, self.take(np.zeros(0, np.int64))
+            return self, nothing
         keys = mixed(self.source.hashes() + np.uint64(seed))
         share = min(held_out / len(self), 0.5)
         chosen = keys < np.uint64(int(share * 2**64))
         if not chosen.any() or chosen.all():  # a handful of sources: hold out just one of them
             chosen = keys == keys.min()
         if chosen.all():
-            return self, self.take(np.zeros(0, np.int64))
+            return self, nothing
         return self.take(np.flatnonzero(~chosen)), self.take(np.flatnonzero(chosen))
 
 
@@ -180,11 +185,11 @@ class ArrayBuilder:
         self.dtype = np.dtype(dtype)
         self.limit = limit
         self.size = 0
-        self._parts: list[npt.NDArray[np.generic]] = []
+        self._parts: list[npt.NDArray[Any]] = []
         self._waiting = 0  # elements in these parts, not in the file
         self._file: IO[bytes] | None = None
 
-    def append(self, part: npt.NDArray[np.generic]) -> None:
+    def append(self, part: npt.NDArray[Any]) -> None:
         """Adds the elements of `part`."""
         self._parts.append(part.astype(self.dtype, copy=False))
         self.size += len(part)
@@ -201,7 +206,7 @@ class ArrayBuilder:
         self._parts, self._waiting = [], 0
         return self._file
 
-    def finish(self) -> npt.NDArray[np.generic]:
+    def finish(self) -> npt.NDArray[Any]:
         """The whole array; memory-mapped (and writable) where it outgrew the limit."""
         if self._file is None:
             return np.concatenate([np.zeros(0, self.dtype), *self._parts])
@@ -216,16 +221,11 @@ class PairCollector:
     def __init__(self, limit: int = MEMORY_LIMIT) -> None:
         self.source_words: dict[bytes, int] = {}
         self.target_words: dict[bytes, int] = {}
-        self._arrays = {
-            name: ArrayBuilder(dtype, limit)
-            for name, dtype in (
-                ("source_ids", np.int32),
-                ("source_lengths", np.int64),
-                ("target_ids", np.int32),
-                ("target_lengths", np.int64),
-                ("weights", np.float32),
-            )
-        }
+        kinds = {
+            "source_ids": np.int32, "source_lengths": np.int64, "target_ids": np.int32,
+            "target_lengths": np.int64, "weights": np.float32,
+        }  # fmt: skip
+        self._arrays = {name: ArrayBuilder(kind, limit) for name, kind in kinds.items()}
 
     def add(self, block: PairBlock) -> None:
         """Adds a block's pairs."""
@@ -247,14 +247,13 @@ class PairCollector:
 
     def finish(self) -> PhrasePairs:
         """All pairs, with ids that index `source_words` and `target_words`."""
-        arrays = {name: builder.finish() for name, builder in self._arrays.items()}
-        sides = []
-        for side in ("source", "target"):
-            offsets = np.zeros(len(arrays[f"{side}_lengths"]) + 1, np.int64)
-            np.cumsum(arrays[f"{side}_lengths"], out=offsets[1:])
-            sides.append(PhraseIds(arrays[f"{side}_ids"].view(np.int32), offsets))
-        weights = arrays["weights"].view(np.float32)
-        return PhrasePairs(sides[0], sides[1], weights if len(weights) else None)
+        arrays = {name: np.asarray(builder.finish()) for name, builder in self._arrays.items()}
+        source, target = (
+            PhraseIds(arrays[f"{side}_ids"], _offsets(arrays[f"{side}_lengths"]))
+            for side in ("source", "target")
+        )
+        weights = arrays["weights"]
+        return PhrasePairs(source, target, weights if len(weights) else None)
 
 
 def read_tab_separated(path: str | Path) -> Iterator[PairBlock]:
@@ -280,14 +279,9 @@ def pairs_of_lines(
         fields = line.split(separator, 2)
         source = fields[0].split()
         if len(fields) < 2 or not source:
-            expected = "a tab" if separator == b"\t" else quote_separator(separator)
+            expected = "a tab" if separator == b"\t" else f'"{separator.decode()}"'
             what = f"expected source, {expected}, target" if len(fields) < 2 else "empty source"
             raise DataError(what, path=path, line=number, text=line)
         sources.append(source)
         targets.append(fields[1].split())
     return PairBlock(sources, targets)
-
-
-def quote_separator(separator: bytes) -> str:
-    """The separator as an error message shows it."""
-    return f'"{separator.decode()}"'

@@ -6,13 +6,12 @@ A word is bytes, compared byte for byte. File: one word per line, its number (fr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from phrase_scorer.errors import ModelError
 from phrase_scorer.runtime.output import reason, write_file
@@ -39,6 +38,15 @@ class Counts:
         self.examples.update(other.examples)
         return self
 
+    @property
+    def unknown_share(self) -> float:
+        """Of the words looked up, those that are not in the shortlist."""
+        return self.unknown / max(1, self.looked_up)
+
+    def most_frequent(self, count: int = 5) -> list[bytes]:
+        """The most frequent unknown words."""
+        return [word for word, _ in self.examples.most_common(count)]
+
     def to_json(self) -> list[Any]:
         """The counts as a journal holds them; words are bytes, so in hexadecimal."""
         examples = {word.hex(): count for word, count in self.examples.items()}
@@ -57,23 +65,18 @@ class Vocabulary:
 
     def __init__(self, words: Iterable[bytes]) -> None:
         self.words = (*SPECIAL_WORDS, *words)
-        self.unknown_words: Counter[bytes] = Counter()  # examples, with how often they were met
-        self.looked_up = 0  # words, known or not
-        self.unknown = 0
+        self.counts = Counts()
         self._ids = _Lookup(self)
 
     @classmethod
-    def shortlist(
-        cls, words: Sequence[bytes], counts: npt.NDArray[np.int64], size: int
-    ) -> Vocabulary:
+    def shortlist(cls, counts: Mapping[bytes, int], size: int) -> Vocabulary:
         """The `size` - 1 most frequent words, `<unk>` having the place of one.
 
         That is the released code's count (GroundHog: 15,001 rows for a shortlist of 15,000). Ties
         are broken by the words' bytes, so that the order of the table does not matter.
         """
-        order = sorted(range(len(words)), key=lambda i: (-counts[i], words[i]))
-        chosen = (words[i] for i in order if words[i] not in SPECIAL_WORDS)
-        return cls([word for word, _ in zip(chosen, range(size - 1), strict=False)])
+        words = sorted(counts.keys() - SPECIAL_WORDS, key=lambda word: (-counts[word], word))
+        return cls(words[: size - 1])
 
     def __len__(self) -> int:
         return len(self.words)
@@ -83,31 +86,14 @@ class Vocabulary:
         if not counted:
             return PhraseIds.collect(phrases, self.id)
         found = PhraseIds.collect(phrases, self._ids.__getitem__)
-        self.looked_up += len(found.ids)
+        self.counts.looked_up += len(found.ids)
         return found
 
     def take_counts(self) -> Counts:
         """The counts so far, which begin again at 0; only some of the examples."""
-        examples = Counter(dict(self.unknown_words.most_common(PASSED_ON)))
-        counts = Counts(self.looked_up, self.unknown, examples)
-        self.looked_up = self.unknown = 0
-        self.unknown_words.clear()
+        counts, self.counts = self.counts, Counts()
+        counts.examples = Counter(dict(counts.examples.most_common(PASSED_ON)))
         return counts
-
-    def add_counts(self, counts: Counts) -> None:
-        """Adds what another process has counted."""
-        self.looked_up += counts.looked_up
-        self.unknown += counts.unknown
-        self.unknown_words.update(counts.examples)
-
-    @property
-    def unknown_share(self) -> float:
-        """Of the words looked up so far, those that are not in the shortlist."""
-        return self.unknown / max(1, self.looked_up)
-
-    def unknown_examples(self, count: int = 5) -> list[bytes]:
-        """The most frequent of the unknown words met so far."""
-        return [word for word, _ in self.unknown_words.most_common(count)]
 
     def id(self, word: bytes) -> int:
         """The id of one word; `UNKNOWN` outside the shortlist."""
@@ -119,11 +105,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """Reads what `save` wrote.
-
-        Raises:
-            ModelError: Not such a file.
-        """
+        """Reads what `save` wrote; ModelError for any other file."""
         try:
             words = path.read_bytes().removesuffix(b"\n").split(b"\n")
         except OSError as error:
@@ -146,55 +128,35 @@ class _Lookup(dict[bytes, int]):
         self._vocabulary = vocabulary
 
     def __missing__(self, word: bytes) -> int:
-        self._vocabulary.unknown += 1
-        examples = self._vocabulary.unknown_words
-        if word in examples or len(examples) < REMEMBERED_UNKNOWN:
-            examples[word] += 1
+        counts = self._vocabulary.counts
+        counts.unknown += 1
+        if word in counts.examples or len(counts.examples) < REMEMBERED_UNKNOWN:
+            counts.examples[word] += 1
         return UNKNOWN
 
 
 def shortlists(
-    collector: PairCollector, pairs: PhrasePairs, size: int
+    collector: PairCollector, pairs: PhrasePairs, size: int, *, shared: bool = False
 ) -> tuple[Vocabulary, Vocabulary]:
     """(source, target) vocabularies, each of `size` words with `<unk>`, of collected pairs.
 
-    The ids of the pairs are the collector's before the call, and the vocabularies' after it.
+    The ids of the pairs are the collector's before the call, and the vocabularies' after it. With
+    `shared` both are the same: the most frequent words of the two sides together.
     """
-    result = []
-    for words, phrases in _sides(collector, pairs):
-        vocabulary = Vocabulary.shortlist(list(words), _counts(words, phrases), size)
-        _give_ids(phrases, words, vocabulary)
-        result.append(vocabulary)
-    return result[0], result[1]
+    sides = (collector.source_words, pairs.source), (collector.target_words, pairs.target)
+    counts = [_counts(words, phrases) for words, phrases in sides]
+    if shared:
+        vocabularies = [Vocabulary.shortlist(counts[0] + counts[1], size)] * 2
+    else:
+        vocabularies = [Vocabulary.shortlist(side, size) for side in counts]
+    for (words, phrases), vocabulary in zip(sides, vocabularies, strict=True):
+        mapping = np.fromiter(map(vocabulary.id, words), np.int32, len(words))
+        for start in range(0, len(phrases.ids), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            phrases.ids[part] = mapping[phrases.ids[part]]
+    return vocabularies[0], vocabularies[1]
 
 
-def shared_shortlist(
-    collector: PairCollector, pairs: PhrasePairs, size: int
-) -> tuple[Vocabulary, Vocabulary]:
-    """As `shortlists`, but both are the same: the most frequent words of the two sides together."""
-    counts: Counter[bytes] = Counter()
-    for words, phrases in _sides(collector, pairs):
-        counts.update(dict(zip(words, _counts(words, phrases).tolist(), strict=True)))
-    totals = np.fromiter(counts.values(), np.int64, len(counts))
-    vocabulary = Vocabulary.shortlist(list(counts), totals, size)
-    for words, phrases in _sides(collector, pairs):
-        _give_ids(phrases, words, vocabulary)
-    return vocabulary, vocabulary
-
-
-def _sides(
-    collector: PairCollector, pairs: PhrasePairs
-) -> tuple[tuple[dict[bytes, int], PhraseIds], ...]:
-    return (collector.source_words, pairs.source), (collector.target_words, pairs.target)
-
-
-def _counts(words: dict[bytes, int], phrases: PhraseIds) -> npt.NDArray[np.int64]:
-    return np.bincount(phrases.ids, minlength=len(words)).astype(np.int64)
-
-
-def _give_ids(phrases: PhraseIds, words: dict[bytes, int], vocabulary: Vocabulary) -> None:
-    """Changes the collector's ids in place to the vocabulary's."""
-    mapping = np.fromiter(map(vocabulary.id, words), np.int32, len(words))
-    for start in range(0, len(phrases.ids), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        phrases.ids[part] = mapping[phrases.ids[part]]
+def _counts(words: dict[bytes, int], phrases: PhraseIds) -> Counter[bytes]:
+    found = np.bincount(phrases.ids, minlength=len(words)).tolist()
+    return Counter(dict(zip(words, found, strict=True)))

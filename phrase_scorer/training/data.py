@@ -10,7 +10,7 @@ from phrase_scorer.errors import DataError
 from phrase_scorer.models import Direction
 from phrase_scorer.runtime.streams import paused_garbage_collection, prefetch
 from phrase_scorer.text.phrase_pairs import PairBlock, PairCollector, PhrasePairs
-from phrase_scorer.text.vocabulary import Vocabulary, shared_shortlist, shortlists
+from phrase_scorer.text.vocabulary import Vocabulary, shortlists
 
 
 @dataclass(frozen=True)
@@ -58,5 +58,5 @@ def collect_training_data(
     if direction == "inverse":
         pairs = pairs.swapped()
         collector.swap()
-    choose = shared_shortlist if shared_words else shortlists
-    return TrainingData(pairs, choose(collector, pairs, shortlist))
+    vocabularies = shortlists(collector, pairs, shortlist, shared=shared_words)
+    return TrainingData(pairs, vocabularies)

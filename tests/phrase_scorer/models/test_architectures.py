@@ -136,7 +136,7 @@ def test_a_new_one_is_a_class_and_a_line(names, monkeypatch, tmp_path):
     monkeypatch.setitem(module.ARCHITECTURES, "bag", BagOfWords)
     monkeypatch.setitem(module.CELLS, "leaky", LeakyUnit)
     words = [f"w{i}".encode() for i in range(7)]
-    vocabulary = Vocabulary.shortlist(words, np.arange(7, 0, -1), 9)
+    vocabulary = Vocabulary.shortlist(dict(zip(words, range(7, 0, -1), strict=True)), 9)
     sizes = {"hidden": 6, "embedding": 4, "maxout": 3, "output_rank": 2}
     config = ModelConfig(len(vocabulary), len(vocabulary), **names, **sizes)
     settings = TrainingSettings(max_updates=3, batch_pairs=4, validation_pairs=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from phrase_scorer.errors import DataError, ModelError
@@ -12,8 +11,7 @@ from phrase_scorer.text.vocabulary import END, UNKNOWN, Vocabulary, shortlists
 
 
 def shortlist(counts, size):
-    numbers = np.array(list(counts.values()), np.int64)
-    return Vocabulary.shortlist(list(counts), numbers, size).words
+    return Vocabulary.shortlist(counts, size).words
 
 
 def test_unknown_has_a_place_in_the_shortlist_and_the_end_has_none():
@@ -36,9 +34,7 @@ def test_ties_are_broken_by_bytes():
 
 def test_special_words_in_the_text():
     """`</s>` in a table is a word that the network does not know; `<unk>` is the unknown word."""
-    vocabulary = Vocabulary.shortlist(
-        [b"</s>", b"<unk>", b"a"], np.array([100, 50, 1], np.int64), 5
-    )
+    vocabulary = Vocabulary.shortlist({b"</s>": 100, b"<unk>": 50, b"a": 1}, 5)
     assert vocabulary.words == (b"</s>", b"<unk>", b"a")
     assert vocabulary.id(b"</s>") == UNKNOWN
     assert END not in vocabulary.ids([[b"</s>", b"<unk>", b"a"]]).ids
@@ -47,23 +43,23 @@ def test_special_words_in_the_text():
 
 def test_unknown_words_are_counted():
     vocabulary = Vocabulary([b"a", b"b"])
-    assert vocabulary.unknown_share == 0
+    assert vocabulary.counts.unknown_share == 0
     ids = vocabulary.ids([[b"a", b"x"], [], [b"y", b"x", b"b", b"x"]])
     assert [ids.phrase(row).tolist() for row in range(3)] == [[2, 1], [], [1, 1, 3, 1]]
-    assert (vocabulary.looked_up, vocabulary.unknown) == (6, 4)
-    assert vocabulary.unknown_share == pytest.approx(4 / 6)
-    assert vocabulary.unknown_examples() == [b"x", b"y"]
-    assert vocabulary.unknown_examples(1) == [b"x"]
+    assert (vocabulary.counts.looked_up, vocabulary.counts.unknown) == (6, 4)
+    assert vocabulary.counts.unknown_share == pytest.approx(4 / 6)
+    assert vocabulary.counts.most_frequent() == [b"x", b"y"]
+    assert vocabulary.counts.most_frequent(1) == [b"x"]
     vocabulary.id(b"x")  # a single look-up is not part of the statistics
-    assert vocabulary.unknown == 4
+    assert vocabulary.counts.unknown == 4
 
 
 def test_remembered_examples_are_bounded(monkeypatch):
     monkeypatch.setattr(module, "REMEMBERED_UNKNOWN", 2)
     vocabulary = Vocabulary([])
     vocabulary.ids([[b"x", b"y", b"z", b"x", b"z"]])
-    assert dict(vocabulary.unknown_words) == {b"x": 2, b"y": 1}
-    assert vocabulary.unknown == 5
+    assert dict(vocabulary.counts.examples) == {b"x": 2, b"y": 1}
+    assert vocabulary.counts.unknown == 5
 
 
 # -- the file ----------------------------------------------------------------------------------
