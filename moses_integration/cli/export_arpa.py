@@ -122,7 +122,7 @@ def export_arpa(request: ExportRequest) -> None:
     total = sum(map(len, given.orders))
     with progress_bar("exporting", show=not request.quiet, total=total, unit=" n-grams") as bar:
         exported = export(
-            model, given, path, share=request.share, prune=request.prune, progress=bar.update
+            model, given, share=request.share, prune=request.prune, progress=bar.update
         )
     write_arpa(exported, request.output)
     say(f"{request.output}: {sum(map(len, exported.orders)):,} of {total:,} n-grams")
@@ -140,7 +140,7 @@ def _with_more_ngrams(arpa: Arpa, request: ExportRequest) -> Arpa:
         return arpa
     hypotheses = chain.from_iterable(map(_hypotheses, lists))
     sentences = chain(chain.from_iterable(map(read_sentences, texts)), hypotheses)
-    larger = grown(arpa, sentences, request.arpa, request.min_count)
+    larger = grown(arpa, sentences, request.min_count)
     more = sum(map(len, larger.orders)) - sum(map(len, arpa.orders))
     say(f"{more:,} more n-grams, of {', '.join((*texts, *lists))}")
     return larger

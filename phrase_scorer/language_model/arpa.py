@@ -48,22 +48,17 @@ class Order:
 class Arpa:
     """A back-off model."""
 
+    path: str  # of its file, for messages
     words: list[bytes]  # its vocabulary: the unigrams, in the order of the file
     orders: list[Order]  # from unigrams up
 
 
 def read_arpa(path: str | Path) -> Arpa:
-    """Reads a file.
-
-    Raises:
-        DataError: It is not in the format; names the line.
-    """
+    """Reads a file; DataError for the first line that does not keep to the format."""
     lines = _lines(path)
-    counts = _read_counts(lines, path)
-    words: list[bytes] = []
     places: dict[bytes, int] = {}
     orders: list[Order] = []
-    for order, count in enumerate(counts, 1):
+    for order, count in enumerate(_read_counts(lines, path), 1):
         entries = _read_section(lines, path, order, count)
         if order == 1:
             for number, text in entries:
@@ -71,12 +66,11 @@ def read_arpa(path: str | Path) -> Arpa:
                 if len(fields) > 1 and fields[1] in places:
                     raise DataError("a word stands twice", path=path, line=number, text=text)
                 places[fields[1] if len(fields) > 1 else b""] = len(places)
-            words = list(places)
         orders.append(_parse(entries, order, places, path))
     for special in (START_WORD, END_WORD, UNKNOWN_WORD):
         if special not in places:
             raise DataError(f"there is no unigram {special.decode()}", path=path)
-    return Arpa(words, orders)
+    return Arpa(str(path), list(places), orders)
 
 
 def arpa_order(path: str | Path) -> int:
@@ -167,12 +161,7 @@ def write_arpa(arpa: Arpa, path: str | Path) -> None:
 
 
 def load_kenlm(path: str | Path, option: str) -> Any:
-    """KenLM's model of a file, which `option` asked for.
-
-    Raises:
-        UsageError: The package kenlm is not installed.
-        DataError: The model cannot be read.
-    """
+    """KenLM's model of a file, which `option` asked for; UsageError without the package kenlm."""
     try:
         import kenlm
     except ImportError as error:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -38,37 +38,36 @@ NGramRows = npt.NDArray[np.int64]  # of n-grams within their order
 
 
 class SharedVocabulary:
-    """A network's distributions as distributions over the words of an ARPA file named `path`.
+    """A network's distributions as distributions over an ARPA file's words.
 
     Raises:
-        DataError: Its order is higher than the network's, or hardly any of its words is known.
+        DataError: The file's order is higher than the network's, or it hardly knows its words.
     """
 
-    def __init__(self, model: LanguageModel, arpa: Arpa, path: str) -> None:
+    def __init__(self, model: LanguageModel, arpa: Arpa) -> None:
         if len(arpa.orders) > model.order:
             message = f"n-grams up to order {len(arpa.orders)}, but the model reads {model.order}"
-            raise DataError(message, path=path)
+            raise DataError(message, path=arpa.path)
         ids = np.array([model.vocabulary.id(word) for word in arpa.words])
         self.start = arpa.words.index(START_WORD)
-        self.end = arpa.words.index(END_WORD)
         self.unknown = arpa.words.index(UNKNOWN_WORD)
-        ids[self.end] = END
+        ids[arpa.words.index(END_WORD)] = END
         unigrams = 10.0 ** arpa.orders[0].log10
         unigrams[self.start] = 0.0
         unknown = ids == UNKNOWN
         unknown[self.start] = False
         share = unigrams[unknown].sum()
         if share > MOST_UNKNOWN * unigrams.sum():
-            what = f"words that make up {share:.0%} of its text are unknown to the model"
-            raise DataError(f"its vocabulary is not the model's: {what}", path=path)
+            message = (
+                f"its vocabulary is not the model's: words that make up {share:.0%} of its text "
+                "are unknown to the model"
+            )
+            raise DataError(message, path=arpa.path)
         self.ids = ids  # (words,) the network's id of each word of the file
-        # (words,) ln of a word's part of its id's probability.
-        self.log_share = np.zeros(len(ids))
+        self.log_share = np.zeros(len(ids))  # (words,) ln of a word's part of its id's probability
         self.log_share[unknown] = np.log(np.maximum(unigrams[unknown], 1e-99) / share)
         missing = sorted(set(range(len(model.vocabulary))) - set(ids.tolist()))
-        self.model = model.without(missing) if missing else model
-        self._start_symbol = model.model.start_symbol
-        self._no_word = model.model.no_word
+        self.model = LanguageModel(model.model, model.vocabulary, missing)
 
     def contexts(self, histories: npt.NDArray[np.int32]) -> WordIds:
         """(rows, order - 1) ids for histories given as (rows, words) places among the file's words.
@@ -77,15 +76,12 @@ class SharedVocabulary:
         other with the symbol for no word.
         """
         rows, words = histories.shape
-        width = self.model.order - 1
-        found = np.full((rows, width), self._no_word, np.int64)
-        if words:
-            found[:, width - words :] = self.ids[histories]
-            starts = histories == self.start
-            found[:, width - words :][starts] = self._start_symbol
-            found[starts[:, 0]] = np.where(
-                np.arange(width) < width - words, self._start_symbol, found[starts[:, 0]]
-            )
+        network = self.model.model
+        filler = self.model.order - 1 - words  # how many symbols are missing on the left
+        found = np.full((rows, filler + words), network.no_word, np.int64)
+        is_start = histories == self.start
+        found[:, filler:] = np.where(is_start, network.start_symbol, self.ids[histories])
+        found[is_start[:, :1].any(1), :filler] = network.start_symbol
         return found
 
     def log_probs(
@@ -102,31 +98,27 @@ class SharedVocabulary:
         return self.model.log_probs(ngrams) + self.log_share[words]
 
 
-@dataclass
-class Index:
-    """Finds n-grams of one order by the row of their history and their last word."""
+def _keys(history: NGramRows, last: npt.NDArray[np.int32], arpa: Arpa) -> NGramRows:
+    """(n-grams,) a number for each n-gram of one order, from its history's row and its last word;
+    `OUTSIDE` where one of the two is.
+    """
+    inside = (history >= 0) & (last >= 0)
+    return np.where(inside, history * len(arpa.words) + last, OUTSIDE)
 
-    keys: NGramRows  # ascending
-    place: NGramRows  # row of the n-gram with each key
-    words: int  # in the vocabulary
 
-    @classmethod
-    def of(cls, history: NGramRows, last: npt.NDArray[np.int32], words: int) -> Index:
-        """For n-grams with these histories."""
-        keys = history * words + last
-        order = np.argsort(keys, kind="stable")
-        return cls(keys[order], order, words)
+class _Index:
+    """Finds the rows of n-grams of one order by their `_keys`."""
 
-    def find(self, history: NGramRows, last: npt.NDArray[np.int32]) -> NGramRows:
-        """(n-grams,) the row of each; -1 for an unknown one."""
-        return self.find_keys(np.where(history >= 0, history * self.words + last, -1))
+    def __init__(self, keys: NGramRows) -> None:
+        self.rows = np.argsort(keys, kind="stable")
+        self.keys = keys[self.rows]
 
-    def find_keys(self, keys: NGramRows) -> NGramRows:
-        """(n-grams,) the same, from history * words + last word; negative keys are unknown."""
+    def find(self, keys: NGramRows) -> NGramRows:
+        """(n-grams,) the row of each; `OUTSIDE` for an unknown one."""
         if not len(self.keys):
-            return np.full(len(keys), -1)
+            return np.full(len(keys), OUTSIDE)
         at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        return np.where((self.keys[at] == keys) & (keys >= 0), self.place[at], -1)
+        return np.where((self.keys[at] == keys) & (keys >= 0), self.rows[at], OUTSIDE)
 
 
 @dataclass
@@ -137,18 +129,18 @@ class Links:
     shorter: NGramRows  # (n-grams,) row of all but the first word
 
 
-def links_of(arpa: Arpa, path: str) -> list[Links]:
+def links_of(arpa: Arpa) -> list[Links]:
     """The links of each order above the first.
 
     Raises:
         DataError: An n-gram without its history or its shorter form: a broken file.
     """
-    indexes: list[Index] = []
+    indexes: list[_Index] = []
 
     def find(words: npt.NDArray[np.int32]) -> NGramRows:
         place = words[:, 0].astype(np.int64)
         for column, index in enumerate(indexes[: words.shape[1] - 1], 1):
-            place = index.find(place, words[:, column])
+            place = index.find(_keys(place, words[:, column], arpa))
         return place
 
     result = []
@@ -163,39 +155,47 @@ def links_of(arpa: Arpa, path: str) -> list[Links]:
                 words = order.words[missing[0]]
                 text, needed = (b" ".join(arpa.words[w] for w in ws) for ws in (words, words[part]))
                 message = f'the n-gram "{text.decode("utf-8", "replace")}" has no {what}'
-                raise DataError(message, path=path, text=needed)
+                raise DataError(message, path=arpa.path, text=needed)
         result.append(Links(history, shorter))
-        indexes.append(Index.of(history, order.words[:, -1], len(arpa.words)))
+        indexes.append(_Index(_keys(history, order.words[:, -1], arpa)))
     return result
 
 
 def export(
-    model: LanguageModel, arpa: Arpa, path: str,
-    *, share: float = 1.0, prune: float = 0.0, progress: Callable[[int], object] = lambda _: None,
-) -> Arpa:  # fmt: skip
-    """The back-off model with the network's probabilities for the n-grams of `arpa`, named `path`.
+    model: LanguageModel,
+    arpa: Arpa,
+    *,
+    share: float = 1.0,
+    prune: float = 0.0,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Arpa:
+    """The back-off model with the network's probabilities for the n-grams of `arpa`.
 
-    `share` is the network's weight in a linear mixture with the file's own probabilities. `prune`
-    leaves out n-grams whose loss raises perplexity by less than this share (Stolcke 1998); 0 keeps
-    all. `progress` is told how many more n-grams are done.
+    Args:
+        model: The network.
+        arpa: The n-grams.
+        share: The network's weight in a linear mixture with the file's own probabilities.
+        prune: Leave out n-grams whose loss raises perplexity by less than this share (Stolcke
+            1998); 0 keeps all.
+        progress: Told how many more n-grams are done.
 
     Raises:
         DataError: The two do not fit (`SharedVocabulary`), or the file is broken.
         UsageError: Pruning leaves only unigrams.
     """
-    shared = SharedVocabulary(model, arpa, path)
-    links = links_of(arpa, path)
-    log10 = []
+    shared = SharedVocabulary(model, arpa)
+    links = links_of(arpa)
+    orders = []
     for order in arpa.orders:
         histories, rows = np.unique(order.words[:, :-1], axis=0, return_inverse=True)
         if order.words.shape[1] == 1:
             histories, rows = order.words[:1, :-1], np.zeros(len(order), np.int64)
         found = shared.log_probs(histories, rows.reshape(-1), order.words[:, -1])
-        log10.append(_mixed(found / math.log(10), order, share, shared.start))
+        log10 = _mixed(found / math.log(10), order, share, shared.start)
+        orders.append(Order(order.words, log10, np.zeros(len(order))))
         progress(len(order))
-    orders = [Order(o.words, p, np.zeros(len(o))) for o, p in zip(arpa.orders, log10, strict=True)]
-    exported = Arpa(arpa.words, _with_back_off(orders, links))
-    return pruned(exported, links, prune, path) if prune else exported
+    exported = _with_back_off(replace(arpa, orders=orders), links)
+    return pruned(exported, links, prune) if prune else exported
 
 
 def _mixed(network: Floats, given: Order, share: float, start: int) -> Floats:
@@ -213,30 +213,29 @@ def _mixed(network: Floats, given: Order, share: float, start: int) -> Floats:
     return np.where(is_word, mixed, network)
 
 
-def _with_back_off(orders: list[Order], links: list[Links]) -> list[Order]:
+def _with_back_off(arpa: Arpa, links: list[Links]) -> Arpa:
     """The same n-grams with back-off weights for which every context sums to one."""
-    result = list(orders)
-    for n, link in enumerate(links):
-        weights = np.log10(_ratio(*_left(orders[n], orders[n + 1], link)))
-        children = np.bincount(link.history, minlength=len(orders[n]))
-        result[n] = Order(orders[n].words, orders[n].log10, np.where(children > 0, weights, 0.0))
-    return result
+    orders = list(arpa.orders)
+    for n, (lower, higher, link) in enumerate(zip(orders, orders[1:], links, strict=False)):
+        weights = np.log10(_weights(*_left(lower, higher, link)))
+        children = np.bincount(link.history, minlength=len(lower))
+        orders[n] = replace(lower, back_off=np.where(children > 0, weights, 0.0))
+    return replace(arpa, orders=orders)
 
 
 def _left(lower: Order, higher: Order, link: Links) -> tuple[Floats, Floats]:
     """(contexts,) each: 1 - Σ p(w | h) and 1 - Σ p(w | h') over the words stored after h."""
-    stored = np.bincount(link.history, 10.0**higher.log10, len(lower)).astype(np.float64)
-    below = np.bincount(link.history, 10.0 ** lower.log10[link.shorter], len(lower)).astype(float)
-    return 1.0 - stored, 1.0 - below
+    stored = np.bincount(link.history, 10.0**higher.log10, len(lower))
+    below = np.bincount(link.history, 10.0 ** lower.log10[link.shorter], len(lower))
+    return 1.0 - stored.astype(np.float64), 1.0 - below.astype(np.float64)
 
 
-def _ratio(left: Floats, below: Floats) -> Floats:
-    """The back-off weight, for which a context sums to one; nothing left counts as a little."""
-    ratio: Floats = np.maximum(left, LEAST_MASS) / np.maximum(below, LEAST_MASS)
-    return ratio
+def _weights(left: Floats, below: Floats) -> Floats:
+    """Back-off weights: what the stored words leave, by what they leave in the order below."""
+    return np.maximum(left, LEAST_MASS) / np.maximum(below, LEAST_MASS)
 
 
-def pruned(arpa: Arpa, links: list[Links], threshold: float, path: str) -> Arpa:
+def pruned(arpa: Arpa, links: list[Links], threshold: float) -> Arpa:
     """The model without the n-grams whose loss raises perplexity by less than `threshold`.
 
     Each is judged by itself, from the highest order down; what a kept one needs is kept (Stolcke
@@ -245,7 +244,7 @@ def pruned(arpa: Arpa, links: list[Links], threshold: float, path: str) -> Arpa:
     Raises:
         UsageError: Only unigrams are left.
     """
-    orders = list(arpa.orders)
+    orders = arpa.orders
     # ln p of each n-gram as a piece of text, by the chain rule.
     text = [np.log(10.0 ** orders[0].log10)]
     start = arpa.words.index(START_WORD)
@@ -253,19 +252,18 @@ def pruned(arpa: Arpa, links: list[Links], threshold: float, path: str) -> Arpa:
     for order, link in zip(orders[1:], links, strict=True):
         text.append(text[-1][link.history] + order.log10 * math.log(10))
     needed = np.zeros(len(orders[-1]), bool)
-    kept = [needed] * len(orders)
+    kept = [np.ones(len(orders[0]), bool)] * len(orders)
     for n in range(len(orders) - 1, 0, -1):
         order, lower, link = orders[n], orders[n - 1], links[n - 1]
         p, p_lower = 10.0**order.log10, 10.0 ** lower.log10[link.shorter]
         left, below = (mass[link.history] for mass in _left(lower, order, link))
-        old, new = np.log(_ratio(left, below)), np.log(_ratio(left + p, below + p_lower))
+        old, new = np.log(_weights(left, below)), np.log(_weights(left + p, below + p_lower))
         change = p * (np.log(p_lower) + new - np.log(p)) + left * (new - old)
         loss = -np.exp(text[n - 1][link.history]) * change
         kept[n] = needed | (np.expm1(loss) >= threshold)
         needed = np.zeros(len(lower), bool)
         needed[link.history[kept[n]]] = True
         needed[link.shorter[kept[n]]] = True
-    kept[0] = np.ones(len(orders[0]), bool)
     chosen = [
         Order(o.words[k], o.log10[k], o.back_off[k]) for o, k in zip(orders, kept, strict=True)
     ]
@@ -273,15 +271,17 @@ def pruned(arpa: Arpa, links: list[Links], threshold: float, path: str) -> Arpa:
         chosen.pop()
     if len(chosen) < 2:
         raise UsageError(f"--prune {threshold} leaves only unigrams, which KenLM does not read")
-    smaller = Arpa(arpa.words, chosen)
-    return Arpa(arpa.words, _with_back_off(chosen, links_of(smaller, path)))
+    smaller = replace(arpa, orders=chosen)
+    return _with_back_off(smaller, links_of(smaller))
 
 
-def grown(arpa: Arpa, sentences: Iterable[Sequence[bytes]], path: str, min_count: int = 1) -> Arpa:
+def grown(arpa: Arpa, sentences: Iterable[Sequence[bytes]], min_count: int = 1) -> Arpa:
     """The same distributions with the n-grams of some text stored behind the old ones.
 
-    N-grams with words outside the model (the file `path`) are passed over, and those that occur in
-    the text less than `min_count` times.
+    Args:
+        arpa: The model.
+        sentences: Tokenised; n-grams with words outside the model are passed over.
+        min_count: How often an n-gram must occur in the text.
 
     Raises:
         DataError: The model is broken: an n-gram without its history or its shorter form.
@@ -289,17 +289,16 @@ def grown(arpa: Arpa, sentences: Iterable[Sequence[bytes]], path: str, min_count
     text = _text(arpa, sentences)
     orders = [arpa.orders[0]]
     places = text.astype(np.int64)  # row of the n-gram that begins at each word, or OUTSIDE
-    for order, link in zip(arpa.orders[1:], links_of(arpa, path), strict=True):
+    for order, link in zip(arpa.orders[1:], links_of(arpa), strict=True):
         histories, words = places[:-1], text[order.words.shape[1] - 1 :]
-        inside = (histories >= 0) & (words >= 0)
-        found = np.where(inside, histories * len(arpa.words) + words, OUTSIDE)
+        found = _keys(histories, words, arpa)
         keys, first, counts = np.unique(found, return_index=True, return_counts=True)
-        stored = Index.of(link.history, order.words[:, -1], len(arpa.words))
-        new = (keys >= 0) & (counts >= min_count) & (stored.find_keys(keys) < 0)
-        orders.append(_extended(order, orders[-1], histories, words, places[1:], first[new]))
-        history = np.concatenate([link.history, histories[first[new]]])
-        places = Index.of(history, orders[-1].words[:, -1], len(arpa.words)).find_keys(found)
-    return Arpa(arpa.words, orders)
+        stored = _keys(link.history, order.words[:, -1], arpa)
+        is_new = (keys >= 0) & (counts >= min_count) & (_Index(stored).find(keys) < 0)
+        new, at = keys[is_new], first[is_new]
+        orders.append(_extended(order, orders[-1], histories[at], words[at], places[1:][at]))
+        places = _Index(np.concatenate([stored, new])).find(found)
+    return replace(arpa, orders=orders)
 
 
 def _text(arpa: Arpa, sentences: Iterable[Sequence[bytes]]) -> npt.NDArray[np.int32]:
@@ -314,15 +313,13 @@ def _text(arpa: Arpa, sentences: Iterable[Sequence[bytes]]) -> npt.NDArray[np.in
 
 
 def _extended(
-    order: Order, below: Order, histories: NGramRows, words: npt.NDArray[np.int32],
-    shorter: NGramRows, at: NGramRows,
-) -> Order:  # fmt: skip
-    """An order with the n-grams that begin `at` some places of the text, as backed off."""
-    history, last = histories[at], words[at]
+    order: Order, below: Order, history: NGramRows, last: npt.NDArray[np.int32], shorter: NGramRows
+) -> Order:
+    """An order with more n-grams, given by their parts in the order below, as backed off."""
     rows = np.concatenate([below.words[history], last[:, None]], axis=1)
-    log10 = below.back_off[history] + below.log10[shorter[at]]
+    log10 = below.back_off[history] + below.log10[shorter]
     return Order(
         np.concatenate([order.words, rows]),
         np.concatenate([order.log10, np.minimum(log10, 0.0)]),
-        np.concatenate([order.back_off, np.zeros(len(at))]),
+        np.concatenate([order.back_off, np.zeros(len(rows))]),
     )

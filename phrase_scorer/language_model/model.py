@@ -43,19 +43,13 @@ class NGrams:
 
 
 class LanguageModel:
-    """A model ready to be asked.
+    """A model ready to be asked, in evaluation mode and on its device.
 
-    Args:
-        model: In evaluation mode, on its device.
-        vocabulary: Its words.
-        excluded: Ids without a probability; the others share it.
+    Ids that are `excluded` have no probability; the others share it.
     """
 
     def __init__(
-        self,
-        model: ContinuousSpaceModel,
-        vocabulary: Vocabulary,
-        excluded: Sequence[int] = (),
+        self, model: ContinuousSpaceModel, vocabulary: Vocabulary, excluded: Sequence[int] = ()
     ) -> None:
         self.model = model
         self.vocabulary = vocabulary
@@ -72,12 +66,7 @@ class LanguageModel:
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> LanguageModel:
-        """The language model of a directory.
-
-        Raises:
-            ModelError: The directory is incomplete or broken.
-            UsageError: It is a phrase model.
-        """
+        """The language model of a directory; UsageError where that holds a phrase model."""
         directory = ModelDirectory(Path(path))
         model = directory.load_model()
         if not isinstance(model, ContinuousSpaceModel):
@@ -89,23 +78,18 @@ class LanguageModel:
         """The n of its n-grams: history length + 1."""
         return self.model.config.order
 
-    def without(self, excluded: Sequence[int]) -> LanguageModel:
-        """The same model with these ids left out of every distribution."""
-        return LanguageModel(self.model, self.vocabulary, excluded)
-
     def ngrams(self, sentences: Sequence[Sequence[bytes]]) -> NGrams:
         """The n-grams of sentences, in order, end symbols included."""
         ids = self.vocabulary.ids(sentences)
         history = self.order - 1
-        rows, words = [], []
+        starts = np.full(history, self.model.start_symbol)
+        contexts, words = [np.zeros((0, history), np.int64)], [np.zeros(0, np.int64)]
         for number in range(len(ids)):
-            sentence = np.concatenate([ids.phrase(number), [END]]).astype(np.int64)
-            padded = np.concatenate([np.full(history, self.model.start_symbol), sentence])
-            windows = np.lib.stride_tricks.sliding_window_view(padded[:-1], history)
-            rows.append(windows)
-            words.append(sentence)
-        empty = np.zeros((0, history), np.int64)
-        return NGrams(np.concatenate([empty, *rows]), np.concatenate([empty[:, 0], *words]))
+            sentence = ids.phrase(number).astype(np.int64)
+            before = np.concatenate([starts, sentence])
+            contexts.append(np.lib.stride_tricks.sliding_window_view(before, history))
+            words.append(np.append(sentence, END))
+        return NGrams(np.concatenate(contexts), np.concatenate(words))
 
     def log_probs(self, ngrams: NGrams) -> LogProbs:
         """(symbols,) natural-log probability of each symbol after its context.
@@ -123,16 +107,14 @@ class LanguageModel:
         bounds = np.searchsorted(rows[order], starts)
         result = np.empty(len(rows))
         for number, start in enumerate(range(0, len(contexts), CONTEXTS_AT_ONCE)):
-            features = self._features(contexts[start : start + CONTEXTS_AT_ONCE])
+            some = self._tensor(contexts[start : start + CONTEXTS_AT_ONCE])
+            features = self.model.context_features(some).contiguous()
             log_z = self._softmax.log_z(features).double()
             inside = order[bounds[number] : bounds[number + 1]]
             row = self._tensor(rows[inside] - start)
             logits = self._softmax.logits(features, row, self._tensor(words[inside]))
             result[inside] = (logits.double() - log_z.index_select(0, row)).cpu().numpy()
         return np.minimum(result, 0.0)  # what is nearly certain may be rounded up
-
-    def _features(self, contexts: WordIds) -> Tensor:
-        return self.model.context_features(self._tensor(contexts)).contiguous()
 
     def _tensor(self, array: WordIds) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

@@ -51,13 +51,9 @@ def compare_with_ngrams(
     """(name, perplexity, weight of the network) of the network, each n-gram model, each mixture.
 
     All over the words of the first ARPA file; every symbol outside it counts as its unknown word.
-
-    Raises:
-        UsageError: The package kenlm is not installed.
-        DataError: An n-gram model cannot be read or does not fit.
     """
     arpa = read_arpa(arpas[0])
-    shared = SharedVocabulary(model, arpa, arpas[0])
+    shared = SharedVocabulary(model, arpa)
     place = {word: number for number, word in enumerate(arpa.words)}
     symbols = [word for sentence in sentences for word in (*sentence, END_WORD)]
     words = np.array([place.get(word, shared.unknown) for word in symbols])
@@ -83,9 +79,12 @@ def kenlm_log_probs(path: str | Path, sentences: Sequence[Sequence[bytes]]) -> L
 
 def best_mixture(first: LogProbs, second: LogProbs) -> tuple[LogProbs, float]:
     """ln(λ p_1 + (1 - λ) p_2) with the λ that is best for these very symbols, and λ (by EM)."""
+
+    def mixture(weight: float) -> LogProbs:
+        return np.logaddexp(first + math.log(weight), second + math.log1p(-weight))
+
     weight = 0.5
     for _ in range(ROUNDS):
-        mixed = np.logaddexp(first + math.log(weight), second + math.log1p(-weight))
-        weight = float(np.exp(first + math.log(weight) - mixed).mean())
+        weight = float(np.exp(first + math.log(weight) - mixture(weight)).mean())
         weight = min(max(weight, 1e-6), 1 - 1e-6)
-    return np.logaddexp(first + math.log(weight), second + math.log1p(-weight)), weight
+    return mixture(weight), weight

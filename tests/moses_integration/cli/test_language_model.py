@@ -119,7 +119,7 @@ def test_export_with_n_grams_of_texts_and_n_best_lists(run, cslm, arpa, tmp_path
     assert sizes[1] - sizes[0] == int(added.replace(",", "")) > 20
     sentences = [line.split() for line in text.read_bytes().splitlines()]
     sentences += [h.words for group in read_nbest(GOLDEN / "moses2") for h in group]
-    network = SharedVocabulary(LanguageModel.load(cslm), more, "more")
+    network = SharedVocabulary(LanguageModel.load(cslm), more)
     stored = {tuple(more.words[w] for w in words) for o in more.orders for words in o.words}
     known = {word for (word,) in (n for n in stored if len(n) == 1)} - {b"<unk>"}
     for sentence in sentences:

@@ -40,7 +40,7 @@ def counted(texts: list[str], order: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("min_count", [1, 2])
 def test_which_n_grams(given, min_count):
-    larger = grown(given, sentences(TEXT * 2 + ["vélo vélo"]), "given.arpa", 2 * min_count)
+    larger = grown(given, sentences(TEXT * 2 + ["vélo vélo"]), 2 * min_count)
     assert larger.words == given.words
     assert ngrams(larger, 1) == ngrams(given, 1)
     for order in (2, 3):
@@ -50,11 +50,11 @@ def test_which_n_grams(given, min_count):
         assert found[: len(old)] == old
         assert sorted(found[len(old) :]) == sorted(wanted)
     assert min_count > 1 or "un homme un" in ngrams(larger, 3)
-    links_of(larger, "larger.arpa")  # every n-gram has its history and its shorter form
+    links_of(larger)  # every n-gram has its history and its shorter form
 
 
 def test_the_model_says_the_same(given):
-    write_arpa(grown(given, sentences(TEXT), "given.arpa"), "larger.arpa")
+    write_arpa(grown(given, sentences(TEXT)), "larger.arpa")
     before, after = kenlm.Model("given.arpa"), kenlm.Model("larger.arpa")
     words = ["un", "homme", "chat", "vélo", "xyz"]
     texts = [" ".join(p) for n in range(5) for p in itertools.product(words, repeat=n)]
@@ -69,8 +69,8 @@ def test_random_text_on_a_grown_model(given):
     generator = random.Random(3)
     words = ["un", "homme", "chat", "vélo", "xyz"]
     texts = [" ".join(generator.choices(words, k=generator.randrange(9))) for _ in range(40)]
-    once = grown(given, sentences(texts), "given.arpa")
-    twice = grown(grown(given, sentences(texts[:20]), "given.arpa"), sentences(texts[20:]), "it")
+    once = grown(given, sentences(texts))
+    twice = grown(grown(given, sentences(texts[:20])), sentences(texts[20:]))
     for order in (2, 3):
         first = dict(zip(ngrams(once, order), once.orders[order - 1].log10, strict=True))
         second = dict(zip(ngrams(twice, order), twice.orders[order - 1].log10, strict=True))
@@ -79,6 +79,6 @@ def test_random_text_on_a_grown_model(given):
 
 
 def test_no_text(given):
-    larger = grown(given, [], "given.arpa")
+    larger = grown(given, [])
     for old, new in zip(given.orders, larger.orders, strict=True):
         np.testing.assert_array_equal(old.words, new.words)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.language_model.arpa import Arpa, read_arpa, write_arpa
+from phrase_scorer.language_model.arpa import read_arpa, write_arpa
 from phrase_scorer.language_model.export import SharedVocabulary, _with_back_off, export, links_of
 from phrase_scorer.language_model.model import LanguageModel
 from phrase_scorer.models import ModelConfig, build
@@ -51,7 +52,7 @@ def own(model, history: list[str], word: str) -> float:
 
 
 def test_kenlm_gives_the_networks_probabilities(model, given):
-    exported = export(model, given, "given.arpa")
+    exported = export(model, given)
     write_arpa(exported, "out.arpa")
     language_model = kenlm.Model("out.arpa")
     checked = 0
@@ -66,7 +67,7 @@ def test_kenlm_gives_the_networks_probabilities(model, given):
 
 
 def test_every_context_sums_to_one(model, given):
-    write_arpa(export(model, given, "given.arpa"), "out.arpa")
+    write_arpa(export(model, given), "out.arpa")
     language_model = kenlm.Model("out.arpa")
     everything = ["<s>", "un", "homme", "chat", "vélo", "zut"]
     for length in range(3):
@@ -78,10 +79,10 @@ def test_every_context_sums_to_one(model, given):
 
 
 def test_pruning_leaves_a_smaller_model_that_sums_to_one(model, given):
-    whole = export(model, given, "given.arpa")
+    whole = export(model, given)
     sizes = []
     for threshold in (1e-9, 3e-3):
-        smaller = export(model, given, "given.arpa", prune=threshold)
+        smaller = export(model, given, prune=threshold)
         sizes.append([len(order) for order in smaller.orders])
         write_arpa(smaller, "pruned.arpa")
         language_model = kenlm.Model("pruned.arpa")
@@ -91,13 +92,13 @@ def test_pruning_leaves_a_smaller_model_that_sums_to_one(model, given):
     assert sizes[0] == [len(order) for order in whole.orders]
     assert sizes[0] > sizes[1]
     with pytest.raises(UsageError) as error:
-        export(model, given, "given.arpa", prune=10.0)
+        export(model, given, prune=10.0)
     assert str(error.value) == "--prune 10.0 leaves only unigrams, which KenLM does not read"
 
 
 def test_what_pruning_loses_is_what_it_says(model, given):
     """The relative entropy of dropping one n-gram, summed over the vocabulary with KenLM."""
-    whole = export(model, given, "given.arpa")
+    whole = export(model, given)
     write_arpa(whole, "whole.arpa")
     before = kenlm.Model("whole.arpa")
     orders = list(whole.orders)
@@ -108,10 +109,8 @@ def test_what_pruning_loses_is_what_it_says(model, given):
             orders[2].words[kept], orders[2].log10[kept], orders[2].back_off[kept]
         )
 
-        smaller = Arpa(whole.words, [*orders[:2], cut])
-        write_arpa(
-            Arpa(whole.words, _with_back_off(smaller.orders, links_of(smaller, "x"))), "cut.arpa"
-        )
+        smaller = replace(whole, orders=[*orders[:2], cut])
+        write_arpa(_with_back_off(smaller, links_of(smaller)), "cut.arpa")
         after = kenlm.Model("cut.arpa")
         history = [whole.words[i].decode() for i in words[:-1]]
         first = "</s>" if history[0] == "<s>" else history[0]
@@ -122,7 +121,7 @@ def test_what_pruning_loses_is_what_it_says(model, given):
             divergence += 10**p * (p - asked(after, history, word)) * math.log(10)
         losses[tuple(words.tolist())] = math.expm1(p_history * divergence)
     for threshold in sorted(losses.values()):
-        found = export(model, given, "given.arpa", prune=threshold * 1.001)
+        found = export(model, given, prune=threshold * 1.001)
         left = (
             {tuple(w.tolist()) for w in found.orders[2].words} if len(found.orders) > 2 else set()
         )
@@ -191,7 +190,7 @@ def test_an_ngram_without_its_history(given, model):
     text = Path("given.arpa").read_text("utf-8").replace("un chat\t-0.2", "homme chat\t-0.2", 1)
     Path("given.arpa").write_text(text, encoding="utf-8")
     with pytest.raises(DataError) as error:
-        export(model, read_arpa("given.arpa"), "given.arpa")
+        export(model, read_arpa("given.arpa"))
     assert str(error.value) == 'given.arpa: the n-gram "un chat vélo" has no history: "un chat"'
 
 
@@ -200,11 +199,11 @@ def test_what_does_not_fit(given, model):
         ModelConfig(2, 5, architecture="cslm", order=2, hidden=2, second_hidden=2), 1, 0.1
     )
     with pytest.raises(DataError) as error:
-        SharedVocabulary(LanguageModel(small, model.vocabulary), given, "given.arpa")
+        SharedVocabulary(LanguageModel(small, model.vocabulary), given)
     assert str(error.value) == "given.arpa: n-grams up to order 3, but the model reads 2"
     other = LanguageModel(model.model, Vocabulary([b"a", b"b", b"c"]))
     with pytest.raises(DataError) as error:
-        SharedVocabulary(other, given, "given.arpa")
+        SharedVocabulary(other, given)
     assert str(error.value) == (
         "given.arpa: its vocabulary is not the model's: words that make up 53% of its text are "
         "unknown to the model"
@@ -216,8 +215,8 @@ def test_a_share_of_the_network(model, given):
     unigrams = given.orders[0].log10
     unigrams[given.words.index(b"<s>")] = 0.0  # as lmplz writes it: no probability all the same
     sums = [sum(10.0**unigrams) - 1, 1, 1]  # this file's unigrams are no distribution
-    pure = export(model, given, "given.arpa")
-    write_arpa(export(model, given, "given.arpa", share=0.3), "mixed.arpa")
+    pure = export(model, given)
+    write_arpa(export(model, given, share=0.3), "mixed.arpa")
     mixed = kenlm.Model("mixed.arpa")
     for network, old, total in zip(pure.orders, given.orders, sums, strict=True):
         for words, p, q in zip(network.words.tolist(), network.log10, old.log10, strict=True):
