@@ -27,8 +27,8 @@ from typing import Literal
 
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.output import OutputFile, is_same_file
-from phrase_scorer.runtime.streams import Lines, line_blocks
+from phrase_scorer.runtime.output import OutputFile, is_same_file, write_file
+from phrase_scorer.runtime.streams import line_blocks
 from phrase_scorer.runtime.workers import ordered_map
 
 Casing = Literal["truecase", "lowercase", "keep"]
@@ -126,6 +126,10 @@ class Tokenizer:
         self.tokenizer = MosesTokenizer(lang=language)
         self.settings = settings
 
+    def lines(self, lines: Sequence[str]) -> list[str]:
+        """Each line's tokens."""
+        return [self(line) for line in lines]
+
     def __call__(self, line: str) -> str:
         """The tokens, one blank between them."""
         if self.settings.normalise:
@@ -150,20 +154,19 @@ class TruecaseCounts:
 
     def write(self, path: Path) -> None:
         """Writes the model as truecase.perl reads it: `best (12/13) Other (1)`."""
-        with OutputFile(path) as out:
-            lines = []
-            for casing in self.casings.values():
-                (best, count), *others = casing.most_common()
-                rest = "".join(f" {word} ({n})" for word, n in others)
-                lines.append(f"{best} ({count}/{casing.total()}){rest}\n")
-            out.write("".join(lines).encode())
+        lines = []
+        for casing in self.casings.values():
+            (best, count), *others = casing.most_common()
+            rest = "".join(f" {word} ({n})" for word, n in others)
+            lines.append(f"{best} ({count}/{casing.total()}){rest}\n")
+        write_file(path, "".join(lines).encode())
 
 
 def prepare_corpus(request: PrepareRequest) -> Preparation:
     """Prepares one text, or the two sides of a corpus, into files of the same names in a folder.
 
     Raises:
-        DataError: Invalid UTF-8 (file, line), sides of different length, an unreadable file.
+        DataError: A line that is not UTF-8, or sides of different length.
     """
     folder = request.output_dir
     folder.mkdir(exist_ok=True, parents=True)
@@ -192,11 +195,15 @@ def _tokenise(
     counts: TruecaseCounts | None,
 ) -> None:  # fmt: skip
     """Writes the tokenised text; counts its casings where a truecaser is to be trained."""
+    tokenise, processes = Tokenizer(language, request.settings).lines, request.settings.processes
+    blocks: Iterator[list[str]] = map(tokenise, _decoded(path))
+    if processes > 1:
+        blocks = (lines for _, lines in ordered_map(tokenise, _decoded(path), processes))
     with (
         output.open("w", encoding="utf-8", newline="\n") as out,
         progress_bar(f"tokenising {Path(path).name}", show=not request.quiet, unit=" lines") as bar,
     ):
-        for lines in _tokenised(_decoded(path), language, request.settings):
+        for lines in blocks:
             out.writelines(f"{line}\n" for line in lines)
             bar.update(len(lines))
             if counts:
@@ -206,32 +213,13 @@ def _tokenise(
 
 def _decoded(path: str | Path) -> Iterator[list[str]]:
     for block in line_blocks(path, TEXT_BLOCK_BYTES):
-        yield _decode(block, path)
-
-
-def _decode(block: Lines, path: str | Path) -> list[str]:
-    lines = []
-    for number, line in enumerate(block.lines, block.first):
-        try:
-            lines.append(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise DataError("not UTF-8", path=path, line=number, text=line) from error
-    return lines
-
-
-def _tokenised(
-    blocks: Iterator[list[str]], language: str, settings: PreparationSettings
-) -> Iterator[list[str]]:
-    """The blocks in order, several at a time in other processes, few of them in memory."""
-    tokenise = partial(_tokenise_block, Tokenizer(language, settings))
-    if settings.processes == 1:
-        yield from map(tokenise, blocks)
-    else:
-        yield from (lines for _, lines in ordered_map(tokenise, blocks, settings.processes))
-
-
-def _tokenise_block(tokenizer: Tokenizer, lines: list[str]) -> list[str]:
-    return [tokenizer(line) for line in lines]
+        lines = []
+        for number, line in enumerate(block.lines, block.first):
+            try:
+                lines.append(line.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise DataError("not UTF-8", path=path, line=number, text=line) from error
+        yield lines
 
 
 def _caser(casing: Casing, model: Path) -> Callable[[str], str]:
@@ -257,14 +245,14 @@ def _write(
         kept: list[list[str]] = []
         for row in batch:
             if None in row:
-                short, long = (files[0], files[1]) if row[0] is None else (files[1], files[0])
+                short, long = files if row[0] is None else reversed(files)
                 raise DataError(f"{result.lines:,} lines, but {long} has more", path=short)
             result.lines += 1
             cased = [caser(line) for caser, line in zip(casers, row, strict=True)]
             reason = None
             if settings.clean and len(files) == 2:
-                cased = [line.replace("|", "") for line in cased]  # as clean-corpus-n.perl does
-                cased = [" ".join(line.split()) for line in cased]
+                # As clean-corpus-n.perl does.
+                cased = [" ".join(line.replace("|", "").split()) for line in cased]
                 reason = why_dropped(cased, settings)
             if reason:
                 result.dropped[reason] += 1

@@ -30,11 +30,8 @@ _BAD_IN_CONFIG = re.compile(r"""[\s#$"'|<>\\;&()*?]|VERSION""")
 def write_ems_files(folder: Path, program: Path) -> list[Path]:
     """Writes the two scripts, executable, and the config lines into an existing folder.
 
-    The scripts will run `program`, the command phrase-scorer. Returns the files.
-
-    Raises:
-        UsageError: A config of EMS cannot hold the path of the folder.
-        DataError: A file cannot be written.
+    The scripts will run `program`, the command phrase-scorer. Returns the files. UsageError for a
+    folder whose path a config of EMS cannot hold.
     """
     folder = folder.resolve()
     if _BAD_IN_CONFIG.search(str(folder)):
@@ -52,11 +49,7 @@ def write_ems_files(folder: Path, program: Path) -> list[Path]:
 
 
 def installed_program() -> Path:
-    """The command phrase-scorer: beside the Python that runs, else on PATH.
-
-    Raises:
-        UsageError: It is in neither place.
-    """
+    """The command phrase-scorer: beside the Python that runs, else on PATH, else a UsageError."""
     beside = Path(sys.executable).with_name("phrase-scorer")
     if beside.is_file():
         return beside

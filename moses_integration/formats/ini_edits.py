@@ -14,6 +14,7 @@ from pathlib import Path
 
 from moses_integration.formats.moses_ini import (
     TEXT_TABLE,
+    IniLine,
     MosesIni,
     PhraseTableFeature,
     content_end,
@@ -68,8 +69,7 @@ def with_weights(ini: MosesIni, weights: Mapping[str, Sequence[float]]) -> Moses
     for item in ini.values("weight"):
         if item.name in weights:
             missing.pop(item.name, None)
-            new = _weight_line(item.name, weights[item.name])
-            lines[item.line - 1] = lines[item.line - 1].replace(item.text, new, 1)
+            _replace(lines, item, _weight_line(item.name, weights[item.name]))
     if missing:
         _add_weights(ini, lines, missing)
     return ini.with_lines(lines)
@@ -79,17 +79,13 @@ def with_weight_file(ini: MosesIni, path: str | Path) -> MosesIni:
     """The ini with a file of sparse weights, in place of any it had."""
     lines = list(ini.lines)
     for item in ini.values("weight-file"):
-        lines[item.line - 1] = lines[item.line - 1].replace(item.text, b"# " + item.text, 1)
+        _replace(lines, item, b"# " + item.text)
     _insert(lines, len(lines), b"", b"[weight-file]", os.fsencode(path))
     return ini.with_lines(lines)
 
 
 def with_files(ini: MosesIni, files: Mapping[int, tuple[str, str]]) -> MosesIni:
-    """New classes and paths for some lines of [feature]: line number -> (class, path).
-
-    Raises:
-        UsageError: A path that moses.ini cannot hold.
-    """
+    """New classes and paths for some lines of [feature]: line number -> (class, path)."""
     lines = list(ini.lines)
     for number, (class_name, path) in files.items():
         _check_path(path)
@@ -100,12 +96,9 @@ def with_files(ini: MosesIni, files: Mapping[int, tuple[str, str]]) -> MosesIni:
 
 
 def with_absolute_paths(ini: MosesIni) -> MosesIni:
-    """The ini for a program that runs in another folder.
+    """The ini for a program that runs in another folder; DataError where a file is not there.
 
     A text phrase table gets its whole name: the scripts of Moses try .gz, the decoder does not.
-
-    Raises:
-        DataError: A file is not there (line number, text).
     """
     files = {}
     for feature in feature_files(ini):
@@ -113,8 +106,7 @@ def with_absolute_paths(ini: MosesIni) -> MosesIni:
         files[feature.line] = (feature.class_name, str(place))
     lines = list(with_files(ini, files).lines)
     for item in ini.values("weight-file"):
-        place = place_of(item, os.fsdecode(item.text))
-        lines[item.line - 1] = lines[item.line - 1].replace(item.text, os.fsencode(place), 1)
+        _replace(lines, item, os.fsencode(place_of(item, os.fsdecode(item.text))))
     return ini.with_lines(lines)
 
 
@@ -123,10 +115,6 @@ def with_language_model(ini: MosesIni, path: str, order: int, weight: float) -> 
 
     It stands behind the last language model, or at the end of [feature], under the first of the
     names LM0, LM1, … that is free.
-
-    Raises:
-        DataError: The ini has no [feature].
-        UsageError: A path that moses.ini cannot hold.
     """
     _check_path(path)
     features = ini.values("feature", "feature-add")
@@ -167,6 +155,11 @@ def _set_option(line: bytes, key: str, value: str) -> bytes:
     if found:
         return line[: found.start(1)] + os.fsencode(value) + line[found.end(1) :]
     return _append(line, f" {key}={value}")
+
+
+def _replace(lines: list[bytes], item: IniLine, text: bytes) -> None:
+    """Change what Moses reads of a line; the blanks and the comment around it stay."""
+    lines[item.line - 1] = lines[item.line - 1].replace(item.text, text, 1)
 
 
 def _line_end(lines: Sequence[bytes]) -> bytes:

@@ -172,11 +172,8 @@ class MosesIni:
         return tuple(tables)
 
     def tables(self, name: str | None) -> list[PhraseTableFeature]:
-        """The phrase tables of that name; without a name, all but glue grammars.
-
-        Raises:
-            DataError: No phrase table.
-            UsageError: An unknown name.
+        """The phrase tables of that name (UsageError: unknown); without a name, all but glue
+        grammars. DataError where that leaves none.
         """
         every = self.phrase_tables
         found = [t for t in every if (t.name == name if name else not t.is_glue_grammar)]
@@ -214,10 +211,8 @@ def place_of(item: IniLine, path: str) -> Path:
     """The file that a line means: seen from the current folder or, failing that, the ini's.
 
     Moses knows only the first; most people run it in the folder of the ini. The result is
-    absolute, and as long or short as `path` was where Moses adds a suffix by itself.
-
-    Raises:
-        DataError: The file is not there (line number, text).
+    absolute, and as long or short as `path` was where Moses adds a suffix by itself. DataError
+    where the file is in neither.
     """
     for folder in (Path.cwd(), Path(item.ini_path).resolve().parent):
         place = Path(os.path.normpath(folder / path))
@@ -227,19 +222,13 @@ def place_of(item: IniLine, path: str) -> Path:
 
 
 def weights_of(ini: MosesIni) -> Weights:
-    """The weights by feature name.
-
-    Raises:
-        DataError: A weight is not a number.
-    """
+    """The weights by feature name; DataError for one that is not a number."""
     return {item.name: _weights_on(item) for item in ini.values("weight")}
 
 
 def require_weights(table: PhraseTableFeature) -> None:
-    """Check that a table has num-features weights, or no weight line at all.
-
-    Raises:
-        DataError: It has not; Moses stops there (moses/FF/Factory.cpp, DefaultSetup).
+    """Refuse (DataError) a weight line without num-features weights, as Moses does
+    (moses/FF/Factory.cpp, DefaultSetup).
     """
     if table.weight_item and len(table.weights or ()) != table.num_features:
         found = f"{len(table.weights or ())} weights but num-features is {table.num_features}"
@@ -247,11 +236,9 @@ def require_weights(table: PhraseTableFeature) -> None:
 
 
 def require_scores(table: PhraseTableFeature, score_count: int) -> None:
-    """Check that num-features is the number of scores in the phrase table.
+    """Refuse (DataError) a num-features that is not the number of scores in the phrase table.
 
-    Raises:
-        DataError: It is not; Moses would refuse the table (LoaderStandard.cpp) or, as moses2
-            and ProbingPT do, read wrong scores without a word.
+    Moses refuses it, too (LoaderStandard.cpp), but moses2 and ProbingPT read wrong scores silently.
     """
     if table.num_features != score_count:
         found = f"but the phrase table has {score_count} scores"
@@ -324,12 +311,11 @@ def _names(tables: Sequence[PhraseTableFeature]) -> str:
 def _require_text_table(table: PhraseTableFeature, new_columns: int) -> None:
     kind, error = table.class_name, table.item.error
     if kind == TEXT_TABLE:
-        table.require_path()
+        return table.require_path()
     if _COMBINING_CLASS.fullmatch(kind):
         raise error(f"{kind} combines tables; name a member with --table-name")
-    if kind != TEXT_TABLE:
-        remedy = f"put the text table here with class {TEXT_TABLE} and rescore that"
-        if kind in BINARISERS:
-            command = BINARISERS[kind].format(table.num_features + new_columns)
-            remedy += f", then binarise it again: {command}"
-        raise error(f"{kind} does not read a phrase table in text form; {remedy}")
+    remedy = f"put the text table here with class {TEXT_TABLE} and rescore that"
+    if kind in BINARISERS:
+        command = BINARISERS[kind].format(table.num_features + new_columns)
+        remedy += f", then binarise it again: {command}"
+    raise error(f"{kind} does not read a phrase table in text form; {remedy}")

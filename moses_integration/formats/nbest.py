@@ -148,11 +148,7 @@ def _hypotheses(path: str | Path) -> Iterator[Hypothesis]:
 
 
 def check_feature_name(name: str) -> None:
-    """Checks the name of a new feature.
-
-    Raises:
-        UsageError: Moses' tools would take it for something else.
-    """
+    """Refuses (UsageError) a new feature's name that mert would take for a sparse one's."""
     if not MERT_NAME.fullmatch(name):
         why = "a letter, then letters and digits (mert takes others for sparse)"
         raise UsageError(f"a feature cannot be called {quoted(name)}: {why}")

@@ -56,8 +56,7 @@ class TableBlock:
     def with_scores(self, columns: Sequence[Sequence[bytes]]) -> bytes:
         """The text of the block with one more score per column in each line.
 
-        Args:
-            columns: One list per column, with a text for each line.
+        `columns` has a list for each column, and in it a text for each line.
         """
         one = len(columns) == 1
         added = columns[0] if one else map(b" ".join, zip(*columns, strict=True))
@@ -82,8 +81,7 @@ class PhraseTable:
     def blocks(self, lines: Iterable[Lines] | None = None) -> Iterator[TableBlock]:
         """The entries in order; `lines` may come from a reader of the caller's.
 
-        Raises:
-            DataError: A bad line, a table without entries, or an unreadable file.
+        A bad line is a DataError (`parse`), and so is a table without entries.
         """
         empty = True
         for block in cut_at_sources(lines or line_blocks(self.path), self.block_entries):
@@ -93,11 +91,7 @@ class PhraseTable:
             raise DataError("the phrase table is empty", path=self.path)
 
     def parse(self, lines: Lines) -> TableBlock:
-        """The entries of some lines.
-
-        Raises:
-            DataError: A bad line (with `on_bad_line="keep"`: only a hierarchical one).
-        """
+        """The entries of some lines; DataError for a bad one, with "keep" if it is hierarchical."""
         self.require_known_scores(lines)
         block = self._parse_good(lines)
         return self._parse_each(lines) if block is None else block
@@ -180,11 +174,7 @@ class PhraseTable:
 
 
 def first_entry_scores(path: str | Path) -> int:
-    """How many scores the first entry of a phrase table has.
-
-    Raises:
-        DataError: The first line is not an entry; the table is empty, or cannot be read.
-    """
+    """How many scores the first entry of a phrase table has; DataError if line 1 is none."""
     block = next(line_blocks(path), None)
     if block is None:
         raise DataError("the phrase table is empty", path=path)

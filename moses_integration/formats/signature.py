@@ -40,12 +40,8 @@ def write_signature(
     table: str | Path, columns: Sequence[SignedColumn], details: dict[str, Any]
 ) -> None:
     """Writes the signature of a table; equal runs write equal bytes."""
-    content = {
-        "format": SIGNATURE_FORMAT,
-        "phrase_scorer": __version__,
-        "columns": [asdict(column) for column in columns],
-        **details,
-    }
+    ours = {"format": SIGNATURE_FORMAT, "phrase_scorer": __version__}
+    content = {**ours, "columns": [asdict(column) for column in columns], **details}
     text = json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")
     write_file(signature_path(table), text + b"\n")
 
@@ -53,8 +49,7 @@ def write_signature(
 def read_signature(table: str | Path) -> list[SignedColumn]:
     """The columns that a table is known to have from us; no signature beside it, no columns.
 
-    Raises:
-        DataError: The signature is broken or of a newer format.
+    A broken signature, or one of a newer format, is a DataError.
     """
     path = signature_path(table)
     try:
@@ -71,15 +66,8 @@ def read_signature(table: str | Path) -> list[SignedColumn]:
 
 
 def refuse_twice(table: str | Path, known: Sequence[SignedColumn], name: str, model: str) -> None:
-    """Checks that a table has not got this column already.
-
-    Raises:
-        DataError: It has.
-    """
+    """Refuses (DataError) a column that the table has already."""
     for column in known:
         if (column.name, column.model) == (name, model):
-            raise DataError(
-                f"score {column.place + 1} of each line is already {name} of this model "
-                f"({model}); --allow-duplicate adds it again",
-                path=table,
-            )
+            already = f"score {column.place + 1} of each line is already {name} of this model"
+            raise DataError(f"{already} ({model}); --allow-duplicate adds it again", path=table)

@@ -79,10 +79,8 @@ def check_table(
 ) -> Report:
     """Reads a whole table; `on_finding` is given every error and warning, in the order of lines.
 
-    `require_scores` is given the number of scores as soon as it is known.
-
-    Raises:
-        DataError: An unreadable, empty or hierarchical table, or what `require_scores` raises.
+    `require_scores` is given the number of scores as soon as it is known. An unreadable, empty or
+    hierarchical table is a DataError.
     """
     table = PhraseTable(path, on_bad_line="keep")
     report = Report(str(path))

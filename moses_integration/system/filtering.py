@@ -41,11 +41,7 @@ def source_phrases(
     factors: Iterable[Factors] = ((0,),),
     longest: int = LONGEST_PHRASE,
 ) -> dict[Factors, set[bytes]]:
-    """All phrases of up to `longest` words in the inputs, for each choice of factors.
-
-    Raises:
-        DataError: An input cannot be read.
-    """
+    """All phrases of up to `longest` words in the inputs, for each choice of factors."""
     phrases: dict[Factors, set[bytes]] = {chosen: set() for chosen in factors}
     for block in chain.from_iterable(map(line_blocks, inputs)):
         for line in block.lines:
@@ -74,10 +70,7 @@ def filter_table(
 ) -> Filtered:
     """Writes the entries whose source phrase is among `phrases`, byte for byte and in order.
 
-    Serves phrase tables and lexicalised reordering tables alike.
-
-    Raises:
-        DataError: The table has no entry, or a file cannot be read or written.
+    Serves phrase tables and lexicalised reordering tables alike; an empty one is a DataError.
     """
     name, kept, entries = Path(table).name, 0, 0
     size = Path(table).stat().st_size if Path(table).is_file() else None
@@ -98,21 +91,14 @@ def filter_table(
 
 
 def filter_model(
-    ini: MosesIni,
-    inputs: Sequence[str | Path],
-    folder: Path,
-    *,
-    longest: int = LONGEST_PHRASE,
-    show_progress: bool = True,
-) -> list[Filtered]:
+    ini: MosesIni, inputs: Sequence[str | Path], folder: Path, *,
+    longest: int = LONGEST_PHRASE, show_progress: bool = True,
+) -> list[Filtered]:  # fmt: skip
     """Writes the filtered tables of a moses.ini and a moses.ini for them into a new folder.
 
     Text phrase tables and lexicalised reordering tables are filtered; all other features keep
-    their files, with absolute paths. The signature of a rescored table goes with it.
-
-    Raises:
-        DataError: A file of the ini is not there, or cannot be read.
-        UsageError: The ini has no table in text form.
+    their files, with absolute paths. The signature of a rescored table goes with it. UsageError
+    for an ini without a table in text form.
     """
     tables = {feature: feature.file() for feature in feature_files(ini) if _is_filterable(feature)}
     if not tables:

@@ -48,9 +48,9 @@ class Fit:
 def fit_ini(
     ini: MosesIni, *, weight: float, name: str | None = None, scores: int | None = None
 ) -> tuple[MosesIni, list[Fit]]:
-    """Makes num-features and weights fit the number of scores of the phrase tables.
+    """(the ini with num-features and weights for the scores that its tables have, what was found).
 
-    Returns the new ini (the same one where all fits) and what was found.
+    It is the same ini where all fits.
 
     Args:
         ini: `path=` of its tables may lack the suffix .gz, as EMS leaves it off.
@@ -96,11 +96,8 @@ def _fitted(ini: MosesIni, fit: Fit, weight: float) -> MosesIni:
 def count_scores(table: PhraseTableFeature) -> int | None:
     """How many scores the entries of a table have; None where its class does not let us see.
 
-    A text table is asked by its first entry, OnDisk and ProbingPT by what they note beside it, a
-    Compact table by the signature of the table that it was made from.
-
-    Raises:
-        DataError: The table is not there, is empty, or begins with a bad line.
+    A text table tells it by its first entry (DataError for a bad one), OnDisk and ProbingPT by
+    what they note beside it, a Compact table by the signature of the table that it was made from.
     """
     if table.class_name not in (TEXT_TABLE, COMPACT_TABLE, *NOTED_SCORES):
         return None

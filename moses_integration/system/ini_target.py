@@ -31,11 +31,9 @@ class IniTarget:
                 raise UsageError(f"--{name.replace('_', '-')} needs --moses-ini")
 
     def check_out(self, others: Mapping[str, Place | None]) -> None:
-        """Checks, before hours of work, the moses.ini that is written after them.
+        """Checks by `check_option`, before hours of work, the moses.ini that is written after them.
 
-        Raises:
-            UsageError: It is `moses_ini` or one of `others`, by their names the other files of the
-                command; it is a folder, or in a folder that is not there.
+        It must not be `moses_ini`, nor one of `others`: the command's other files, by their names.
         """
         if self.moses_ini_out:
             named = {"--moses-ini": self.moses_ini, **others}
