@@ -64,11 +64,7 @@ class PreparationSettings:
 
 @dataclass(frozen=True)
 class PrepareRequest:
-    """One text, or the two sides of a corpus, and what is to be made of them.
-
-    Raises:
-        UsageError: Languages that do not fit the files, an output that is an input, no truecaser.
-    """
+    """One text, or the two sides of a corpus, and what is to be made of them."""
 
     files: Sequence[str | Path]  # plain, gz, bz2, xz or zst; a .gz stays one
     languages: Sequence[str]  # one code per file
@@ -165,8 +161,7 @@ class TruecaseCounts:
 def prepare_corpus(request: PrepareRequest) -> Preparation:
     """Prepares one text, or the two sides of a corpus, into files of the same names in a folder.
 
-    Raises:
-        DataError: A line that is not UTF-8, or sides of different length.
+    A line that is not UTF-8 is a DataError, and so are sides of different length.
     """
     folder = request.output_dir
     folder.mkdir(exist_ok=True, parents=True)

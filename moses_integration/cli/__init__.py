@@ -64,7 +64,7 @@ def read_table_or_pairs(path: str, *, with_counts: bool | None = False) -> Itera
         raise UsageError("--weight-by-count needs a phrase table with counts")
     separator = SEPARATOR if bars else b"\t"
     for block in lines:
-        yield pairs_of_lines(block.lines, separator, path=path, first_line=block.first)
+        yield pairs_of_lines(block, separator, path)
 
 
 def command_line() -> click.Group:

@@ -22,14 +22,10 @@ from phrase_scorer.runtime.output import OutputFile, make_new_folder
 
 @dataclass(frozen=True)
 class IniRequest:
-    """A moses.ini that is to fit its tables, and n-gram models that it is to gain.
-
-    Raises:
-        UsageError: Neither `output` nor `in_place`, or both.
-    """
+    """A moses.ini that is to fit its tables, and n-gram models that it is to gain."""
 
     moses_ini: str
-    output: str | None
+    output: str | None  # this or `in_place`
     in_place: bool
     weight: float  # of what is new
     table_name: str | None

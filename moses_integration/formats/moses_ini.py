@@ -136,7 +136,9 @@ class MosesIni:
             if item.section == "ttable-file":
                 raise item.error("old-style moses.ini; make one with [feature] (train-model.perl)")
         for item in ini.values("weight-add", "weight"):
-            _check_weight_line(item)
+            first, *values = item.tokens  # Moses chops the last character of `first` to get a name
+            if not values or first.find(b"=") != len(first) - 1:
+                raise item.error("a weight line must be Name= 0.2 0.2, with a blank after the =")
         _ = ini.phrase_tables  # raises what is wrong with them
         return ini
 
@@ -289,12 +291,6 @@ def _phrase_table(
 def _path_on(item: IniLine) -> str:
     path = _PATH.search(item.text)
     return os.fsdecode(path[0]) if path else ""
-
-
-def _check_weight_line(item: IniLine) -> None:
-    """Refuse `LM0=0.5`: Moses chops the last character of the first token to get the name."""
-    if len(item.tokens) < 2 or item.tokens[0].find(b"=") != len(item.tokens[0]) - 1:
-        raise item.error("a weight line must be Name= 0.2 0.2, with a blank after the =")
 
 
 def _weights_on(item: IniLine) -> tuple[float, ...]:

@@ -118,8 +118,7 @@ def read_nbest(path: str | Path) -> Iterator[list[Hypothesis]]:
     """The hypotheses sentence by sentence, in the order of the list.
 
     Raises:
-        DataError: A missing field, a sentence number that is not a number or smaller than the one
-            before, or an unreadable file.
+        DataError: A missing field, or a sentence number smaller than the one before.
     """
     group: list[Hypothesis] = []
     for hypothesis in _hypotheses(path):

@@ -158,15 +158,12 @@ class _Order:
     """Whether sources come in LC_ALL=C order, as sort and processPhraseTableMin see it."""
 
     def __init__(self) -> None:
-        self._last = b""
-        self._told = False
+        self._last, self._told = b"", False
 
     def warning(self, source: bytes) -> str | None:
         """The warning for the first source that is out of order."""
-        if source == self._last or self._told:
-            return None
-        key, last, self._last = source + SEPARATOR, self._last + SEPARATOR, source
-        if key >= last or last == SEPARATOR:
+        last, self._last = self._last, source + SEPARATOR
+        if self._told or self._last >= last:
             return None
         self._told = True
         return "not in LC_ALL=C order (processPhraseTableMin needs it; first place)"

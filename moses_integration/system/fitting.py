@@ -50,18 +50,13 @@ def fit_ini(
 ) -> tuple[MosesIni, list[Fit]]:
     """(the ini with num-features and weights for the scores that its tables have, what was found).
 
-    It is the same ini where all fits.
-
-    Args:
-        ini: `path=` of its tables may lack the suffix .gz, as EMS leaves it off.
-        weight: Start weight of each new score.
-        name: The one table to fit; None: all but glue grammars and those that combine others.
-        scores: How many that table has, where it does not say.
+    It is the same ini where all fits. Without `name`, all tables are fitted but glue grammars and
+    those that combine others. `scores` is for a table that does not say how many it has, `weight`
+    the start weight of each new one. `path=` may lack the suffix .gz, as EMS leaves it off.
 
     Raises:
-        DataError: A table is not there, is empty or begins with a bad line; it has fewer scores
-            than num-features; the weights did not fit num-features before; neither a table nor,
-            with `name`, this one says how many scores it has.
+        DataError: A table is not there or begins with a bad line; it has fewer scores than
+            num-features; the weights did not fit before; no table says how many scores it has.
         UsageError: No table of that name; `scores` for several tables; a weight that is not finite.
     """
     tables = [t for t in ini.tables(name) if name or "members" not in t.options]
@@ -77,20 +72,14 @@ def fit_ini(
         raise table.item.error(f"{table.name} does not say how many scores it has; {remedy}")
     fitted = ini
     for fit in fits:
-        fitted = _fitted(fitted, fit, weight)
+        if fit.scores is not None:
+            if fit.new_columns < 0:
+                require_scores(fit.table, fit.scores)
+            table = fitted.tables(fit.table.name)[0]  # edits before may have moved its lines
+            require_weights(table)
+            if new := [weight] * fit.new_columns:
+                fitted = with_columns(fitted, table, path=table.path, start_weights=new)
     return fitted, fits
-
-
-def _fitted(ini: MosesIni, fit: Fit, weight: float) -> MosesIni:
-    if fit.scores is None:
-        return ini
-    if fit.new_columns < 0:
-        require_scores(fit.table, fit.scores)
-    table = ini.tables(fit.table.name)[0]  # edits before may have moved its lines
-    require_weights(table)
-    if not fit.new_columns:
-        return ini
-    return with_columns(ini, table, path=table.path, start_weights=[weight] * fit.new_columns)
 
 
 def count_scores(table: PhraseTableFeature) -> int | None:

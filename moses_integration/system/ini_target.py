@@ -15,11 +15,7 @@ from phrase_scorer.runtime.output import Place, check_option, write_file
 
 @dataclass(frozen=True)
 class IniTarget:
-    """A moses.ini to read, and perhaps one to write; without `moses_ini` neither is wanted.
-
-    Raises:
-        UsageError: `moses_ini_out` or `table_name` without a moses.ini.
-    """
+    """A moses.ini to read, and perhaps one to write; without `moses_ini` neither may be wanted."""
 
     moses_ini: str | None = None
     moses_ini_out: str | None = None

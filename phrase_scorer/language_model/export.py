@@ -130,11 +130,7 @@ class Links:
 
 
 def links_of(arpa: Arpa) -> list[Links]:
-    """The links of each order above the first.
-
-    Raises:
-        DataError: An n-gram without its history or its shorter form: a broken file.
-    """
+    """The links of each order above the first; DataError for an n-gram that lacks one."""
     indexes: list[_Index] = []
 
     def find(words: npt.NDArray[np.int32]) -> NGramRows:
@@ -171,17 +167,12 @@ def export(
 ) -> Arpa:
     """The back-off model with the network's probabilities for the n-grams of `arpa`.
 
-    Args:
-        model: The network.
-        arpa: The n-grams.
-        share: The network's weight in a linear mixture with the file's own probabilities.
-        prune: Leave out n-grams whose loss raises perplexity by less than this share (Stolcke
-            1998); 0 keeps all.
-        progress: Told how many more n-grams are done.
+    `share` is the network's weight in a linear mixture with the file's own probabilities. `prune`
+    leaves out n-grams whose loss raises perplexity by less than this (`pruned`); 0 keeps all.
+    `progress` is told how many more n-grams are done.
 
     Raises:
-        DataError: The two do not fit (`SharedVocabulary`), or the file is broken.
-        UsageError: Pruning leaves only unigrams.
+        DataError: The two do not fit (`SharedVocabulary`), or the file is broken (`links_of`).
     """
     shared = SharedVocabulary(model, arpa)
     links = links_of(arpa)
@@ -240,9 +231,7 @@ def pruned(arpa: Arpa, links: list[Links], threshold: float) -> Arpa:
 
     Each is judged by itself, from the highest order down; what a kept one needs is kept (Stolcke
     1998, Entropy-based pruning of backoff language models). Back-off weights are computed anew.
-
-    Raises:
-        UsageError: Only unigrams are left.
+    Where only unigrams are left, it is a UsageError.
     """
     orders = arpa.orders
     # ln p of each n-gram as a piece of text, by the chain rule.
@@ -276,15 +265,9 @@ def pruned(arpa: Arpa, links: list[Links], threshold: float) -> Arpa:
 
 
 def grown(arpa: Arpa, sentences: Iterable[Sequence[bytes]], min_count: int = 1) -> Arpa:
-    """The same distributions with the n-grams of some text stored behind the old ones.
+    """The same distributions with the n-grams of tokenised text stored behind the old ones.
 
-    Args:
-        arpa: The model.
-        sentences: Tokenised; n-grams with words outside the model are passed over.
-        min_count: How often an n-gram must occur in the text.
-
-    Raises:
-        DataError: The model is broken: an n-gram without its history or its shorter form.
+    N-grams with words outside the model are passed over, and those rarer than `min_count`.
     """
     text = _text(arpa, sentences)
     orders = [arpa.orders[0]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -57,9 +58,7 @@ class LanguageModel:
         output = model.output
         with torch.inference_mode():
             if len(excluded):
-                output = type(output)(model.config.second_hidden, model.config)
-                output.load_state_dict(model.output.state_dict())
-                output.requires_grad_(False).to(self.device)
+                output = deepcopy(output).requires_grad_(False)
                 output.bias[torch.tensor(excluded, device=self.device)] = -1e30
             scheme = PrecisionScheme("float32", self.device, kernels_for(self.device))
             self._softmax = Softmax(output, scheme)
@@ -130,8 +129,7 @@ class LanguageModel:
 def read_sentences(path: str | Path) -> Iterator[list[bytes]]:
     """The sentences of a tokenised text, one per line (`-`: standard input; gz is read).
 
-    Raises:
-        DataError: An empty line, no text at all, or an unreadable file.
+    An empty line is a DataError, and so is an empty file.
     """
     number = 0
     for block in line_blocks(path):

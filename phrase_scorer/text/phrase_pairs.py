@@ -8,7 +8,7 @@ Knows nothing of tensors, nor of any Moses file.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.runtime.streams import Lines, line_blocks
 
 Ids = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]
@@ -129,10 +129,6 @@ class PhrasePairs:
         weights = None if self.weights is None else self.weights[rows]
         return PhrasePairs(self.source.take(rows), self.target.take(rows), weights)
 
-    def swapped(self) -> PhrasePairs:
-        """The pairs (target, source)."""
-        return PhrasePairs(self.target, self.source, self.weights)
-
     def hashes(self) -> Hashes:
         """(pairs,) 64-bit hash of each pair."""
         return mixed(self.source.hashes() * np.uint64(0x9E3779B97F4A7C15) + self.target.hashes())
@@ -241,10 +237,6 @@ class PairCollector:
         if block.counts is not None:
             self._arrays["weights"].append(np.asarray(block.counts, np.float32))
 
-    def swap(self) -> None:
-        """Lets the two sides' words change places, as `PhrasePairs.swapped` does with the pairs."""
-        self.source_words, self.target_words = self.target_words, self.source_words
-
     def finish(self) -> PhrasePairs:
         """All pairs, with ids that index `source_words` and `target_words`."""
         arrays = {name: np.asarray(builder.finish()) for name, builder in self._arrays.items()}
@@ -257,25 +249,18 @@ class PairCollector:
 
 
 def read_tab_separated(path: str | Path) -> Iterator[PairBlock]:
-    """Blocks of the pairs of a file of "source<TAB>target" lines (`-`: standard input; gz read).
-
-    Raises:
-        DataError: A line without a tab or with an empty source, or an unreadable file.
-    """
+    """Blocks of the pairs of a file of "source<TAB>target" lines (`-`: standard input; gz read)."""
     for block in line_blocks(path):
-        yield pairs_of_lines(block.lines, b"\t", path=path, first_line=block.first)
+        yield pairs_of_lines(block, b"\t", path)
 
 
-def pairs_of_lines(
-    lines: Iterable[bytes], separator: bytes, *, path: str | Path, first_line: int
-) -> PairBlock:
+def pairs_of_lines(lines: Lines, separator: bytes, path: str | Path) -> PairBlock:
     """The pairs of lines "source<separator>target"; what follows a further separator is ignored.
 
-    Raises:
-        DataError: A line without the separator, or with an empty source.
+    A line without the separator, or with an empty source, is a DataError.
     """
     sources, targets = [], []
-    for number, line in enumerate(lines, first_line):
+    for number, line in enumerate(lines.lines, lines.first):
         fields = line.split(separator, 2)
         source = fields[0].split()
         if len(fields) < 2 or not source:

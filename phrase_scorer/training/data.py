@@ -48,6 +48,8 @@ def collect_training_data(
     Raises:
         DataError: The table is empty, or cannot be read.
     """
+    if direction == "inverse":
+        blocks = (PairBlock(block.targets, block.sources, block.counts) for block in blocks)
     collector = PairCollector()
     with paused_garbage_collection():
         for block in prefetch(blocks):
@@ -55,8 +57,5 @@ def collect_training_data(
     pairs = collector.finish().unique()
     if not len(pairs):
         raise DataError("the phrase table is empty", path=path)
-    if direction == "inverse":
-        pairs = pairs.swapped()
-        collector.swap()
     vocabularies = shortlists(collector, pairs, shortlist, shared=shared_words)
     return TrainingData(pairs, vocabularies)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from toys import phrase_ids, phrase_pairs
 
 from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.streams import Lines
 from phrase_scorer.text import phrase_pairs as module
 from phrase_scorer.text.phrase_pairs import (
     ArrayBuilder,
@@ -115,14 +116,11 @@ def test_mixed_is_splitmix64():
 # -- PhrasePairs -------------------------------------------------------------------------------
 
 
-def test_pairs_take_and_swapped():
+def test_pairs_take():
     pairs = phrase_pairs([([1], [2, 3]), ([4, 5], []), ([6], [7])], [1, 2, 3])
     taken = pairs.take(np.array([2, 0]))
     assert as_pairs(taken) == [((6,), (7,)), ((1,), (2, 3))]
     assert taken.weights.tolist() == [3, 1]
-    swapped = pairs.swapped()
-    assert as_pairs(swapped)[:2] == [((2, 3), (1,)), ((), (4, 5))]
-    assert swapped.weights.tolist() == [1, 2, 3]
 
 
 def test_hashes_of_pairs_know_the_sides():
@@ -269,14 +267,6 @@ def test_collector_without_counts_and_without_pairs():
     assert len(PairCollector().finish()) == 0
 
 
-def test_collector_swap():
-    collector = PairCollector()
-    collector.add(BLOCKS[0])
-    collector.swap()
-    assert set(collector.source_words) == {b"the", b"house"}
-    assert set(collector.target_words) == {b"la", b"maison"}
-
-
 # -- tab-separated lines -----------------------------------------------------------------------
 
 
@@ -309,8 +299,8 @@ def test_wrong_lines(line, message, tmp_path):
 
 
 def test_another_separator():
-    block = pairs_of_lines([b"a b ## c", b"## d"][:1], b"##", path="p", first_line=1)
+    block = pairs_of_lines(Lines(1, [b"a b ## c"]), b"##", "p")
     assert (block.sources, block.targets) == ([[b"a", b"b"]], [[b"c"]])
     with pytest.raises(DataError) as caught:
-        pairs_of_lines([b"a ## c", b"a b"], b"##", path="p", first_line=9)
+        pairs_of_lines(Lines(9, [b"a ## c", b"a b"]), b"##", "p")
     assert str(caught.value) == 'p:10: expected source, "##", target: "a b"'
