@@ -58,11 +58,8 @@ class SharedVocabulary:
         unknown[self.start] = False
         share = unigrams[unknown].sum()
         if share > MOST_UNKNOWN * unigrams.sum():
-            message = (
-                f"its vocabulary is not the model's: words that make up {share:.0%} of its text "
-                "are unknown to the model"
-            )
-            raise DataError(message, path=arpa.path)
+            what = f"words that make up {share:.0%} of its text are unknown to the model"
+            raise DataError(f"its vocabulary is not the model's: {what}", path=arpa.path)
         self.ids = ids  # (words,) the network's id of each word of the file
         self.log_share = np.zeros(len(ids))  # (words,) ln of a word's part of its id's probability
         self.log_share[unknown] = np.log(np.maximum(unigrams[unknown], 1e-99) / share)
@@ -158,13 +155,9 @@ def links_of(arpa: Arpa) -> list[Links]:
 
 
 def export(
-    model: LanguageModel,
-    arpa: Arpa,
-    *,
-    share: float = 1.0,
-    prune: float = 0.0,
-    progress: Callable[[int], object] = lambda _: None,
-) -> Arpa:
+    model: LanguageModel, arpa: Arpa, *,
+    share: float = 1.0, prune: float = 0.0, progress: Callable[[int], object] = lambda _: None,
+) -> Arpa:  # fmt: skip
     """The back-off model with the network's probabilities for the n-grams of `arpa`.
 
     `share` is the network's weight in a linear mixture with the file's own probabilities. `prune`

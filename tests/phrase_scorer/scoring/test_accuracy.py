@@ -69,4 +69,4 @@ def test_of_a_model():
     assert (same.mean, same.correlation) == (0.0, 1.0)
     many = PairBlock(block.sources * 50, block.targets * 50)
     assert measure_accuracy(scorer, many).pairs == 2048
-    assert [vocabulary.looked_up for vocabulary in vocabularies] == [0, 0]
+    assert [vocabulary.counts.looked_up for vocabulary in vocabularies] == [0, 0]
