@@ -38,24 +38,19 @@ class Table:
 
     def as_text(self) -> str:
         """Columns aligned with blanks: text to the left, numbers to the right."""
-        cells = [self.header, *self.rows]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [self._aligned(row, widths) for row in cells]
+        columns = []
+        for number, cells in enumerate(zip(self.header, *self.rows, strict=True)):
+            align = str.ljust if number < self.text_columns else str.rjust
+            width = max(map(len, cells))
+            columns.append([align(cell, width) for cell in cells])
+        lines = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
         title, note = ([text] * bool(text) for text in (self.title, self.note))
         return "\n".join([*title, *lines, *note])
-
-    def _aligned(self, row: Sequence[str], widths: Sequence[int]) -> str:
-        padded = [
-            cell.ljust(width) if column < self.text_columns else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        return "  ".join(padded).rstrip()
 
     def as_markdown(self, rules: tuple[str, str] = ("---", "---:")) -> str:
         """The table in GitHub's Markdown; the title is a heading, the note a paragraph.
 
-        Args:
-            rules: What stands under the header of a column of text, and of one of numbers.
+        `rules` stand under the header: of a column of text, and of one of numbers.
         """
         numbers = len(self.header) - self.text_columns
         rule = [rules[0]] * self.text_columns + [rules[1]] * numbers
@@ -63,6 +58,11 @@ class Table:
         table = "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
         title = f"### {escape_markdown(self.title)}" if self.title else ""
         return "\n\n".join(part for part in (title, table, escape_markdown(self.note)) if part)
+
+
+def as_cell(value: float | None, form: str, missing: str = "") -> str:
+    """A number for a table in this format, or what stands where it is missing."""
+    return missing if value is None else format(value, form)
 
 
 def escape_markdown(text: str) -> str:
@@ -80,11 +80,7 @@ def as_json(content: Any, *, indent: int | None = 2, sort_keys: bool = False) ->
 
 
 def write_json(path: Place, content: Any, *, indent: int | None = 2) -> None:
-    """Writes `as_json` to a file, whole or not at all.
-
-    Raises:
-        DataError: The file cannot be written.
-    """
+    """Writes `as_json` to a file, whole or not at all."""
     write_file(path, as_json(content, indent=indent).encode())
 
 
@@ -100,11 +96,7 @@ def _plain(content: Any) -> Any:
 
 
 def require_kind(path: Place) -> str:
-    """The kind of figure that a file's name asks for, by its suffix.
-
-    Raises:
-        UsageError: Another than .png, .svg and .pdf.
-    """
+    """The kind of figure that a file's name asks for; a UsageError unless png, svg or pdf."""
     kind = Path(path).suffix.lower().lstrip(".")
     if kind not in FIGURE_DATES:
         raise UsageError(f"{path}: the name of a plot must end in .png, .svg or .pdf")
@@ -112,13 +104,9 @@ def require_kind(path: Place) -> str:
 
 
 def save_figure(figure: Figure, path: Place) -> None:
-    """Writes a figure, whole or not at all; equal figures give equal files.
+    """Writes a figure of a `require_kind`, whole or not at all; equal figures give equal files.
 
     Needs no screen where the figure was not made by pyplot.
-
-    Raises:
-        UsageError: As `require_kind`.
-        DataError: The file cannot be written.
     """
     from matplotlib import rc_context
 
@@ -132,3 +120,14 @@ def save_figure(figure: Figure, path: Place) -> None:
             figure.tight_layout()
         figure.savefig(content, dpi=150, format=kind, metadata=FIGURE_DATES[kind])
     write_file(path, content.getvalue())
+
+
+def write_results(stem: Path, contents: Mapping[str, str | Figure]) -> list[Path]:
+    """Writes texts and figures, by suffix, to files of one name; their paths."""
+    paths = [stem.with_suffix(suffix) for suffix in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        if isinstance(content, str):
+            write_file(path, content.encode())
+        else:
+            save_figure(content, path)
+    return paths

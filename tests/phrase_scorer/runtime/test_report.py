@@ -11,7 +11,15 @@ import pytest
 from matplotlib.figure import Figure
 
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime.report import Table, as_json, require_kind, save_figure, write_json
+from phrase_scorer.runtime.report import (
+    Table,
+    as_cell,
+    as_json,
+    require_kind,
+    save_figure,
+    write_json,
+    write_results,
+)
 
 TABLE = Table("A [b]", ["name", "n|m"], [["x_y", "1.50"], ["", "-10"]], "a <note>")
 
@@ -29,6 +37,11 @@ def test_markdown():
     )
     bare = Table("", ["a", "b"], [], text_columns=2)
     assert bare.as_markdown((":--", "--:")) == "| a | b |\n| :-- | :-- |"
+
+
+def test_cells():
+    assert (as_cell(0.1234, "+.2f"), as_cell(1234, ",")) == ("+0.12", "1,234")
+    assert (as_cell(None, ".2f"), as_cell(None, ".2f", "-")) == ("", "-")
 
 
 @dataclass(frozen=True)
@@ -100,3 +113,13 @@ def test_other_kinds_of_figures(name):
     with pytest.raises(UsageError) as error:
         require_kind(name)
     assert str(error.value) == f"{name}: the name of a plot must end in .png, .svg or .pdf"
+
+
+def test_results_in_files_of_one_name(tmp_path):
+    drawn = figure()
+    paths = write_results(tmp_path / "a", {".md": "é\n", ".png": drawn, ".svg": drawn})
+    assert [path.name for path in paths] == ["a.md", "a.png", "a.svg"]
+    assert paths[0].read_bytes() == "é\n".encode()
+    for path in paths[1:]:  # a figure written a second time is as one of its own
+        save_figure(figure(), alone := tmp_path / f"alone{path.suffix}")
+        assert path.read_bytes() == alone.read_bytes()
