@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -27,11 +28,7 @@ REPORTS = {"text": report_text, "markdown": report_markdown, "json": report_json
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """What to evaluate against what, and where the report goes.
-
-    Raises:
-        UsageError: Options that are wrong or do not go together.
-    """
+    """What to evaluate against what, and where the report goes."""
 
     systems: tuple[str, ...]  # NAME=FILE; a name given again is another run
     references: tuple[str, ...]
@@ -42,7 +39,7 @@ class EvaluateRequest:
     source: str | None
 
     def __post_init__(self) -> None:
-        inputs = [*self.references, *(path for paths in self.files.values() for path in paths)]
+        inputs = [*self.references, *chain.from_iterable(self.files.values())]
         inputs += [self.source] if self.source else []
         if inputs.count(STANDARD) > 1:
             raise UsageError("standard input (-) can be read only once")
@@ -83,10 +80,8 @@ Examples:
   phrase-scorer evaluate --reference test.fr --detokenize fr --format json baseline=base.out""",
 )
 @click.argument("systems", nargs=-1, required=True, metavar="NAME=FILE...")
-@click.option(
-    "--reference", "references", multiple=True, required=True, metavar="FILE",
-    help="Reference translation; repeat for several.",
-)  # fmt: skip
+@click.option("--reference", "references", multiple=True, required=True, metavar="FILE",
+              help="Reference translation; repeat for several.")  # fmt: skip
 @click.option(
     "--tokenize", type=click.Choice(TOKENIZERS),
     help="sacreBLEU's tokenizer for BLEU.  [default: none, since Moses' output is tokenised "
@@ -98,14 +93,10 @@ Examples:
     "then comparable with those that others publish.",
 )  # fmt: skip
 @click.option("--lowercase", is_flag=True, help="Ignore case (TER always does).")
-@click.option(
-    "--format", "form", type=click.Choice([*REPORTS]), default="text", show_default=True,
-    help="Format of the report.",
-)  # fmt: skip
-@click.option(
-    "--output", default=STANDARD, metavar="FILE",
-    help="Where to write the report.  [default: stdout]",
-)  # fmt: skip
+@click.option("--format", "form", type=click.Choice([*REPORTS]), default="text", show_default=True,
+              help="Format of the report.")  # fmt: skip
+@click.option("--output", default=STANDARD, metavar="FILE",
+              help="Where to write the report.  [default: stdout]")  # fmt: skip
 @click.option(
     "--plot", metavar="FILE",
     help="Also draw the differences to the baseline, sentence by sentence (.png, .svg or .pdf).",
@@ -114,14 +105,10 @@ Examples:
     "--source", metavar="FILE",
     help="What was translated: the report then shows the sentences that gain and lose most.",
 )  # fmt: skip
-@click.option(
-    "--samples", type=click.IntRange(1), default=1000, show_default=True, metavar="N",
-    help="Number of resampled test sets, and of shuffles.",
-)  # fmt: skip
-@click.option(
-    "--seed", type=click.IntRange(0), default=12345, show_default=True,
-    help="Random seed of both.",
-)  # fmt: skip
+@click.option("--samples", type=click.IntRange(1), default=1000, show_default=True, metavar="N",
+              help="Number of resampled test sets, and of shuffles.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=12345, show_default=True,
+              help="Random seed of both.")  # fmt: skip
 @click.option(
     "--no-significance", "significance", is_flag=True, callback=lambda *given: not given[-1],
     help="Compute no intervals and no p-values.",
@@ -135,9 +122,8 @@ def evaluate_command(request: EvaluateRequest) -> None:
     Intervals come from the paired bootstrap; p-values from it and from approximate randomisation
     (of several runs as in Clark et al. 2011, who pool them). `-` is standard input or output.
     """
-    with OutputFile(
-        request.output
-    ) as out:  # opened now: a folder that is not there is told at once
+    # Opened before anything is read: a folder that is not there is told at once.
+    with OutputFile(request.output) as out:
         out.write(_report(request).encode())
 
 

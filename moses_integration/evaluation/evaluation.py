@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,11 +35,7 @@ LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How to evaluate.
-
-    Raises:
-        UsageError: A value that cannot be.
-    """
+    """How to evaluate; a UsageError tells of a value that cannot be."""
 
     # sacreBLEU's tokenizer for BLEU; None: "none", since Moses' output is tokenised already, and
     # "13a" with `detokenize`
@@ -170,17 +166,12 @@ class Evaluation:
 
 
 def _score_dict(score: MetricScore) -> dict[str, Any]:
-    comparison = score.comparison and asdict(score.comparison)
-    if score.comparison and comparison:
-        counts = {name: comparison.pop(name) for name in ("better", "worse")}
-        counts["equal"] = score.comparison.equal
-        comparison["sentences"] = {**counts, "mean_difference": score.comparison.sentence_mean}
-    return {
-        "mean": score.mean,
-        "standard_deviation": score.deviation,
-        **asdict(score),
-        "comparison": comparison,
-    }
+    content = {"mean": score.mean, "standard_deviation": score.deviation, **asdict(score)}
+    if found := score.comparison:
+        counts = {name: content["comparison"].pop(name) for name in ("better", "worse")}
+        counts |= {"equal": found.equal, "mean_difference": found.sentence_mean}
+        content["comparison"]["sentences"] = counts
+    return content
 
 
 def evaluate(
@@ -189,12 +180,7 @@ def evaluate(
     *,
     settings: EvaluationSettings | None = None,
 ) -> Evaluation:
-    """Scores each system, and compares it with the first one.
-
-    Args:
-        references: One text or several, with a line for each sentence.
-        systems: Name -> its outputs, one for each tuning run.
-        settings: By default, those of `EvaluationSettings`.
+    """Scores each system, by name its outputs of all tuning runs, and compares it with the first.
 
     Raises:
         UsageError: No reference, no system, or a system without an output.
@@ -202,12 +188,10 @@ def evaluate(
     """
     settings = settings or EvaluationSettings()
     _check_lines(references, systems)
-    detokenize = _detokenizer(settings.detokenize)
-    if detokenize:
-        references = [detokenize(text) for text in references]
-        systems = {name: [detokenize(text) for text in runs] for name, runs in systems.items()}
-    sentences = len(references[0])
-    counts = None
+    if settings.detokenize:
+        references = _detokenized(references, settings.detokenize)
+        systems = {name: _detokenized(runs, settings.detokenize) for name, runs in systems.items()}
+    sentences, counts = len(references[0]), None
     if settings.significance:
         counts = significance.resample_counts(sentences, settings.samples, settings.seed)
     metrics = make_metrics(references, settings.tokenizer, settings.lowercase)
@@ -217,9 +201,7 @@ def evaluate(
         baseline: _Judged | None = None
         for name, outputs in systems.items():
             judged = _judged(metric, outputs, counts)
-            comparison = None
-            if baseline:
-                comparison = _comparison(metric, settings, judged, baseline)
+            comparison = baseline and _comparison(metric, settings, judged, baseline)
             baseline = baseline or judged
             bounds = None if judged.resampled is None else significance.interval(judged.resampled)
             scores[name][metric.name] = MetricScore(judged.scores, bounds, comparison)
@@ -248,7 +230,7 @@ def _judged(metric: Metric, outputs: Sequence[Text], counts: NDArray[np.uint16] 
     resampled = None
     if counts is not None:
         resampled = significance.bootstrap_scores(runs, metric.score_of_sums, counts)
-    return _Judged(runs, tuple(metric.corpus_score(run) for run in runs), resampled)
+    return _Judged(runs, tuple(map(metric.corpus_score, runs)), resampled)
 
 
 def _comparison(
@@ -276,11 +258,7 @@ def _comparison(
 
 
 def read_text(path: str | Path) -> list[str]:
-    """The lines of a file in UTF-8, plain or compressed; `-` is standard input.
-
-    Raises:
-        DataError: It cannot be read, or a line is not UTF-8.
-    """
+    """The lines of a file in UTF-8, plain or compressed; `-` is standard input."""
     text: list[str] = []
     for block in line_blocks(path):
         for number, line in enumerate(block.lines, block.first):
@@ -298,8 +276,7 @@ def _check_lines(references: Sequence[Text], systems: Mapping[str, Sequence[Text
         raise UsageError("no system to evaluate")
     if not references[0]:
         raise DataError("the reference is empty")
-    texts = [("reference", references), *systems.items()]
-    for name, runs in texts:
+    for name, runs in [("reference", references), *systems.items()]:
         if not runs:
             raise UsageError(f"system {name} has no output")
         for number, text in enumerate(runs, 1):
@@ -316,10 +293,8 @@ def _lengths(runs: Sequence[RunStatistics]) -> Lengths:
     return Lengths(words, reference_words, sum(int((run[:, 0] == 0).sum()) for run in runs))
 
 
-def _detokenizer(language: str | None) -> Callable[[Text], Text] | None:
-    if language is None:
-        return None
+def _detokenized(texts: Sequence[Text], language: str) -> list[Text]:
     from sacremoses import MosesDetokenizer  # type: ignore[import-untyped]
 
     detokenizer = MosesDetokenizer(lang=language)
-    return lambda text: [detokenizer.detokenize(line.split()) for line in text]
+    return [[detokenizer.detokenize(line.split()) for line in text] for text in texts]

@@ -9,16 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from moses_integration.evaluation.evaluation import (
-    Comparison,
-    Evaluation,
-    ScoredSystem,
-)
+import numpy as np
+
+from moses_integration.evaluation.evaluation import Comparison, Evaluation
 from moses_integration.evaluation.significance import LOWER_IS_BETTER, METRICS, Text
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.output import Place
 from phrase_scorer.runtime.report import (
     Table,
+    as_cell,
     as_json,
     escape_markdown,
     require_kind,
@@ -69,12 +68,8 @@ def examples(
 ) -> list[Example]:
     """For each system, the sentences where it gains most on the baseline, and loses most.
 
-    Args:
-        evaluation: What came of these texts.
-        source: What was translated.
-        references: The first is shown.
-        systems: Their outputs, as evaluated.
-        count: How many gains, and how many losses; fewer where there are fewer.
+    The texts are those evaluated, and what was translated; of the references the first is shown.
+    `count`: how many gains, and how many losses; fewer where there are fewer.
 
     Raises:
         DataError: The source has another number of lines.
@@ -83,20 +78,20 @@ def examples(
         raise DataError(
             f"the source has {len(source)} lines, but the reference has {evaluation.sentences}"
         )
-    found = []
-    for system, comparison in _comparisons(evaluation, RANKED_BY):
+    baseline, found = evaluation.baseline.name, []
+    for system, _, comparison in _comparisons(evaluation, RANKED_BY):
         differences = comparison.sentences
         order = sorted(range(len(differences)), key=lambda place: -differences[place])
         gains = [place for place in order[:count] if differences[place] > 0]
         losses = [place for place in order[::-1][:count] if differences[place] < 0]
         for place in gains + losses:
-            outputs = [
-                (_run_name(name, number, systems[name]), text[place])
-                for name in (evaluation.baseline.name, system.name)
+            outputs = tuple(
+                (f"{name}, run {number}" if len(systems[name]) > 1 else name, text[place])
+                for name in (baseline, system)
                 for number, text in enumerate(systems[name], 1)
-            ]
-            lines = source[place], references[0][place], tuple(outputs)
-            found.append(Example(system.name, place + 1, differences[place], *lines))
+            )
+            lines = source[place], references[0][place], outputs
+            found.append(Example(system, place + 1, differences[place], *lines))
     return found
 
 
@@ -121,10 +116,7 @@ def report_markdown(evaluation: Evaluation, shown: Sequence[Example] = ()) -> st
     if shown:
         parts.append(f"### {EXAMPLES_TITLE}")
     for example in shown:
-        lines = [
-            f"- {escape_markdown(label)}: {escape_markdown(line)}".rstrip()
-            for label, line in example.lines
-        ]
+        lines = [escape_markdown(f"- {label}: {line}".rstrip()) for label, line in example.lines]
         parts.append("\n".join([f"**{escape_markdown(example.title)}**", "", *lines]))
     return "\n\n".join(parts) + "\n"
 
@@ -142,22 +134,18 @@ def plot_differences(evaluation: Evaluation, path: Place) -> None:
 
     Raises:
         UsageError: A name of another kind than a figure's, or nothing but a baseline.
-        DataError: The file cannot be written.
     """
     from matplotlib.figure import Figure
 
     require_kind(path)
-    compared = evaluation.systems[1:]
-    if not compared:
+    rows, columns = len(evaluation.systems) - 1, len(PLOTTED)
+    if not rows:
         raise UsageError("a plot of differences needs a system beside the baseline")
-    size = PANEL[0] * len(PLOTTED), PANEL[1] * len(compared)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(len(compared), len(PLOTTED), squeeze=False, sharex=True)
-    for row, system in zip(panels, compared, strict=True):
-        for axes, metric in zip(row, PLOTTED, strict=True):
-            comparison = system.scores[metric].comparison
-            assert comparison is not None
-            _draw(axes, comparison, f"{system.name} less {evaluation.baseline.name}", metric)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    found = _comparisons(evaluation, *PLOTTED)
+    for axes, (system, metric, comparison) in zip(panels.flat, found, strict=True):
+        _draw(axes, comparison, f"{system} less {evaluation.baseline.name}", metric)
     for axes in panels[-1]:
         axes.set_xlabel("sentences, sorted by difference")
     save_figure(figure, path)
@@ -167,10 +155,8 @@ def _draw(axes: Axes, comparison: Comparison, title: str, metric: str) -> None:
     """One panel: sorted differences filled from zero, their mean as a dashed line."""
     ordered = sorted(comparison.sentences, reverse=True)
     places = range(1, len(ordered) + 1)
-    for colour, signed in (
-        ("tab:blue", [max(0.0, value) for value in ordered]),
-        ("tab:red", [min(0.0, value) for value in ordered]),
-    ):
+    for colour, bound in (("tab:blue", np.maximum), ("tab:red", np.minimum)):
+        signed = bound(ordered, 0.0)
         axes.fill_between(places, signed, color=colour, linewidth=0, step="mid")
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.axhline(
@@ -183,19 +169,19 @@ def _draw(axes: Axes, comparison: Comparison, title: str, metric: str) -> None:
     axes.legend(loc="upper right", frameon=False)
 
 
-def _comparisons(evaluation: Evaluation, metric: str) -> Iterator[tuple[ScoredSystem, Comparison]]:
+def _comparisons(evaluation: Evaluation, *metrics: str) -> Iterator[tuple[str, str, Comparison]]:
+    """(system, metric, comparison with the baseline), system by system."""
     for system in evaluation.systems[1:]:
-        comparison = system.scores[metric].comparison
-        if comparison is not None:
-            yield system, comparison
+        for metric in metrics:
+            if comparison := system.scores[metric].comparison:
+                yield system.name, metric, comparison
 
 
 # -- the tables ------------------------------------------------------------------------------------
 
 
 def _heading(evaluation: Evaluation) -> str:
-    references = evaluation.references
-    settings = evaluation.settings
+    references, settings = evaluation.references, evaluation.settings
     said = [
         f"{evaluation.sentences:,} sentences",
         f"{references} reference{'s' if references > 1 else ''}",
@@ -211,12 +197,11 @@ def _heading(evaluation: Evaluation) -> str:
 def _notes(evaluation: Evaluation) -> list[str]:
     """What a reader of p-values of several runs must know (see `significance`)."""
     tested = evaluation.settings.significance and len(evaluation.systems) > 1
-    if not (tested and _has_several_runs(evaluation)):
-        return []
-    return [
+    note = (
         "p-values are of the means over the runs: how sure the sentences make a difference, not\n"
         "how tuning would fall out another time; for that, see the standard deviations."
-    ]
+    )
+    return [note] if tested and _has_several_runs(evaluation) else []
 
 
 def _has_several_runs(evaluation: Evaluation) -> bool:
@@ -232,49 +217,37 @@ def _tables(evaluation: Evaluation) -> Iterator[Table]:
 
 
 def _score_table(evaluation: Evaluation, metric: str) -> Table:
-    header = [
-        "system",
-        *(head for head, _ in _score_cells(evaluation, evaluation.baseline, metric)),
-    ]
+    tested, several = evaluation.settings.significance, _has_several_runs(evaluation)
+    header = ["system", "score", *["s.d."] * several, *["95 %"] * tested]
+    if len(evaluation.systems) > 1:
+        header += ["difference", *["95 %", "p bootstrap", "p random."] * tested]
     rows = []
     for system in evaluation.systems:
+        score = system.scores[metric]
         name = f"{system.name} ({system.runs} runs)" if system.runs > 1 else system.name
-        rows.append([name, *(cell for _, cell in _score_cells(evaluation, system, metric))])
+        row = [name, f"{score.mean:.2f}", *[as_cell(score.deviation, ".2f", NOTHING)] * several]
+        row += [_interval(score.interval)] * tested
+        if found := score.comparison:
+            row.append(f"{found.difference:+.2f}")
+            tests = _p_value(found.p_bootstrap), _p_value(found.p_randomisation)
+            row += [_interval(found.interval, "+"), *tests] * tested
+        rows.append(row + [NOTHING] * (len(header) - len(row)))
         if system.runs > 1:
             empty = [""] * (len(header) - 2)
-            scores = enumerate(system.scores[metric].runs, 1)
-            rows += [[f"  run {number}", f"{score:.2f}", *empty] for number, score in scores]
+            rows += [[f"  run {n}", f"{run:.2f}", *empty] for n, run in enumerate(score.runs, 1)]
     title = f"{metric} (lower is better)" if metric in LOWER_IS_BETTER else metric
     return Table(title, header, rows, f"signature: {evaluation.signatures[metric]}")
 
 
-def _score_cells(
-    evaluation: Evaluation, system: ScoredSystem, metric: str
-) -> Iterator[tuple[str, str]]:
-    """(header, cell) of each column in a system's row."""
-    tested, score = evaluation.settings.significance, system.scores[metric]
-    yield "score", f"{score.mean:.2f}"
-    if _has_several_runs(evaluation):
-        yield "s.d.", NOTHING if score.deviation is None else f"{score.deviation:.2f}"
-    if tested:
-        yield "95 %", _interval(score.interval)
-    if len(evaluation.systems) > 1:
-        found = score.comparison
-        yield "difference", NOTHING if found is None else f"{found.difference:+.2f}"
-        if tested:
-            yield "95 %", NOTHING if found is None else _interval(found.interval, "+")
-            yield "p bootstrap", NOTHING if found is None else _p_value(found.p_bootstrap)
-            yield "p random.", NOTHING if found is None else _p_value(found.p_randomisation)
-
-
 def _length_table(evaluation: Evaluation) -> Table:
     header = ["system", "words/sentence", "reference", "ratio", "empty lines"]
-    rows = []
-    for system in evaluation.systems:
-        lengths = system.lengths
-        ratio = NOTHING if lengths.ratio is None else f"{lengths.ratio:.3f}"
-        words = [f"{lengths.words:.2f}", f"{lengths.reference_words:.2f}"]
-        rows.append([system.name, *words, ratio, f"{lengths.empty:,}"])
+    rows = [
+        [
+            name, f"{lengths.words:.2f}", f"{lengths.reference_words:.2f}",
+            as_cell(lengths.ratio, ".3f", NOTHING), f"{lengths.empty:,}",
+        ]
+        for name, lengths in ((system.name, system.lengths) for system in evaluation.systems)
+    ]  # fmt: skip
     return Table(f"Lengths (tokenizer {evaluation.settings.tokenizer})", header, rows)
 
 
@@ -282,20 +255,13 @@ def _sentence_table(evaluation: Evaluation) -> Table:
     header = ["system", "metric", "better", "worse", "equal", "mean difference"]
     rows = [
         [
-            system.name, metric,
-            *(f"{count:,}" for count in (comparison.better, comparison.worse, comparison.equal)),
-            f"{comparison.sentence_mean:+.2f}",
+            system, metric, f"{found.better:,}", f"{found.worse:,}", f"{found.equal:,}",
+            f"{found.sentence_mean:+.2f}",
         ]
-        for system in evaluation.systems[1:]
-        for metric in METRICS
-        if (comparison := system.scores[metric].comparison) is not None
+        for system, metric, found in _comparisons(evaluation, *METRICS)
     ]  # fmt: skip
     title = f"Sentences, against {evaluation.baseline.name}"
     return Table(title, header, rows, text_columns=2)
-
-
-def _run_name(name: str, number: int, runs: Sequence[object]) -> str:
-    return f"{name}, run {number}" if len(runs) > 1 else name
 
 
 def _interval(bounds: tuple[float, float] | None, sign: str = "") -> str:
@@ -303,6 +269,4 @@ def _interval(bounds: tuple[float, float] | None, sign: str = "") -> str:
 
 
 def _p_value(p: float | None) -> str:
-    if p is None:
-        return NOTHING
-    return f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"
+    return as_cell(p, ".1e" if p is not None and p < 1e-4 else ".4f", NOTHING)

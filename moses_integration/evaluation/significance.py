@@ -36,10 +36,9 @@ def resample_counts(sentences: int, samples: int, seed: int) -> NDArray[np.uint1
     chance = np.random.default_rng(seed)
     counts = np.empty((samples, sentences), np.uint16)
     for rows in _blocks(samples, sentences):
-        drawn = chance.choice(sentences, size=(len(rows), sentences), replace=True)
-        drawn += np.arange(len(rows))[:, None] * sentences
-        flat = np.bincount(drawn.ravel(), minlength=drawn.size)
-        counts[rows.start : rows.stop] = flat.reshape(len(rows), sentences)
+        drawn = chance.choice(sentences, size=counts[rows].shape, replace=True)
+        drawn += np.arange(len(drawn))[:, None] * sentences
+        counts[rows] = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
     return counts
 
 
@@ -49,10 +48,9 @@ def bootstrap_scores(
     """The score of each resampled test set: the mean over the runs of a system."""
     total = np.zeros(len(counts))
     for rows in _blocks(*counts.shape):
-        part = slice(rows.start, rows.stop)
-        weights = counts[part].astype(np.float64)
+        weights = counts[rows].astype(np.float64)
         for statistics in runs:
-            total[part] += [score(sums) for sums in (weights @ statistics).tolist()]
+            total[rows] += [score(sums) for sums in (weights @ statistics).tolist()]
     return total / len(runs)
 
 
@@ -66,15 +64,13 @@ def interval(scores: Resampled) -> tuple[float, float]:
 def bootstrap_p(differences: Resampled, observed: float) -> float:
     """The p-value of the paired bootstrap, in the form of sacreBLEU and of Moses' script.
 
+    Both arguments are system less baseline: of each resampled test set, and of the test set itself.
+
     (c + 1) / (n + 1), where c counts the samples whose absolute difference exceeds the mean of
     those absolute differences by at least |observed|: two-sided in that a difference in either
     direction counts (Moses: scripts/analysis/bootstrap-hypothesis-difference-significance.pl).
     Where the systems are nearly equal, the mean of absolute differences is well above the
     difference itself, and p comes out smaller than by randomisation.
-
-    Args:
-        differences: System less baseline, of each resampled test set.
-        observed: System less baseline, of the test set itself.
     """
     absolute = np.abs(differences)
     return _p(absolute - absolute.mean(), observed)
@@ -108,16 +104,16 @@ def randomisation_p(
     coins = np.random.default_rng(seed).integers(2, size=(samples, len(first)), dtype=np.bool_)
     differences: list[float] = []
     for rows in _blocks(*coins.shape):
-        own = second.sum(axis=0) + coins[rows.start : rows.stop].astype(np.float64) @ swapped_in
+        own = second.sum(axis=0) + coins[rows].astype(np.float64) @ swapped_in
         for mine, others in zip(own.tolist(), (total - own).tolist(), strict=True):
             differences.append(score(others) - score(mine))
     return _p(np.abs(differences), observed)
 
 
-def _blocks(samples: int, cells: int) -> Iterator[range]:
-    """The numbers of the samples, in blocks of so many as fit."""
+def _blocks(samples: int, cells: int) -> Iterator[slice]:
+    """The samples, in blocks of so many as fit."""
     size = max(1, CELLS_AT_ONCE // max(1, cells))
-    return (range(start, min(start + size, samples)) for start in range(0, samples, size))
+    return (slice(start, start + size) for start in range(0, samples, size))
 
 
 def _p(chance: NDArray[Any], observed: float) -> float:
@@ -144,11 +140,11 @@ class Metric:
         if hasattr(metric, "effective_order"):  # BLEU: a sentence of three words has no 4-gram
             self._by_sentence.effective_order = True  # type: ignore[attr-defined]
 
-    def statistics(self, text: Text) -> NDArray[np.float64]:
+    def statistics(self, text: Text) -> RunStatistics:
         """(sentences, statistics) of an output."""
         return np.array(self._metric._extract_corpus_statistics(text, None), np.float64)
 
-    def corpus_score(self, statistics: NDArray[np.float64]) -> float:
+    def corpus_score(self, statistics: RunStatistics) -> float:
         """What sacreBLEU reports, to the last digit: it adds in the same order."""
         return cast(float, self._metric._aggregate_and_compute(statistics.tolist()).score)
 
@@ -156,7 +152,7 @@ class Metric:
         """The score of a test set whose statistics sum up to these."""
         return cast(float, self._metric._compute_score_from_stats(sums).score)
 
-    def sentence_scores(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+    def sentence_scores(self, statistics: RunStatistics) -> NDArray[np.float64]:
         """As sacreBLEU scores single sentences; BLEU smoothed (`exp`), with the effective order."""
         score = self._by_sentence._compute_score_from_stats
         return np.array([score(row).score for row in statistics.tolist()], np.float64)
@@ -185,4 +181,4 @@ def make_metrics(references: Sequence[Text], tokenizer: str, lowercase: bool) ->
         CHRF(lowercase=lowercase, references=references),
         TER(references=references),
     )
-    return [Metric(name, metric) for name, metric in zip(METRICS, made, strict=True)]
+    return list(map(Metric, METRICS, made))
