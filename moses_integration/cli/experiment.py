@@ -75,10 +75,8 @@ experiment.toml (paths are relative to its folder):
   nbest_of = "CSLM + RNN + WP"
   language_models = ["cslm"]"""
 )
-@click.option(
-    "--config", required=True, type=click.Path(path_type=Path), metavar="FILE",
-    help="What to do: a TOML file.",
-)  # fmt: skip
+@click.option("--config", required=True, type=click.Path(path_type=Path), metavar="FILE",
+              help="What to do: a TOML file.")  # fmt: skip
 @click.option(
     "--output-dir", required=True, type=click.Path(path_type=Path), metavar="DIR",
     help="Where everything is kept; table1.md, table1.json and table1.svg are the results.",

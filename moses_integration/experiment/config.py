@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -40,9 +40,9 @@ def file_name(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
 
 
-def _require(holds: bool, message: str, text: object) -> None:
+def _require(holds: object, message: str, text: object = None) -> None:
     if not holds:
-        raise DataError(message, text=str(text))
+        raise DataError(message, text=None if text is None else str(text))
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,11 @@ class System:
         _require(not both, "give unknown_words or unknown_words_of, one of both", self.name)
         if self.unknown_words or self.unknown_words_of:
             message = "unknown words are a column beside those of models"
-            _require(bool(self.networks), message, self.name)
+            _require(self.networks, message, self.name)
         if self.nbest_of:
             message = "nbest_of goes without ensemble and weights"
             _require(not (self.ensemble or self.weights), message, self.name)
-            features = self.networks + self.language_models
-            _require(bool(features), "nbest_of needs models", self.name)
+            _require(self.networks + self.language_models, "nbest_of needs models", self.name)
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -156,9 +155,8 @@ class Reranking:
 class Experiment:
     """A configuration file, its paths made absolute (they are relative to its folder).
 
-    Raises:
-        DataError: A system names a network that is not there, or n-best lists of a system that
-            comes later; two things have one name.
+    A DataError tells where a system names a network that is not there, or n-best lists of a system
+    that comes later, and where two things have one name.
     """
 
     moses_ini: str
@@ -173,12 +171,7 @@ class Experiment:
 
     @classmethod
     def read(cls, path: str | Path) -> Experiment:
-        """Reads a TOML file.
-
-        Raises:
-            DataError: It cannot be read, is no TOML, or a key is missing, unknown or of the wrong
-                kind; or what sections say does not go together.
-        """
+        """Reads a TOML file; a DataError names what is missing, unknown, or of the wrong kind."""
         try:
             content = tomllib.loads(Path(path).read_text())
         except OSError as error:
@@ -198,7 +191,7 @@ class Experiment:
         for kind in kinds:
             files = [file_name(item.name) for item in kind]
             for item, name in zip(kind, files, strict=True):
-                _require(bool(name), "a name needs a letter or a digit", item.name)
+                _require(name, "a name needs a letter or a digit", item.name)
                 _require(files.count(name) == 1, "two names lead to one file", item.name)
         networks = {network.name for network in self.networks}
         models = {model.name for model in self.language_models}
@@ -209,20 +202,19 @@ class Experiment:
             is_other = file_name(test.name) != file_name(TUNING_SET)
             _require(is_other, "a [[test]] needs another name", test.name)
         for system in self.systems:
-            known, other = {"", *networks, *models}, system.unknown_words_of
-            _require(other in known, f"{system.name} names no model", other)
+            other = system.unknown_words_of
+            _require(other in {"", *networks, *models}, f"{system.name} names no model", other)
             for name in system.networks:
                 _require(name in networks, f"{system.name} names no [[network]]", name)
             for name in system.language_models:
                 _require(name in models, f"{system.name} names no [[language_model]]", name)
         self._check_order()
-        if not self.tests or not self.systems:
-            raise DataError("give at least one [[test]] and one [[system]]")
+        _require(self.tests and self.systems, "give at least one [[test]] and one [[system]]")
 
     def _check_order(self) -> None:
         """Checks that n-best lists come from systems that are decoded before they are wanted."""
         lists_of = {model.name: model.nbest_of for model in self.language_models}
-        decoded: set[str] = set()
+        decoded = {""}  # "": no lists are wanted
         for system in self.systems:
             if system.nbest_of:
                 wanted = {system.name: system.nbest_of}
@@ -230,23 +222,19 @@ class Experiment:
                 wanted = {name: lists_of[name] for name in system.language_models}
             for name, other in wanted.items():
                 message = f"nbest_of {name} must be a decoded [[system]] that stands before"
-                _require(not other or other in decoded, message, other)
+                _require(other in decoded, message, other)
             if not system.nbest_of:
                 decoded.add(system.name)
         for name, other in lists_of.items():
-            message = f"nbest_of {name} is no decoded [[system]]"
-            _require(not other or other in decoded, message, other)
+            _require(other in decoded, f"nbest_of {name} is no decoded [[system]]", other)
 
 
 # -- from TOML to dataclasses ----------------------------------------------------------------------
 
 SECTIONS = {"tuning": TuningSet, "reranking": Reranking}
 ARRAYS = {
-    "test": TestSet,
-    "system": System,
-    "network": Network,
-    "language_model": ContinuousSpaceLM,
-}
+    "test": TestSet, "system": System, "network": Network, "language_model": ContinuousSpaceLM,
+}  # fmt: skip
 
 
 def _experiment(content: dict[str, Any], folder: Path) -> Experiment:
@@ -254,15 +242,13 @@ def _experiment(content: dict[str, Any], folder: Path) -> Experiment:
     known = {"moses_ini", "threads", "lowercase", *SECTIONS, *ARRAYS}
     _refuse_unknown(content, known, "the file")
     for key in ("moses_ini", "tuning", "test", "system"):
-        if key not in content:
-            raise DataError(f"{key} is missing")
+        _require(key in content, f"{key} is missing")
     values: dict[str, Any] = {}
     for key, given in content.items():
         if key in SECTIONS:
             values[key] = _table(SECTIONS[key], given, f"[{key}]", folder)
         elif key in ARRAYS:
-            if not isinstance(given, list):
-                raise DataError(f"[[{key}]] must be an array of tables")
+            _require(isinstance(given, list), f"[[{key}]] must be an array of tables")
             values[f"{key}s"] = [_table(ARRAYS[key], item, f"[[{key}]]", folder) for item in given]
         else:
             values[key] = given
@@ -271,12 +257,16 @@ def _experiment(content: dict[str, Any], folder: Path) -> Experiment:
 
 def _table(kind: type[Section], content: Any, where: str, folder: Path) -> Section:
     """A table of the file as its dataclass, names of files made absolute."""
-    if not isinstance(content, dict):
-        raise DataError(f"{where} must be a table")
+    _require(isinstance(content, dict), f"{where} must be a table")
     kinds = get_type_hints(kind)
     _refuse_unknown(content, set(kinds), where)
+    files = {
+        key: os.path.normpath(folder / value)
+        for key, value in content.items()
+        if key in FILES and value and isinstance(value, str)
+    }
     try:
-        return msgspec.convert(dict(_absolute(content, folder)), kind)
+        return msgspec.convert(content | files, kind)
     except msgspec.ValidationError as error:
         # "Object missing required field `name`", or "Expected `int`, got `str` - at `$.runs`"
         told, at, place = str(error).partition(" - at `$.")
@@ -287,14 +277,6 @@ def _table(kind: type[Section], content: Any, where: str, folder: Path) -> Secti
         raise DataError(message, text=str(content[key])) from error
 
 
-def _absolute(content: dict[str, Any], folder: Path) -> Iterator[tuple[str, Any]]:
-    for key, value in content.items():
-        is_file = key in FILES and value and isinstance(value, str)
-        yield key, os.path.normpath(folder / value) if is_file else value
-
-
 def _refuse_unknown(content: dict[str, Any], known: set[str], where: str) -> None:
     for key in content:
-        if key not in known:
-            choices = ", ".join(sorted(known))
-            raise DataError(f"unknown key in {where} (known: {choices})", text=key)
+        _require(key in known, f"unknown key in {where} (known: {', '.join(sorted(known))})", key)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from moses_integration.experiment.config import (
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.output import reason
 
-ELSEWHERE = ("--threads", "--moses-bin", "--moses-scripts")  # options that change no result
+ELSEWHERE = {"--threads", "--moses-bin", "--moses-scripts"}  # options that change no result
 
 
 @dataclass(frozen=True)
@@ -47,28 +48,22 @@ class Step:
 def keys_of(steps: Sequence[Step]) -> dict[str, str]:
     """By each step's name, what changes with its command, its input files, the steps before it.
 
-    How many cores there are, and where Moses is, changes no result, and so no key.
-
-    Raises:
-        DataError: An input file is not there.
+    How many cores there are, and where Moses is, changes no result, and so no key. A DataError
+    tells of an input file that is not there.
     """
     keys: dict[str, str] = {}
 
     def key(step: Step) -> str:
         if step.name not in keys:
-            words = [step.arguments[0]]
-            for option, word in zip(step.arguments, step.arguments[1:], strict=False):
-                if word not in ELSEWHERE and option not in ELSEWHERE:
-                    words.append(word)
+            pairs = [pair for pair in pairwise(step.arguments) if ELSEWHERE.isdisjoint(pair)]
+            words = [step.arguments[0], *(word for _, word in pairs)]
             digest = hashlib.sha256(json.dumps([*words, *map(_stamp, step.files)]).encode())
             for before in step.after:
                 digest.update(key(before).encode())
             keys[step.name] = digest.hexdigest()
         return keys[step.name]
 
-    for step in steps:
-        key(step)
-    return keys
+    return {step.name: key(step) for step in steps}
 
 
 def _stamp(path: str) -> list[Any]:
@@ -143,19 +138,17 @@ class _Commands:
         found = self.language_models.get(name) or self.networks[name]
         if found.model:
             return _Input(found.model, files=(f"{found.model}/model.safetensors",))
-        state = "training_state.safetensors"
         if isinstance(found, Network):
+            title, command, data, validation = f"train {name}", "train", found.pairs, ""
             output = self.folder / "networks" / file_name(name)
-            return _step(
-                f"train {name}", output, "train", _given(found.pairs), "--model", output,
-                *self.threads, *found.options, resumes=state,
-            )  # fmt: skip
-        output = self.folder / "language_models" / file_name(name) / "network"
-        held_out = [_given(found.validation)] if found.validation else []
+        else:
+            title, command = f"train language model {name}", "train-lm"
+            data, validation = found.text, found.validation
+            output = self.folder / "language_models" / file_name(name) / "network"
         return _step(
-            f"train language model {name}", output,
-            "train-lm", _given(found.text), "--model", output, *self.threads,
-            *_each("--validation", held_out), *found.options, resumes=state,
+            title, output, command, _given(data), "--model", output, *self.threads,
+            *_each("--validation", [_given(validation)] * bool(validation)), *found.options,
+            resumes="training_state.safetensors",
         )  # fmt: skip
 
     def _export(self, model: ContinuousSpaceLM) -> Step:
@@ -167,13 +160,13 @@ class _Commands:
             f"export language model {model.name}", output,
             "export-arpa", "--model", self._model(model.name), "--arpa", _given(model.arpa),
             "--output", output, *self.threads,
-            *_each("--share", [str(model.share)] if model.share != 1.0 else []),
-            *_each("--prune", [str(model.prune)] if model.prune else []),
+            *_each("--share", [str(model.share)] * (model.share != 1.0)),
+            *_each("--prune", [str(model.prune)] * bool(model.prune)),
             *_each("--nbest", [_Input(str(step.beside[0]), (step,)) for step in lists]),
         )  # fmt: skip
         return replace(step, files=step.files[::-1])  # an order that is part of its key
 
-    def _ini(self, system: System) -> _Input:
+    def _ini(self, system: System) -> Step | _Input:
         """The moses.ini with all of a system's features."""
         step = self._rescore(system)
         ini = _Input(str(step.output / "moses.ini"), (step,))
@@ -182,11 +175,9 @@ class _Commands:
         # In the same folder, so that relative paths in it keep their meaning.
         output = step.output / f"moses.{file_name(system.name)}.ini"
         exports = [self._export(self.language_models[name]) for name in system.language_models]
-        return _input(
-            _step(
-                f"language models for {system.name}", output,
-                "ini", ini, "--output", output, *_each("--language-model", exports),
-            )
+        return _step(
+            f"language models for {system.name}", output,
+            "ini", ini, "--output", output, *_each("--language-model", exports),
         )  # fmt: skip
 
     def _filter(self) -> Step:
@@ -208,7 +199,7 @@ class _Commands:
 
     def _columns(self, system: System) -> list[Word]:
         """A system's networks, as options of rescore and of nbest."""
-        unknown_words_of = [system.unknown_words_of] if system.unknown_words_of else []
+        unknown_words_of = [system.unknown_words_of] * bool(system.unknown_words_of)
         return [
             *_each("--model", map(self._model, system.models)),
             *_each("--inverse-model", map(self._model, system.inverse_models)),
@@ -289,15 +280,9 @@ class _Commands:
 
 
 class Plan:
-    """All steps of an experiment, in a folder.
+    """All steps of an experiment, in a folder; `moses` are options that say where Moses is.
 
-    Args:
-        experiment: What to do.
-        folder: Where; everything is kept there.
-        moses: Options that say where Moses is.
-
-    Raises:
-        DataError: Names of systems and test sets that together name two steps alike.
+    A DataError tells where names of systems and test sets together name two steps alike.
     """
 
     def __init__(self, experiment: Experiment, folder: Path, moses: Sequence[str] = ()) -> None:
@@ -306,43 +291,51 @@ class Plan:
         commands = _Commands(experiment, self.folder, tuple(moses))
         self.sets = commands.sets
         # By system, the steps that find its weights: one for all runs, or one per run.
-        self.tunings: dict[str, tuple[Step, ...]] = {}
+        self.tunings: dict[str, list[Step]] = {}
         self._outputs: dict[tuple[str, str, int], Step] = {}
+        wanted: list[Step] = []
         for system in experiment.systems:
             name = system.name
             if system.nbest_of:
-                self.tunings[name] = tuple(commands.learn(system, run) for run in self.runs)
-                for run in self.runs:
-                    for test in self.sets:
-                        reranked = commands.rerank(system, test, run)
-                        self._outputs[name, test.name, run] = reranked
+                tunings = [commands.learn(system, run) for run in self.runs]
+                outputs = {
+                    (name, test.name, run): commands.rerank(system, test, run)
+                    for run in self.runs
+                    for test in self.sets
+                }
             else:
-                self.tunings[name] = (commands.tune(system),)
-                for test in experiment.tests:
-                    for run in self.runs:
-                        self._outputs[name, test.name, run] = commands.decode(name, test, run)
-        self.steps = self._in_order()  # in which they can be done
-
-    def _in_order(self) -> list[Step]:
-        ordered: dict[str, Step] = {}
-
-        def visit(step: Step) -> None:
-            known = ordered.get(file_name(step.name))
-            if known is None:
-                for before in step.after:
-                    visit(before)
-                ordered[file_name(step.name)] = step
-            elif known != step:
-                message = "two steps would have this name; rename a system or a test"
-                raise DataError(message, text=step.name)
-
-        for name, tunings in self.tunings.items():
-            for step in (*tunings, *(s for key, s in self._outputs.items() if key[0] == name)):
-                visit(step)
-        return list(ordered.values())
+                tunings = [commands.tune(system)]
+                outputs = {
+                    (name, test.name, run): commands.decode(name, test, run)
+                    for test in experiment.tests
+                    for run in self.runs
+                }
+            self.tunings[name] = tunings
+            self._outputs |= outputs
+            wanted += [*tunings, *outputs.values()]
+        self.steps = _in_order(wanted)
 
     def output(self, system: str, test: str, run: int) -> Path:
         """The translation of a test set, or of the tuning set, with the weights of a run."""
         if (system, test, run) in self._outputs:
             return self._outputs[system, test, run].output
         return self.tunings[system][0].output / f"run{run}" / "tuning-set.output"
+
+
+def _in_order(wanted: Sequence[Step]) -> list[Step]:
+    """These steps and all that they need, in an order in which they can be done."""
+    ordered: dict[str, Step] = {}
+
+    def visit(step: Step) -> None:
+        known = ordered.get(file_name(step.name))
+        if known is None:
+            for before in step.after:
+                visit(before)
+            ordered[file_name(step.name)] = step
+        elif known != step:
+            message = "two steps would have this name; rename a system or a test"
+            raise DataError(message, text=step.name)
+
+    for step in wanted:
+        visit(step)
+    return list(ordered.values())

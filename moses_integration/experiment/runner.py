@@ -41,12 +41,9 @@ class Job:
 
 
 class Runner:
-    """Does the steps of a plan that are not done yet.
+    """Does the steps of a plan that are not done yet; notes of those done are in `steps/`.
 
-    Args:
-        folder: The experiment's; notes of finished steps are in `steps/`.
-        say: Told how it goes.
-        jobs: Steps at the same time. With more than one, what a step says is in `logs/`.
+    With more than one job at the same time, what a step says is in `logs/`.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None], jobs: int = 1) -> None:
@@ -62,16 +59,16 @@ class Runner:
         """
         keys = keys_of(steps)
         (self.folder / "steps").mkdir(parents=True, exist_ok=True)
-        waiting = [
-            Job(s, f"[{n}/{len(steps)}] {s.name}", keys[s.name]) for n, s in enumerate(steps, 1)
-        ]
+        every = enumerate(steps, 1)
+        waiting = [Job(s, f"[{n}/{len(steps)}] {s.name}", keys[s.name]) for n, s in every]
         running: dict[Job, subprocess.Popen[bytes]] = {}
         failures: list[str] = []
         try:
             while waiting or running:
                 for job in list(waiting):
                     unfinished = {other.step.name for other in (*waiting, *running)}
-                    if len(running) < self.jobs and unfinished.isdisjoint(_names(job.step.after)):
+                    needed = (step.name for step in job.step.after)
+                    if len(running) < self.jobs and unfinished.isdisjoint(needed):
                         waiting.remove(job)
                         if self._is_done(job):
                             self.say(f"{job.title}: done before")
@@ -111,7 +108,10 @@ class Runner:
             arguments.append("--resume")
         else:
             for output in step.outputs:
-                _delete(output)
+                if output.is_dir():
+                    shutil.rmtree(output)
+                else:
+                    output.unlink(missing_ok=True)
         step.output.parent.mkdir(parents=True, exist_ok=True)
         self._write(job, None)
         self.say(job.title)
@@ -147,10 +147,6 @@ class Runner:
         write_json(note_of(self.folder, job.step), {**content, "seconds": seconds})
 
 
-def _names(steps: Sequence[Step]) -> set[str]:
-    return {step.name for step in steps}
-
-
 def _finished(running: Mapping[Job, subprocess.Popen[bytes]]) -> list[Job]:
     """Those that have ended, as soon as one has; an empty list where nothing runs."""
     while running:
@@ -159,10 +155,3 @@ def _finished(running: Mapping[Job, subprocess.Popen[bytes]]) -> list[Job]:
             return ended
         time.sleep(POLL_SECONDS)
     return []
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    elif path.exists():
-        path.unlink()
