@@ -27,8 +27,8 @@ from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.streams import line_blocks
 from phrase_scorer.studies.settings import SYSTEMS, StudySettings, SystemsSettings
 
-number = functools.partial(click.option, show_default=True, metavar="N")
-seed_option = number("--seed", type=SEED, default=1, help="Seed of all random numbers.")
+option = functools.partial(click.option, show_default=True, metavar="N")
+seed_option = option("--seed", type=SEED, default=1, help="Seed of all random numbers.")
 
 
 def folder_option(text: str) -> Callable[[Command], Command]:
@@ -63,11 +63,7 @@ def experiment() -> None:
 
 @dataclass(frozen=True)
 class SystemsRequest:
-    """Which systems to compare, on which table.
-
-    Raises:
-        UsageError: An unknown system.
-    """
+    """Which systems to compare, on which table."""
 
     pairs: str
     output_dir: Path
@@ -90,24 +86,17 @@ Examples:
 )
 @click.argument("pairs", metavar="PHRASE_TABLE")
 @folder_option("Gets a model of each system, and systems.md, .json, .svg and .png.")
-@click.option(
-    "--systems", default=",".join(SYSTEMS), callback=listed(), metavar="NAMES",
-    help="Systems to compare, separated by commas.  [default: all]",
-)  # fmt: skip
-@number("--parameters", default=5_000_000, help="Parameters per model, about.")
-@number("--minutes", default=10.0, metavar="M", help="Training minutes per model.")
-@click.option(
-    "--preset", type=click.Choice(["small", "base", "paper"]), default="small", show_default=True,
-    help="Where the training settings come from.",
-)  # fmt: skip
-@number(
-    "--shortlist", type=click.IntRange(2), default=SHORTLIST,
-    help="Most frequent words of each side that the models know.",
-)  # fmt: skip
+@click.option("--systems", default=",".join(SYSTEMS), callback=listed(), metavar="NAMES",
+              help="Systems to compare, separated by commas.  [default: all]")  # fmt: skip
+@option("--parameters", default=5_000_000, help="Parameters per model, about.")
+@option("--minutes", default=10.0, metavar="M", help="Training minutes per model.")
+@click.option("--preset", type=click.Choice(["small", "base", "paper"]), default="small",
+              show_default=True, help="Where the training settings come from.")  # fmt: skip
+@option("--shortlist", type=click.IntRange(2), default=SHORTLIST,
+        help="Most frequent words of each side that the models know.")  # fmt: skip
 @click.option("--weight-by-count", is_flag=True, help="Weigh pairs by their counts in training.")
-@number(
-    "--validation-pairs", default=10_000, help="About how many pairs of held-out source phrases."
-)
+@option("--validation-pairs", default=10_000,
+        help="About how many pairs of held-out source phrases.")  # fmt: skip
 @seed_option
 @device_options
 @quiet_option
@@ -161,24 +150,18 @@ Examples:
 )
 @folder_option("Gets gradients.json, gradients.png and gradients.svg.")
 @click.option("--text", metavar="FILE", help="Real sentences too: tokenised, one per line.")
-@click.option(
-    "--cells", default="rnn,lstm,gru", show_default=True, callback=listed(), metavar="NAMES",
-    help="Cells to compare, separated by commas.",
-)  # fmt: skip
-@click.option(
-    "--scales", default="0.7,1,2", show_default=True, callback=listed(float), metavar="X,...",
-    help="Factors of the recurrent matrices at the start: below, at and above 1.",
-)  # fmt: skip
-@click.option(
-    "--distances", default="5,10,20,40,80", show_default=True, callback=listed(int),
-    metavar="N,...", help="Words between the first one and its copy.",
-)  # fmt: skip
-@number("--steps", default=60, help="Length of measured sequences.")
-@number("--hidden", default=64, help="Units of each cell.")
-@number("--updates", default=1000, help="Updates per network.")
-@number("--forget-bias", default=1.0, metavar="B", help="Where an LSTM's forget gates start.")
+@option("--cells", default="rnn,lstm,gru", callback=listed(), metavar="NAMES",
+        help="Cells to compare, separated by commas.")  # fmt: skip
+@option("--scales", default="0.7,1,2", callback=listed(float), metavar="X,...",
+        help="Factors of the recurrent matrices at the start: below, at and above 1.")  # fmt: skip
+@option("--distances", default="5,10,20,40,80", callback=listed(int), metavar="N,...",
+        help="Words between the first one and its copy.")  # fmt: skip
+@option("--steps", default=60, help="Length of measured sequences.")
+@option("--hidden", default=64, help="Units of each cell.")
+@option("--updates", default=1000, help="Updates per network.")
+@option("--forget-bias", default=1.0, metavar="B", help="Where an LSTM's forget gates start.")
 @seed_option
-@number("--threads", default=1, help="CPU cores to use; the products are too small for more.")
+@option("--threads", default=1, help="CPU cores to use; the products are too small for more.")
 @quiet_option
 @takes(GradientsRequest)
 def gradients(request: GradientsRequest) -> None:

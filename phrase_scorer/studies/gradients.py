@@ -7,6 +7,8 @@ word again after n others. Everything here is small and synthetic but for the se
 
 from __future__ import annotations
 
+import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +22,12 @@ from phrase_scorer.errors import DataError
 from phrase_scorer.models import ModelConfig
 from phrase_scorer.models.cells import LongShortTermMemory, cell_of
 from phrase_scorer.models.phrase_model import Affine
-from phrase_scorer.runtime.report import Table, save_figure, write_json
+from phrase_scorer.runtime.report import Table, as_json, write_results
 from phrase_scorer.studies.settings import StudySettings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ANSWERS = 8  # words that may stand first, in the copying task
 FILLERS = 8  # words that may follow
@@ -103,16 +106,14 @@ def copies(distance: int) -> Draw:
 def sentences(lines: Sequence[Sequence[bytes]], words: int, steps: int) -> tuple[Draw, int]:
     """(sequences of `steps` words of text, each to be followed by its next word; words in all).
 
-    The text is one long line, cut at random places, so that any distance can be measured.
-
-    Raises:
-        DataError: There is too little text.
+    The text is one long line, cut at random places, so that any distance can be measured; a
+    DataError tells where it is too short.
     """
     text = [word for line in lines for word in (*line, b"</s>")]
     if len(text) <= steps + 1:
         raise DataError(f"{len(text)} words of text; more than {steps + 1} are needed")
-    known, counts = np.unique(np.array(text, object), return_counts=True)
-    frequent = known[np.argsort(-counts, kind="stable")[: words - 1]].tolist()
+    counts = Counter(text)
+    frequent = sorted(counts, key=lambda word: (-counts[word], word))[: words - 1]
     number = {word: i for i, word in enumerate(frequent)}
     ids = np.array([number.get(word, len(number)) for word in text])
 
@@ -128,10 +129,9 @@ def sentences(lines: Sequence[Sequence[bytes]], words: int, steps: int) -> tuple
 def norms_by_distance(network: SequenceNetwork, examples: Examples) -> dict[str, Norms]:
     """Mean over sequences of ‖∂ loss_T / ∂ h_t‖ for T - t = 0, 1, …; "C": an LSTM's memory cell."""
     states = network.states(examples.words)
+    logits = network.logits(states[-1])
     # A sum over sequences: each row of a gradient is that of its own sequence.
-    loss = nn.functional.cross_entropy(
-        network.logits(states[-1]), examples.answers, reduction="sum"
-    )
+    loss = nn.functional.cross_entropy(logits, examples.answers, reduction="sum")
     gradients = torch.autograd.grad(loss, states)
     width = network.cell.hidden
     parts = {"h": slice(0, width)}
@@ -175,15 +175,11 @@ def train_network(
         training.gradient_norms.append(float(nn.utils.clip_grad_norm_(parameters, limit)))
         training.losses.append(float(loss.detach()))
         optimizer.step()
-    training.accuracy = accuracy(network, draw(np.random.default_rng([settings.seed, 2]), TESTED))
+    words, answers = draw(np.random.default_rng([settings.seed, 2]), TESTED)
+    with torch.inference_mode():
+        guesses = network.logits(network.states(words)[-1]).argmax(1)
+        training.accuracy = float((guesses == answers).double().mean())
     return training
-
-
-@torch.inference_mode()
-def accuracy(network: SequenceNetwork, examples: Examples) -> float:
-    """Share of the answers that are the network's likeliest word."""
-    guesses = network.logits(network.states(examples.words)[-1]).argmax(1)
-    return float((guesses == examples.answers).double().mean())
 
 
 @dataclass
@@ -216,11 +212,7 @@ class Study:
 def run_study(
     settings: StudySettings, lines: Sequence[Sequence[bytes]] | None = None
 ) -> Iterator[Study]:
-    """Measures everything; yields the study after each part of `parts_of`, complete at the end.
-
-    Raises:
-        DataError: Too little text in `lines`.
-    """
+    """Measures everything; yields the study after each part of `parts_of`, complete at the end."""
     study, words = Study(settings), ANSWERS + FILLERS
     draw_text, text_words = sentences(lines, TEXT_WORDS, settings.steps) if lines else (None, 0)
     measured = np.random.default_rng([settings.seed, 3])
@@ -241,11 +233,10 @@ def run_study(
                 examples = copies(distance)(measured, MEASURED)
                 study.trained[cell] = norms_by_distance(network, examples)
             yield study
-    for clip in (False, True):
+    draw = copies(CLIPPED_DISTANCE)
+    for name, clip in (("not clipped", False), ("clipped", True)):
         network = SequenceNetwork("rnn", words, settings, max(settings.scales))
         descent = torch.optim.SGD(network.parameters(), lr=DESCENT_RATE)
-        draw = copies(CLIPPED_DISTANCE)
-        name = "clipped" if clip else "not clipped"
         study.clipping[name] = train_network(network, draw, settings, clip=clip, optimizer=descent)
         yield study
     if draw_text:
@@ -268,11 +259,7 @@ def parts_of(settings: StudySettings, *, with_text: bool) -> int:
 
 
 def write_gradients(study: Study, folder: Path) -> list[Path]:
-    """Writes gradients.json, .png and .svg into a folder that is there; their paths.
-
-    Raises:
-        DataError: One of them cannot be written.
-    """
+    """Writes gradients.json, .png and .svg into a folder that is there; their paths."""
     content = {  # norms are of ∂ loss_T / ∂ h_t, by distance T - t from 0
         "settings": study.settings,
         "copies, at the start, by scale": study.start,
@@ -283,11 +270,8 @@ def write_gradients(study: Study, folder: Path) -> list[Path]:
         "accuracy of copying, by distance": study.copying,
         "accuracy of a guess": study.chance,
     }
-    paths = [folder / f"gradients.{kind}" for kind in ("json", "png", "svg")]
-    write_json(paths[0], content, indent=1)
-    for path in paths[1:]:
-        plot_gradients(study, path)
-    return paths
+    text, figure = as_json(content, indent=1), _figure(study)
+    return write_results(folder / "gradients", {".json": text, ".png": figure, ".svg": figure})
 
 
 def gradients_markdown(study: Study) -> str:
@@ -322,7 +306,7 @@ def gradients_markdown(study: Study) -> str:
     return "\n\n".join(table.as_markdown() for table in tables)
 
 
-def plot_gradients(study: Study, path: Path) -> None:
+def _figure(study: Study) -> Figure:
     """A panel for each kind of start, after training, on sentences, of clipping, of accuracy."""
     from matplotlib.figure import Figure
 
@@ -337,7 +321,7 @@ def plot_gradients(study: Study, path: Path) -> None:
     _plot_accuracy(every[panels - 1], study)
     for axes in every[panels:]:
         axes.remove()
-    save_figure(figure, path)
+    return figure
 
 
 def _plot_norms(axes: Axes, title: str, cells: NormsByCell) -> None:
@@ -349,26 +333,19 @@ def _plot_norms(axes: Axes, title: str, cells: NormsByCell) -> None:
             else:
                 axes.plot(values, color=COLORS.get(cell), label=cell)
     axes.plot([], [], "--", color="grey", label="memory cell C")
-    axes.set_yscale("log")
-    axes.set_title(title)
-    axes.set_xlabel("distance T - t")
-    axes.set_ylabel("‖∂ loss$_T$ / ∂ h$_t$‖, relative")
+    relative = "‖∂ loss$_T$ / ∂ h$_t$‖, relative"
+    axes.set(yscale="log", title=title, xlabel="distance T - t", ylabel=relative)
     axes.legend(fontsize="small")
 
 
 def _plot_clipping(axes: Axes, study: Study) -> None:
     for name, training in study.clipping.items():
-        losses = training.losses
-        means = [
-            sum(losses[i : i + SMOOTHED]) / len(losses[i : i + SMOOTHED])
-            for i in range(0, len(losses), SMOOTHED)
-        ]
+        starts = range(0, len(training.losses), SMOOTHED)
+        means = [statistics.fmean(training.losses[i : i + SMOOTHED]) for i in starts]
         label = f"{name} (norms up to {max(training.gradient_norms):.0f})"
-        axes.plot([SMOOTHED * i for i in range(len(means))], means, label=label)
-    axes.set_yscale("log")
-    axes.set_title("rnn at the largest scale, gradient descent")
-    axes.set_xlabel("update")
-    axes.set_ylabel("loss, nats")
+        axes.plot(starts, means, label=label)
+    title = "rnn at the largest scale, gradient descent"
+    axes.set(yscale="log", title=title, xlabel="update", ylabel="loss, nats")
     axes.legend(fontsize="small")
 
 
@@ -378,7 +355,5 @@ def _plot_accuracy(axes: Axes, study: Study) -> None:
     axes.axhline(study.chance, color="grey", linestyle=":", label="a guess")
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(study.settings.distances), [str(n) for n in study.settings.distances])
-    axes.set_title("the first word again after n others")
-    axes.set_xlabel("n")
-    axes.set_ylabel("accuracy")
+    axes.set(title="the first word again after n others", xlabel="n", ylabel="accuracy")
     axes.legend(fontsize="small")

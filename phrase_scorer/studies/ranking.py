@@ -19,14 +19,10 @@ class Ranking:
 
 
 def ranking_quality(pairs: PhrasePairs, scores: npt.ArrayLike) -> Ranking | None:
-    """How well scores rank the targets of each source.
+    """How well scores, the higher the better, rank the targets of each source.
 
-    Args:
-        pairs: All targets of some source phrases; weights are how often each was aligned.
-        scores: (pairs,) the higher, the better. Equal ones count as in random order.
-
-    Returns:
-        None where there is nothing to rank: no weights, or none that differ within a source.
+    The pairs are all targets of some source phrases, weighed by how often each was aligned. Equal
+    scores count as in random order. None: nothing to rank, since no weights differ in a source.
     """
     if pairs.weights is None:
         return None
@@ -34,7 +30,8 @@ def ranking_quality(pairs: PhrasePairs, scores: npt.ArrayLike) -> Ranking | None
     counts = pairs.weights.astype(np.float64)
     _, source = np.unique(pairs.source.hashes(), return_inverse=True)
     first, reciprocal, occurrences = 0.0, 0.0, 0.0
-    for rows in _groups(source):
+    order = np.argsort(source, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(source[order])) + 1):
         seen = counts[rows]
         if (seen == seen[0]).all():
             continue
@@ -54,8 +51,3 @@ def _in_order(
     _, tie, size = np.unique(-scores, return_inverse=True, return_counts=True)
     means = np.bincount(tie, counts) / size
     return means[np.sort(tie)]
-
-
-def _groups(source: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
-    order = np.argsort(source, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(source[order])) + 1)

@@ -22,11 +22,7 @@ SYSTEMS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class SystemsSettings:
-    """What all systems of a comparison share.
-
-    Raises:
-        UsageError: A number that cannot be.
-    """
+    """What all systems of a comparison share; a UsageError tells of a number that cannot be."""
 
     parameters: int = 5_000_000  # per model, about
     minutes: float = 10.0  # of training, per model
@@ -56,8 +52,7 @@ class SystemsSettings:
 class StudySettings:
     """Which gradients are measured, and how networks are trained for it.
 
-    Raises:
-        UsageError: Nothing to measure, or a number below 1.
+    A UsageError tells of an unknown cell, of nothing to measure, or of a number below 1.
     """
 
     cells: tuple[str, ...] = ("rnn", "lstm", "gru")  # names of `CELLS`

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -29,8 +29,7 @@ from phrase_scorer.errors import DataError, UsageError, require_choice
 from phrase_scorer.models import ModelConfig, architecture_class, build
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES
-from phrase_scorer.runtime.output import write_file
-from phrase_scorer.runtime.report import Table, save_figure, write_json
+from phrase_scorer.runtime.report import Table, as_cell, as_json, write_json, write_results
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.studies.ranking import Ranking, ranking_quality
 from phrase_scorer.studies.settings import SYSTEMS, SystemsSettings
@@ -39,6 +38,9 @@ from phrase_scorer.text.phrase_pairs import PhrasePairs
 from phrase_scorer.training.data import TrainingData
 from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
 from phrase_scorer.training.trainer import Trainer, TrainingJob, train
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WIDTHS = range(8, 1 << 16, 8)  # that a system may have
 TIMED_UPDATES = 12
@@ -77,15 +79,10 @@ def run_systems(
     *,
     show_progress: bool = True,
 ) -> list[SystemResult]:
-    """Trains and measures these systems, one after the other.
+    """Trains and measures these of the `SYSTEMS`, one after the other.
 
-    Args:
-        data: The table's pairs; their weights are how often each was aligned.
-        names: Keys of `SYSTEMS`.
-        settings: What they share.
-        folder: Gets a model directory and a result per system.
-        say: Told what is going on.
-        show_progress: Progress bars of the trainings.
+    The weights of the data's pairs are how often each was aligned. The folder gets a model
+    directory and a result per system; `say` is told what is going on.
 
     Raises:
         UsageError: An unknown system, or too few parameters for one.
@@ -100,10 +97,8 @@ def run_systems(
     for name, config in configs.items():
         system = _System(name, config, folder / folder_name(name), comparison.key(config))
         known = system.noted("result", SystemResult)
-        if known:
-            say(f"{name}: done before")
-        else:
-            say(f"{name}: training for {settings.minutes:g} minutes")
+        what = "done before" if known else f"training for {settings.minutes:g} minutes"
+        say(f"{name}: {what}")
         results.append(known or comparison.run(system))
     return results
 
@@ -118,10 +113,8 @@ def sized_config(system: dict[str, str], words: tuple[int, int], parameters: int
     """The configuration of a system with about so many parameters.
 
     Embeddings and maxout units of recurrent models are half as many as hidden units, a
-    Transformer's blocks four times as wide inside.
-
-    Raises:
-        UsageError: So few that not even the smallest model has them.
+    Transformer's blocks four times as wide inside. A UsageError tells where even the smallest
+    model has more.
     """
 
     def config(hidden: int) -> ModelConfig:
@@ -179,13 +172,16 @@ class _Comparison:
     """What all systems share, and how each is trained and measured."""
 
     def __init__(self, data: TrainingData, settings: SystemsSettings, show_progress: bool) -> None:
-        self.data, self.settings, self.show_progress = data, settings, show_progress
+        self.settings, self.show_progress = settings, show_progress
         self.held_out = _held_out(data, settings)
         if not len(self.held_out):
             raise DataError("one source phrase cannot be trained on and held out")
-        self.pairs = data.pairs
+        start = max(0, (len(data.pairs) - SCORED_PAIRS) // 2)
+        self.sample = data.pairs.take(np.arange(start, min(start + SCORED_PAIRS, len(data.pairs))))
+        self.trained = data
         if not settings.weight_by_count:
-            self.pairs = PhrasePairs(data.pairs.source, data.pairs.target)
+            unweighted = PhrasePairs(data.pairs.source, data.pairs.target)
+            self.trained = TrainingData(unweighted, data.vocabularies)
         digest = hashlib.sha256(data.pairs.hashes().tobytes())
         if data.pairs.weights is not None:
             digest.update(data.pairs.weights.tobytes())
@@ -203,19 +199,16 @@ class _Comparison:
         training = self._training(system, device)
         directory = ModelDirectory(system.path)
         result = train(
-            self._job(system.config, training, system.path), device=device,
+            TrainingJob(self.trained, system.config, training, system.path), device=device,
             resume=directory.state_file.exists(), show_progress=self.show_progress,
         )  # fmt: skip
         if result.stopped in SIGNAL_EXIT_CODES:
             # The state is saved: now the signal does what it came for.
             signal.raise_signal(signal.Signals[result.stopped])
             raise KeyboardInterrupt
-        every = self.data.pairs
-        start = max(0, (len(every) - SCORED_PAIRS) // 2)
-        sample = every.take(np.arange(start, min(start + SCORED_PAIRS, len(every))))
         # In a fresh process, so that its peak memory is its own.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            arguments = (system.path, self.held_out, sample, self.settings)
+            arguments = (system.path, self.held_out, self.sample, self.settings)
             measured = pool.submit(_measure, *arguments).result()
         curve = {
             line["update"]: (line["seconds"] / 60, line["validation_loss"])
@@ -242,16 +235,12 @@ class _Comparison:
             return planned
         if (system.path / NOTES["training"]).exists():  # of another training
             ModelDirectory(system.path).state_file.unlink(missing_ok=True)
-        settings = {
-            **preset_of(self.settings.preset, system.config.architecture).training,
-            "validation_pairs": self.settings.validation_pairs,
-            "seed": self.settings.seed,
-            "patience": 0,
-            "schedule": "timed",
-            "minutes": self.settings.minutes,
-            "max_updates": UNLIMITED,
-        }
-        training = TrainingSettings(**settings)
+        preset = preset_of(self.settings.preset, system.config.architecture).training
+        training = replace(
+            TrainingSettings(**preset), validation_pairs=self.settings.validation_pairs,
+            seed=self.settings.seed, patience=0, schedule="timed", minutes=self.settings.minutes,
+            max_updates=UNLIMITED,
+        )  # fmt: skip
         seconds = self._seconds_per_update(system.config, training, device)
         between = round(60 * self.settings.minutes / seconds / VALIDATIONS)
         training = replace(training, validate_every=max(1, between))
@@ -259,20 +248,17 @@ class _Comparison:
         system.note("training", training)
         return training
 
-    def _job(self, config: ModelConfig, training: TrainingSettings, path: Path) -> TrainingJob:
-        data = TrainingData(self.pairs, self.data.vocabularies)
-        return TrainingJob(data, config, training, path)
-
     def _seconds_per_update(
         self, config: ModelConfig, training: TrainingSettings, device: torch.device
     ) -> float:
         """Mean over some updates of random batches, as they come in training."""
-        pool = (training.batch_pairs, training.pool_batches, training.seed)
-        order = TrainingOrder(self.pairs, *pool)
-        trainer = Trainer(self._job(config, training, Path("not written")), device)
+        pairs, pool = self.trained.pairs, (training.batch_pairs, training.pool_batches)
+        order = TrainingOrder(pairs, *pool, training.seed)
+        job = TrainingJob(self.trained, config, training, Path("not written"))
+        trainer = Trainer(job, device)
         times = []
         for number in range(WARMING_UPDATES + TIMED_UPDATES):
-            batch = pair_batch(self.pairs, order.rows(number), device)
+            batch = pair_batch(pairs, order.rows(number), device)
             began = time.perf_counter()
             loss, _ = trainer.update(batch)
             float(loss)  # waits for a GPU
@@ -332,19 +318,13 @@ def write_systems(
     command: str,
     folder: Path,
 ) -> list[Path]:
-    """Writes systems.md, systems.json, systems.svg and systems.png; their paths.
-
-    Raises:
-        DataError: One of them cannot be written.
-    """
-    paths = [folder / f"systems.{suffix}" for suffix in ("md", "json", "svg", "png")]
+    """Writes systems.md, systems.json, systems.svg and systems.png; their paths."""
     text = f"{systems_markdown(results, best)}\n\n`{command}`\n"
-    write_file(paths[0], text.encode())
     found = {"command": command, "best possible": best, "settings": settings, "systems": results}
-    write_json(paths[1], found, indent=1)
-    for path in paths[2:]:
-        plot_systems(results, path)
-    return paths
+    content, figure = as_json(found, indent=1), _figure(results)
+    return write_results(
+        folder / "systems", {".md": text, ".json": content, ".svg": figure, ".png": figure}
+    )
 
 
 def systems_markdown(results: Sequence[SystemResult], best: Ranking | None) -> str:
@@ -356,22 +336,22 @@ def systems_markdown(results: Sequence[SystemResult], best: Ranking | None) -> s
     rows = [
         [
             r.name, f"{r.parameters:,}", str(r.hidden), f"{r.updates:,}", f"{r.minutes:.1f}",
-            f"{r.nats:.3f}", _share(r.ranked_first), _share(r.reciprocal_rank),
+            f"{r.nats:.3f}", *_shares(r.ranked_first, r.reciprocal_rank),
             f"{r.entries_per_second:,.0f}", f"{r.peak_megabytes:,.0f}",
         ]
         for r in results
     ]  # fmt: skip
     if best:
-        shares = [_share(best.first), _share(best.reciprocal)]
+        shares = _shares(best.first, best.reciprocal)
         rows.append(["the counts themselves", *[""] * 5, *shares, "", ""])
     return Table("", header, rows).as_markdown()
 
 
-def _share(value: float | None) -> str:
-    return "no counts" if value is None else f"{value:.3f}"
+def _shares(*values: float | None) -> list[str]:
+    return [as_cell(value, ".3f", "no counts") for value in values]
 
 
-def plot_systems(results: Sequence[SystemResult], path: Path) -> None:
+def _figure(results: Sequence[SystemResult]) -> Figure:
     """Held-out nats by training time; ranking quality by scoring speed."""
     from matplotlib.figure import Figure
 
@@ -382,18 +362,15 @@ def plot_systems(results: Sequence[SystemResult], path: Path) -> None:
         dashed = "--" if "pseudo" in result.name else "-"
         minutes, nats = zip(*result.curve, strict=True) if result.curve else ((), ())
         curves.plot(minutes, nats, dashed, color=color, marker=".", label=result.name)
-        if result.ranked_first is None:
-            continue
-        place = (result.entries_per_second, result.ranked_first)
-        quality.plot(*place, "o", color=color)
-        quality.annotate(
-            result.name, place, xytext=(4, 4), textcoords="offset points", fontsize="small"
-        )
-    curves.set_xlabel("minutes of training")
-    curves.set_ylabel("held-out nats a target symbol")
+        if result.ranked_first is not None:
+            place = (result.entries_per_second, result.ranked_first)
+            quality.plot(*place, "o", color=color)
+            quality.annotate(
+                result.name, place, xytext=(4, 4), textcoords="offset points", fontsize="small"
+            )
+    curves.set(xlabel="minutes of training", ylabel="held-out nats a target symbol")
     curves.legend(fontsize="small")
-    quality.set_xscale("log")
-    quality.set_xlabel("entries scored a second")
-    quality.set_ylabel("aligned target ranked first")
+    speed, first = "entries scored a second", "aligned target ranked first"
+    quality.set(xscale="log", xlabel=speed, ylabel=first)
     quality.margins(x=0.2, y=0.15)
-    save_figure(figure, path)
+    return figure
