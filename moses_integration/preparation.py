@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import progress_bar
@@ -178,7 +178,8 @@ def prepare_corpus(request: PrepareRequest) -> Preparation:
                 counts.write(model)
         casers = [_caser(request.settings.casing, model) for model in models]
         outs = [stack.enter_context(OutputFile(output)) for output in request.outputs]
-        result = _write(request, texts, casers, outs)
+        sides = [stack.enter_context(text.open(encoding="utf-8", newline="\n")) for text in texts]
+        result = _write(request, sides, casers, outs)
         if trains:
             for model in models:
                 model.replace(folder / model.name)
@@ -230,12 +231,12 @@ def _caser(casing: Casing, model: Path) -> Callable[[str], str]:
 
 
 def _write(
-    request: PrepareRequest, texts: Sequence[Path], casers: Sequence[Callable[[str], str]],
+    request: PrepareRequest, sides: Sequence[TextIO], casers: Sequence[Callable[[str], str]],
     outs: Sequence[OutputFile],
 ) -> Preparation:  # fmt: skip
     """Cases, cleans and writes the tokenised sides in step."""
     files, settings, result = request.files, request.settings, Preparation()
-    rows = zip_longest(*map(_lines, texts))
+    rows = zip_longest(*sides)
     while batch := list(islice(rows, BATCH_LINES)):
         kept: list[list[str]] = []
         for row in batch:
@@ -243,7 +244,7 @@ def _write(
                 short, long = files if row[0] is None else reversed(files)
                 raise DataError(f"{result.lines:,} lines, but {long} has more", path=short)
             result.lines += 1
-            cased = [caser(line) for caser, line in zip(casers, row, strict=True)]
+            cased = [caser(line.rstrip("\n")) for caser, line in zip(casers, row, strict=True)]
             reason = None
             if settings.clean and len(files) == 2:
                 # As clean-corpus-n.perl does.
@@ -257,12 +258,6 @@ def _write(
         for out, side in zip(outs, zip(*kept, strict=True), strict=bool(kept)):
             out.write("".join(f"{line}\n" for line in side).encode())
     return result
-
-
-def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8", newline="\n") as text:
-        for line in text:
-            yield line.rstrip("\n")
 
 
 def why_dropped(sides: Sequence[str], settings: PreparationSettings) -> str | None:

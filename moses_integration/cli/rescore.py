@@ -213,6 +213,6 @@ def check(table: str, moses_ini: str | None, table_name: str | None, show_all: b
             click.echo(f"{table}: {level}: {message}: {count - SHOWN_FINDINGS:,} more")
     click.echo(
         f"{table}: {report.entries:,} entries with {report.scores} scores; "
-        f"{report.errors:,} errors, {report.warnings:,} warnings"
+        f"{report.count('error'):,} errors, {report.count('warning'):,} warnings"
     )
-    return 1 if report.errors else 0
+    return 1 if report.count("error") else 0

@@ -175,13 +175,12 @@ class PhraseTable:
 
 def first_entry_scores(path: str | Path) -> int:
     """How many scores the first entry of a phrase table has; DataError if line 1 is none."""
-    block = next(line_blocks(path), None)
-    if block is None:
-        raise DataError("the phrase table is empty", path=path)
-    table = PhraseTable(path)
-    table.parse(Lines(block.first, block.lines[:1]))
-    assert table.scores is not None
-    return table.scores
+    for block in line_blocks(path):
+        table = PhraseTable(path)
+        table.parse(Lines(block.first, block.lines[:1]))
+        assert table.scores is not None
+        return table.scores
+    raise DataError("the phrase table is empty", path=path)
 
 
 HIERARCHICAL = (

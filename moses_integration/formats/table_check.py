@@ -52,22 +52,12 @@ class Finding:
 class Report:
     """What a check found."""
 
-    path: str  # of the table, as the user named it
     entries: int = 0
     scores: int = 0  # per entry
     counts: Counter[tuple[Severity, str]] = field(default_factory=Counter)  # by level and message
 
-    @property
-    def errors(self) -> int:
-        """How many errors."""
-        return self._count("error")
-
-    @property
-    def warnings(self) -> int:
-        """How many warnings."""
-        return self._count("warning")
-
-    def _count(self, wanted: Severity) -> int:
+    def count(self, wanted: Severity) -> int:
+        """How many findings of one level."""
         return sum(count for (level, _), count in self.counts.items() if level == wanted)
 
 
@@ -83,7 +73,7 @@ def check_table(
     hierarchical table is a DataError.
     """
     table = PhraseTable(path, on_bad_line="keep")
-    report = Report(str(path))
+    report = Report()
     order = _Order()
     for block in table.blocks():
         assert table.scores is not None
