@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from phrase_scorer.models import ModelConfig
     from phrase_scorer.scoring.scorer import PhraseScorer
     from phrase_scorer.training.settings import TrainingSettings
-    from phrase_scorer.training.trainer import train
+    from phrase_scorer.training.trainer import RunLimits, TrainingJob, train
 
 __all__ = [
     "DataError",
@@ -30,6 +30,8 @@ __all__ = [
     "ModelError",
     "PhraseScorer",
     "PhraseScorerError",
+    "RunLimits",
+    "TrainingJob",
     "TrainingSettings",
     "UsageError",
     "__version__",
@@ -39,6 +41,8 @@ __all__ = [
 _LAZY = {
     "ModelConfig": "phrase_scorer.models",
     "PhraseScorer": "phrase_scorer.scoring.scorer",
+    "RunLimits": "phrase_scorer.training.trainer",
+    "TrainingJob": "phrase_scorer.training.trainer",
     "TrainingSettings": "phrase_scorer.training.settings",
     "train": "phrase_scorer.training.trainer",
 }
