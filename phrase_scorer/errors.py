@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from typing import Literal, get_args, get_origin, get_type_hints
 
 LONGEST_QUOTE = 120  # characters of offending text that a message shows
 
@@ -64,20 +65,23 @@ class ModelError(DataError):
 
 
 def require_choice(what: str, value: str, choices: Collection[str]) -> None:
-    """Checks a name against those that exist.
-
-    Raises:
-        UsageError: The name is not among them.
-    """
+    """Checks a name against those that exist: a UsageError where it is not among them."""
     if value not in choices:
         raise UsageError(f"unknown {what} {value!r}; choose from {', '.join(choices)}")
 
 
-def quoted(text: bytes | str, longest: int = LONGEST_QUOTE) -> str:
+def require_literals(settings: object) -> None:
+    """Checks that the fields of a dataclass that are `Literal` have one of their values."""
+    for name, kind in get_type_hints(type(settings)).items():
+        if get_origin(kind) is Literal:
+            require_choice(name, getattr(settings, name), get_args(kind))
+
+
+def quoted(text: bytes | str) -> str:
     """The text in double quotes on one line: control characters escaped, a long one shortened."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    if len(text) > longest:
-        text = text[: longest - 1] + "…"
+    if len(text) > LONGEST_QUOTE:
+        text = text[: LONGEST_QUOTE - 1] + "…"
     return f'"{text}"'

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-from phrase_scorer.errors import UsageError, require_choice
+from phrase_scorer.errors import UsageError, require_literals
 
 Variant = Literal["paper", "groundhog"]
 Direction = Literal["forward", "inverse"]
@@ -49,7 +48,7 @@ class ModelConfig:
     short_histories: float = 0.25  # share of its training contexts that are cut short
 
     def __post_init__(self) -> None:
-        for name in (*_SIZES, "layers", "heads", "feed_forward", "second_hidden"):
+        for name in _SIZES:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.order < 2:
@@ -61,14 +60,11 @@ class ModelConfig:
                 raise UsageError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
         if self.output_rank < 0:
             raise UsageError(f"output_rank must be at least 0, not {self.output_rank}")
-        for name, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal:
-                require_choice(name, getattr(self, name), get_args(kind))
+        require_literals(self)
 
     def chosen(self) -> set[str]:
         """The fields that only some architectures have, where they differ from the default."""
-        optional = (field for field in dataclasses.fields(self) if field.name in _OPTIONAL)
-        return {field.name for field in optional if getattr(self, field.name) != field.default}
+        return {name for name in _OPTIONAL if getattr(self, name) != getattr(ModelConfig, name)}
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as config.json holds them.
@@ -77,10 +73,13 @@ class ModelConfig:
         model that knows nothing of them keeps its fingerprint.
         """
         left_out = set(_OPTIONAL) - {"variant"} - self.chosen()
-        return {n: v for n, v in dataclasses.asdict(self).items() if n not in left_out}
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
 
-_SIZES = ("source_words", "target_words", "hidden", "embedding", "maxout")
+_SIZES = (
+    *("source_words", "target_words", "hidden", "embedding", "maxout"),
+    *("layers", "heads", "feed_forward", "second_hidden"),
+)
 _OPTIONAL = (
     *("variant", "dropout", "forget_bias", "layers", "heads", "feed_forward", "positions"),
     *("shared_words", "order", "second_hidden", "short_histories"),

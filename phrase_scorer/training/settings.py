@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple
 
-from phrase_scorer.errors import UsageError, require_choice
+from phrase_scorer.errors import UsageError, require_literals
 from phrase_scorer.models import INITIAL_DEVIATION
 
 UNLIMITED = 1 << 40  # updates: never reached
@@ -39,22 +39,18 @@ class TrainingSettings:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if (self.schedule == "timed") != (self.minutes > 0):
             raise UsageError(f"schedule {self.schedule} with minutes {self.minutes}")
-        for name, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal:
-                require_choice(name, getattr(self, name), get_args(kind))
+        require_literals(self)
 
     def learning_rate_at(self, update: int, seconds: float = 0.0) -> float:
         """The learning rate of an update (from 0), `seconds` into the training."""
-        rising = min(1.0, (update + 1) / (self.warmup + 1))
+        rising, falling = min(1.0, (update + 1) / (self.warmup + 1)), 1.0
         if self.schedule == "timed":
-            return self.learning_rate * min(rising, max(0.0, 1 - seconds / (60 * self.minutes)))
-        if self.schedule == "linear":
-            left = (self.max_updates - update) / max(1, self.max_updates - self.warmup)
-            return self.learning_rate * min(rising, max(0.0, left))
-        if self.schedule == "inverse-sqrt":
+            falling = 1 - seconds / (60 * self.minutes)
+        elif self.schedule == "linear":
+            falling = (self.max_updates - update) / max(1, self.max_updates - self.warmup)
+        elif self.schedule == "inverse-sqrt":
             falling = math.sqrt((self.warmup + 1) / (update + 1))
-            return self.learning_rate * min(rising, falling)
-        return self.learning_rate * rising
+        return self.learning_rate * min(rising, max(0.0, falling))
 
 
 class Preset(NamedTuple):
