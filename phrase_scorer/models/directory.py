@@ -16,7 +16,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,31 +33,15 @@ FORMAT = 1  # of the directory; a newer one is refused
 FINGERPRINT_DIGITS = 16
 
 
-@dataclass(frozen=True)
 class ModelDirectory:
     """The files of a model under one path."""
 
-    path: Path
-
-    @property
-    def config_file(self) -> Path:
-        """Sizes, settings, fingerprint of the data."""
-        return self.path / "config.json"
-
-    @property
-    def weights_file(self) -> Path:
-        """The best weights so far."""
-        return self.path / "model.safetensors"
-
-    @property
-    def state_file(self) -> Path:
-        """What resuming needs."""
-        return self.path / "training_state.safetensors"
-
-    @property
-    def log_file(self) -> Path:
-        """One JSON object per line."""
-        return self.path / "training_log.jsonl"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.json"
+        self.weights_file = path / "model.safetensors"
+        self.state_file = path / "training_state.safetensors"
+        self.log_file = path / "training_log.jsonl"
 
     def vocabulary_file(self, side: str) -> Path:
         """The vocabulary of "source" or "target"."""
@@ -70,11 +53,7 @@ class ModelDirectory:
         vocabularies: tuple[Vocabulary, Vocabulary],
         details: Mapping[str, Any],
     ) -> None:
-        """Writes all that is known before training: vocabularies, then config.json.
-
-        Raises:
-            ModelError: The directory cannot be written.
-        """
+        """Writes all that is known before training: vocabularies, then config.json."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for stale in (self.weights_file, self.state_file, self.log_file):
@@ -84,8 +63,7 @@ class ModelDirectory:
         for side, vocabulary in zip(("source", "target"), vocabularies, strict=True):
             vocabulary.save(self.vocabulary_file(side))
         known = {"format": FORMAT, "phrase_scorer": __version__, "model": config.as_dict()}
-        content = {**known, **details}
-        write_file(self.config_file, json.dumps(content, indent=2).encode() + b"\n")
+        write_file(self.config_file, json.dumps({**known, **details}, indent=2).encode() + b"\n")
 
     def read_config(self) -> dict[str, Any]:
         """config.json, its format checked.
@@ -100,23 +78,17 @@ class ModelDirectory:
             raise ModelError(f"not a model directory: it {what}", path=self.path) from error
         except (OSError, ValueError) as error:
             raise ModelError(f"cannot be read as JSON ({error})", path=self.config_file) from error
-        found = content.get("format") if isinstance(content, dict) else None
-        if not isinstance(found, int):
+        if not isinstance(content, dict) or not isinstance(content.get("format"), int):
             raise ModelError("not a model's config: no format number", path=self.config_file)
-        if found > FORMAT:
+        if (found := content["format"]) > FORMAT:
             raise ModelError(
                 f"format {found} is newer than this program knows ({FORMAT}); update phrase-scorer",
                 path=self.config_file,
             )
-        assert isinstance(content, dict)
         return content
 
     def model_config(self) -> ModelConfig:
-        """The model's sizes.
-
-        Raises:
-            ModelError: Missing or impossible values.
-        """
+        """The model's sizes; a ModelError where values are missing or impossible."""
         with self._possible_settings():
             return ModelConfig(**self.read_config()["model"])
 
@@ -127,16 +99,16 @@ class ModelDirectory:
             ModelError: A file is missing or does not fit.
         """
         config = self.model_config()
-        result = []
-        for side, size in (("source", config.source_words), ("target", config.target_words)):
-            path = self.vocabulary_file(side)
-            self._require(path)
-            vocabulary = Vocabulary.load(path)
-            if len(vocabulary) != size:
-                message = f"{len(vocabulary)} words, but the model has {size}"
-                raise ModelError(message, path=path)
-            result.append(vocabulary)
-        return result[0], result[1]
+        source = self._vocabulary("source", config.source_words)
+        return source, self._vocabulary("target", config.target_words)
+
+    def _vocabulary(self, side: str, size: int) -> Vocabulary:
+        path = self.vocabulary_file(side)
+        self._require(path)
+        vocabulary = Vocabulary.load(path)
+        if len(vocabulary) != size:
+            raise ModelError(f"{len(vocabulary)} words, but the model has {size}", path=path)
+        return vocabulary
 
     def save_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Replaces model.safetensors."""
@@ -171,21 +143,13 @@ class ModelDirectory:
         write_file(self.state_file, save(tensors, metadata=metadata))
 
     def require_state(self) -> None:
-        """Checks that there is a training to resume.
-
-        Raises:
-            ModelError: There is not.
-        """
+        """Checks that there is a training to resume: else a ModelError."""
         if not self.state_file.exists():
             message = "nothing to resume: there is no training_state.safetensors"
             raise ModelError(message, path=self.path)
 
     def load_state(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-        """(parts, progress), as `save_state` was given them.
-
-        Raises:
-            ModelError: There is no such file, or it is broken.
-        """
+        """(parts, progress), as `save_state` was given them; a ModelError where they are not."""
         self.require_state()
         tensors, metadata = _read_tensors(self.state_file)
         if "progress" not in metadata:
@@ -207,11 +171,7 @@ class ModelDirectory:
         return digest.hexdigest()[:FINGERPRINT_DIGITS]
 
     def describe(self) -> dict[str, str | int]:
-        """What a model is, for people: sizes, direction, training, fingerprint.
-
-        Raises:
-            ModelError: As `load_model`.
-        """
+        """What a model is, for people: sizes, direction, training, fingerprint."""
         content, model = self.read_config(), self.load_model()
         facts: dict[str, str | int] = {"directory": str(self.path), **model.config.as_dict()}
         facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
