@@ -13,9 +13,9 @@ import torch
 from phrase_scorer.errors import UsageError, require_choice
 from phrase_scorer.models.attention import AttentionModel
 from phrase_scorer.models.cells import CELLS
-from phrase_scorer.models.config import Direction, ModelConfig, Variant
+from phrase_scorer.models.config import Direction, ModelConfig
 from phrase_scorer.models.continuous_space import ContinuousSpaceModel
-from phrase_scorer.models.encoder_decoder import Context, EncoderDecoder
+from phrase_scorer.models.encoder_decoder import EncoderDecoder
 from phrase_scorer.models.phrase_model import PhraseModel
 from phrase_scorer.models.seq2seq import SequenceToSequence
 from phrase_scorer.models.transformer import DecoderOnly, MaskedModel, Transformer
@@ -36,27 +36,20 @@ __all__ = [
     "ARCHITECTURES",
     "CELLS",
     "LANGUAGE_MODELS",
-    "Context",
     "Direction",
     "EncoderDecoder",
     "ModelConfig",
     "PhraseModel",
-    "Variant",
     "architecture_class",
     "build",
 ]
 
 
 def architecture_class(name: str) -> type[PhraseModel]:
-    """The class of an architecture.
-
-    Raises:
-        UsageError: The name is not that of an architecture.
-    """
-    if name in LANGUAGE_MODELS:
-        return LANGUAGE_MODELS[name]
-    require_choice("architecture", name, ARCHITECTURES)
-    return ARCHITECTURES[name]
+    """The class of an architecture; a name that is not one is a UsageError."""
+    if name not in LANGUAGE_MODELS:
+        require_choice("architecture", name, ARCHITECTURES)
+    return (ARCHITECTURES | LANGUAGE_MODELS)[name]
 
 
 def build(
@@ -71,7 +64,7 @@ def build(
     Args:
         config: What is built.
         seed: Decides the random numbers.
-        deviation: Spread of the weights' normal distribution; the paper's is 0.01.
+        deviation: Standard deviation of the weights.
         given: Fields of the configuration that a user asked for: refused where they have no effect,
             even with their default.
 

@@ -72,11 +72,11 @@ class AttentionModel(PhraseModel):
         ahead = unroll(self.forwards, self.forwards.read(inputs), sources)
         flipped = sources.flipped(self.backwards.read(inputs), keep_end=False)
         back = unroll(self.backwards, flipped, sources)
-        first = self.backwards.visible(back[-1])  # after the first word, read last
         hidden_ahead = torch.stack([self.forwards.visible(state) for state in ahead])
         hidden_back = torch.stack([self.backwards.visible(state) for state in back])
         annotations = torch.cat([hidden_ahead, sources.flipped(hidden_back, keep_end=False)], 2)
         annotations = annotations.transpose(0, 1).contiguous()  # (rows, time, 2 hidden)
+        first = hidden_back[-1]  # after the first word, read last
         start = torch.tanh(self.initial_state(first)).to(first.dtype)
         keys: Tensor = self.attention.key(annotations)
         return annotations, keys, sources.unfinished.T.contiguous(), start
@@ -112,8 +112,7 @@ class AttentionModel(PhraseModel):
     def alignment(self, batch: Batch) -> Tensor:
         """α_ij: how much of each source word stands behind each target symbol.
 
-        Returns:
-            (pairs, target time, source time), end symbols included; 0 where a phrase has ended.
+        (pairs, target time, source time), end symbols included; 0 where a phrase has ended.
         """
         weights = torch.stack(self._states(batch)[3], 1)
         symbols = torch.zeros(batch.target.words.numel(), dtype=torch.bool, device=weights.device)

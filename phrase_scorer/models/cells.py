@@ -36,6 +36,7 @@ class Cell(nn.Module):
         self, config: ModelConfig, embedding: int, context: int = 0, **forms: bool
     ) -> None:
         super().__init__()
+        self.config = config
         self.hidden = hidden = config.hidden
         self.input = nn.Parameter(torch.empty(embedding, self.blocks * hidden))
         self.recurrent = nn.Parameter(torch.empty(hidden, self.blocks * hidden))
@@ -60,15 +61,9 @@ class Cell(nn.Module):
         return state[:, : self.hidden]
 
     def forward(self, signals: Tensor, state: Tensor, context: Tensor | None = None) -> Tensor:
-        """The state after one more step.
+        """The state after one more step: (rows, state_width), as the state before.
 
-        Args:
-            signals: (rows, blocks · hidden) of the input (`read`).
-            state: (rows, state_width).
-            context: (rows, blocks · hidden) of the context (`read_context`).
-
-        Returns:
-            (rows, state_width).
+        Signals of the input (`read`) and of the context (`read_context`): (rows, blocks · hidden).
         """
         raise NotImplementedError
 
@@ -143,12 +138,6 @@ class LongShortTermMemory(AdditiveCell):
     state_blocks = 2
     uses = frozenset({"forget_bias"})
 
-    def __init__(
-        self, config: ModelConfig, embedding: int, context: int = 0, **forms: bool
-    ) -> None:
-        super().__init__(config, embedding, context)
-        self.forget_bias = config.forget_bias
-
     @override
     def update(self, signals: Tensor, state: Tensor) -> Tensor:
         i, f, g, o = signals.to(state.dtype).chunk(4, dim=1)
@@ -159,7 +148,7 @@ class LongShortTermMemory(AdditiveCell):
     def reset_parameters(self, deviation: float, generator: torch.Generator | None = None) -> None:
         super().reset_parameters(deviation, generator)
         with torch.no_grad():
-            self.bias[self.hidden : 2 * self.hidden] = self.forget_bias
+            self.bias[self.hidden : 2 * self.hidden] = self.config.forget_bias
 
 
 class GatedRecurrentUnit(Cell):
@@ -175,11 +164,9 @@ class GatedRecurrentUnit(Cell):
         h' = z ∘ h + (1 - z) ∘ h~                                       (7)
         h' = (1 - z) ∘ h + z ∘ h~             z takes the new state (GroundHog, rec_layers.py)
 
-    torch.nn.GRU is none of these: it resets after the product, with a bias inside.
-
-    Columns: candidate, update, reset.
-
-    `reset_after` chooses the second form of h~, `update_takes_new` that of h'.
+    torch.nn.GRU is none of these: it resets after the product, with a bias inside. Columns are
+    candidate, update, reset. `reset_after` chooses the second form of h~, `update_takes_new` that
+    of h'.
     """
 
     blocks = 3
@@ -205,10 +192,8 @@ class GatedRecurrentUnit(Cell):
 
     @override
     def forward(self, signals: Tensor, state: Tensor, context: Tensor | None = None) -> Tensor:
-        if self.reset_after:
-            update, candidate = self._reset_after(signals, state, context)
-        else:
-            update, candidate = self._reset_before(signals, state, context)
+        form = self._reset_after if self.reset_after else self._reset_before
+        update, candidate = form(signals, state, context)
         # The state stays in full precision where autocast makes the products bfloat16.
         update, candidate = update.to(state.dtype), candidate.to(state.dtype)
         if self.update_takes_new:
@@ -249,11 +234,7 @@ CELLS: dict[str, type[Cell]] = {
 
 
 def cell_of(config: ModelConfig, embedding: int, context: int = 0, **forms: bool) -> Cell:
-    """The cell that a configuration names (`Cell` says what the arguments are).
-
-    Raises:
-        UsageError: The name is not in `CELLS`.
-    """
+    """The cell that a configuration names, which `CELLS` must have; arguments as of `Cell`."""
     require_choice("cell", config.cell, CELLS)
     return CELLS[config.cell](config, embedding, context, **forms)
 
@@ -261,25 +242,23 @@ def cell_of(config: ModelConfig, embedding: int, context: int = 0, **forms: bool
 def unroll(
     cell: Cell, signals: Tensor, phrases: Sources, state: Tensor | None = None
 ) -> list[Tensor]:
-    """The state after each step through padded phrases; after a phrase's end it stays.
+    """The state (rows, state_width) after each step through padded phrases.
+
+    After a phrase's end its state stays.
 
     Args:
         cell: Without context.
         signals: (time, rows, blocks · hidden), of `Cell.read`.
         phrases: Say which steps belong to a phrase and which are padding.
-        state: (rows, state_width) before the first step; None: zero.
-
-    Returns:
-        For each time step (rows, state_width).
+        state: Before the first step; None: zero.
     """
     if state is None:
         # Not of the signals' type: autocast makes those bfloat16.
         state = cell.recurrent.new_zeros(signals.shape[1], cell.state_width)
-    states = []
+    states = [state]
     for time, step in enumerate(signals.unbind(0)):
-        following = cell(step, state)
+        following = cell(step, states[-1])
         if time >= phrases.shortest:
-            following = torch.where(phrases.unfinished[time, :, None], following, state)
-        state = following
-        states.append(state)
-    return states
+            following = torch.where(phrases.unfinished[time, :, None], following, states[-1])
+        states.append(following)
+    return states[1:]

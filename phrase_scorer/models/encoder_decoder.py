@@ -25,17 +25,12 @@ class Context(NamedTuple):
     signals: Tensor  # (rows, blocks · hidden) C c, C_z c, C_r c
     readout: Tensor  # (rows, 2 maxout) O_c c
 
-    def take(self, rows: Tensor) -> Context:
-        """The contexts of these rows, in this order."""
-        return Context(*(part.index_select(0, rows) for part in self))
-
 
 class EncoderDecoder(PhraseModel):
     """p(target | source) by a recurrent encoder and decoder (Cho et al. 2014, section 2, appendix).
 
-    Dropout is of embeddings, and of what goes into the output. Where the cell is not the paper's
-    GRU, all around it is; an LSTM's memory cell starts, as h'_0 does, from tanh of an affine map of
-    c.
+    Dropout is of embeddings, and of what goes into the output. With another cell than the paper's
+    GRU the rest stays; an LSTM's memory cell starts, as h'_0 does, from tanh of an affine map of c.
     """
 
     uses: ClassVar = frozenset({
@@ -49,13 +44,8 @@ class EncoderDecoder(PhraseModel):
         self.encoder = cell_of(config, config.embedding, update_takes_new=groundhog)
         self.summary = None if groundhog else Affine(config.hidden, config.hidden, bias=False)
         self.target_embedding = Affine(config.target_words, config.embedding)
-        self.decoder = cell_of(
-            config,
-            config.embedding,
-            config.hidden,
-            reset_after=not groundhog,
-            update_takes_new=groundhog,
-        )
+        forms = {"reset_after": not groundhog, "update_takes_new": groundhog}
+        self.decoder = cell_of(config, config.embedding, config.hidden, **forms)
         self.initial_state = Affine(config.hidden, self.decoder.state_width)
         self.readout = Readout(config, config.hidden)
         self.output = Output(config.maxout, config)
@@ -78,8 +68,11 @@ class EncoderDecoder(PhraseModel):
         """The state from which the first target symbol is read: (rows, state width)."""
         if self.config.variant == "groundhog":
             return context.state
-        nothing = context.state.new_zeros(len(context.state), self.config.embedding)
-        return self.step(context, context.state, self.decoder.read(nothing))
+        return self.step(context, context.state, self.decoder.read(self._nothing(context)))
+
+    def _nothing(self, context: Context) -> Tensor:
+        """The embedding before the first target symbol: (rows, embedding) zeros."""
+        return context.state.new_zeros(len(context.state), self.config.embedding)
 
     def step(self, context: Context, state: Tensor, signals: Tensor) -> Tensor:
         """The state after one more symbol, of which `signals` = decoder.read(embedding)."""
@@ -88,9 +81,7 @@ class EncoderDecoder(PhraseModel):
 
     def decode(self, context: Context, target: Targets) -> Tensor:
         """(symbols, rank) features from which each target symbol is predicted (`Output`)."""
-        previous = self.drop(
-            self.target_embedding.embed(target.words[:-1])
-        )  # (time - 1, rows, embedding)
+        previous = self.drop(self.target_embedding.embed(target.words[:-1]))
         states = [self.begin(context)]
         for signals in self.decoder.read(previous).unbind(0):
             states.append(self.step(context, states[-1], signals))
@@ -113,9 +104,7 @@ class EncoderDecoder(PhraseModel):
     def start(self, memory: Parts) -> Parts:
         """(state, embedding of the symbol before: zero)."""
         context = Context(*memory)
-        return self.begin(context), context.state.new_zeros(
-            len(context.state), self.config.embedding
-        )
+        return self.begin(context), self._nothing(context)
 
     def advance(self, memory: Parts, state: Parts, words: Tensor) -> Parts:
         """(state, embedding of the symbol)."""

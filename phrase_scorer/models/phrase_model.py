@@ -155,9 +155,8 @@ class PhraseModel(nn.Module):
     def log_probs(self, batch: Batch) -> Tensor:
         """Natural-log probability of each target symbol given those before it and the source.
 
-        Returns:
-            (pairs, time); the end symbol is the last of a phrase, 0 follows it. A row's sum is
-            ln p(target | source).
+        (pairs, time); the end symbol is the last of a phrase, 0 follows it. A row's sum is
+        ln p(target | source).
         """
         logits = self.output(self.features(batch))  # (symbols, words)
         chosen = logits.log_softmax(1).gather(1, batch.target.symbol_words[:, None])

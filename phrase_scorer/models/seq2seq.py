@@ -33,11 +33,10 @@ class SequenceToSequence(PhraseModel):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        widths = [config.embedding] + [config.hidden] * (config.layers - 1)
         self.source_embedding = Affine(config.source_words, config.embedding)
-        self.encoder = _cells(config, widths)
+        self.encoder = _cells(config)
         self.target_embedding = Affine(config.target_words, config.embedding)
-        self.decoder = _cells(config, widths)
+        self.decoder = _cells(config)
         self.output = Output(config.hidden, config)
 
     def encode(self, source: Sources) -> list[Tensor]:
@@ -84,6 +83,7 @@ class SequenceToSequence(PhraseModel):
         return self.output.features(self.decoder[-1].visible(state[-1]))
 
 
-def _cells(config: ModelConfig, widths: Sequence[int]) -> Sequence[Cell]:
-    """Cells on top of each other, with inputs of these widths."""
+def _cells(config: ModelConfig) -> Sequence[Cell]:
+    """`layers` cells on top of each other."""
+    widths = [config.embedding] + [config.hidden] * (config.layers - 1)
     return cast(Sequence[Cell], nn.ModuleList([cell_of(config, width) for width in widths]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import ClassVar, NamedTuple, cast
 
 import torch
@@ -32,9 +33,12 @@ class KeysValues(NamedTuple):
 
     def then(self, later: KeysValues) -> KeysValues:
         """These symbols, followed by others."""
-        return KeysValues(
-            torch.cat([self.keys, later.keys], 2), torch.cat([self.values, later.values], 2)
-        )
+        return KeysValues(*(torch.cat(both, 2) for both in zip(self, later, strict=True)))
+
+
+def by_block(parts: Parts) -> list[KeysValues]:
+    """Those of each block, of a memory or state that holds them one after the other."""
+    return list(map(KeysValues, parts[::2], parts[1::2]))
 
 
 class MultiHeadAttention(nn.Module):
@@ -83,11 +87,9 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, attention to a memory where there is one, feed-forward: x + f(norm(x)) each.
+    """Self-attention, with `cross` attention to a memory, feed-forward: x + f(norm(x)) each.
 
-    Args:
-        config: Its `hidden`, `heads`, `feed_forward`, `dropout` (of what each of the three adds).
-        cross: Whether there is a memory.
+    Dropout is of what each of the three adds.
     """
 
     def __init__(self, config: ModelConfig, *, cross: bool = False) -> None:
@@ -107,7 +109,7 @@ class Block(nn.Module):
         before: KeysValues | None = None,
         memory: tuple[KeysValues, Tensor] | None = None,
     ) -> tuple[Tensor, KeysValues]:
-        """(rows, time, width) -> the same, and the keys and values of these symbols.
+        """(rows, time, width) -> the same, and keys and values of `before` and these symbols.
 
         Args:
             x: Some symbols.
@@ -116,12 +118,14 @@ class Block(nn.Module):
             memory: For the second attention, with its mask.
         """
         normed = self.attention_norm(x)
-        own = self.attention.keys_values(normed)
-        x = x + self.drop(self.attention(normed, before.then(own) if before else own, mask))
+        seen = self.attention.keys_values(normed)
+        if before is not None:
+            seen = before.then(seen)
+        x = x + self.drop(self.attention(normed, seen, mask))
         if self.cross is not None and self.cross_norm is not None:
             assert memory is not None
             x = x + self.drop(self.cross(self.cross_norm(x), *memory))
-        return x + self.drop(self.feed_forward(self.feed_forward_norm(x))), own
+        return x + self.drop(self.feed_forward(self.feed_forward_norm(x))), seen
 
 
 def stack(config: ModelConfig, *, cross: bool = False) -> Sequence[Block]:
@@ -168,11 +172,10 @@ class TransformerModel(PhraseModel):
     def __init__(self, config: ModelConfig, *, cross: bool = False) -> None:
         super().__init__(config)
         if config.hidden % config.heads:
-            divisors = [n for n in range(1, config.hidden + 1) if config.hidden % n == 0]
-            choices = ", ".join(map(str, divisors))
+            divisors = (str(n) for n in range(1, config.hidden + 1) if config.hidden % n == 0)
             raise UsageError(
                 f"hidden {config.hidden} cannot be divided among {config.heads} heads; "
-                f"choose heads from {choices}"
+                f"choose heads from {', '.join(divisors)}"
             )
         if config.hidden % 2:
             raise UsageError(f"hidden must be even in a Transformer, not {config.hidden}")
@@ -190,13 +193,27 @@ class TransformerModel(PhraseModel):
         self.output = Output(config.hidden, config)
 
     def embed_source(self, words: Tensor) -> Tensor:
-        """(...) int64 -> (..., width), without positions."""
+        """(rows, time) int64 -> (rows, time, width), with positions."""
         embedding = self.source_embedding or self.target_embedding
-        return embedding.embed(words) * math.sqrt(self.config.hidden)
+        return self.placed(embedding.embed(words) * math.sqrt(self.config.hidden))
 
     def embed_target(self, words: Tensor) -> Tensor:
         """(...) int64 -> (..., width), without positions."""
         return self.target_embedding.embed(words) * math.sqrt(self.config.hidden)
+
+    def placed(self, x: Tensor) -> Tensor:
+        """(rows, time, width) embeddings, the first at position 0 -> the same with positions."""
+        dropped: Tensor = self.drop(x + self.positions(x.shape[1], x))
+        return dropped
+
+    def features_at(self, x: Tensor, batch: Batch) -> Tensor:
+        """(rows, time, width) after the last block -> (symbols, rank) at the target symbols."""
+        symbols = x.transpose(0, 1).flatten(0, 1).index_select(0, batch.target.symbols)
+        return self.output.features(self.norm(symbols))
+
+    @override
+    def predict(self, memory: Parts, state: Parts) -> Tensor:
+        return self.output.features(self.norm(state[0]))
 
     def reset_parameters(self, deviation: float, generator: torch.Generator | None = None) -> None:
         """Matrices from N(0, 2 / (in + out)), embeddings from N(0, 1 / width).
@@ -237,9 +254,7 @@ class Transformer(TransformerModel):
 
         Mask (rows, 1, 1, time) bool.
         """
-        words, mask = sources.words.T, sources.unfinished.T[:, None, None]
-        x = self.embed_source(words)
-        x = self.drop(x + self.positions(words.shape[1], x))
+        x, mask = self.embed_source(sources.words.T), sources.unfinished.T[:, None, None]
         for block in self.encoder:
             x, _ = block(x, mask)
         x = self.encoder_norm(x)
@@ -250,23 +265,19 @@ class Transformer(TransformerModel):
     def _decode(self, memory: Parts, x: Tensor, mask: Tensor | None, past: Parts) -> Parts:
         """(x after the last block, then keys and values of `past` and these for each block)."""
         found: list[Tensor] = []
-        for number, block in enumerate(self.blocks):
-            both = slice(2 * number, 2 * number + 2)
-            before = KeysValues(*past[both]) if past else None
-            source = KeysValues(*memory[1:][both])
-            x, own = block(x, mask, before, (source, memory[0]))
-            found += before.then(own) if before else own
+        sources, pasts = by_block(memory[1:]), by_block(past)  # no pasts: None for each block
+        for block, source, before in zip_longest(self.blocks, sources, pasts):
+            x, seen = block(x, mask, before, (source, memory[0]))
+            found += seen
         return (x, *found)
 
     @override
     def features(self, batch: Batch) -> Tensor:
         words = nn.functional.pad(batch.target.words[:-1], (0, 0, 1, 0), value=END).T
-        x = self.embed_target(words)
-        x = self.drop(x + self.positions(words.shape[1], x))
+        x = self.placed(self.embed_target(words))
         memory = self.read(batch.source)
         x = self._decode(memory, x, causal(words.shape[1], x.device), ())[0]
-        symbols = x.transpose(0, 1).flatten(0, 1).index_select(0, batch.target.symbols)
-        return self.output.features(self.norm(symbols))
+        return self.features_at(x, batch)
 
     def start(self, memory: Parts) -> Parts:
         """The state after the end symbol, with which decoding begins."""
@@ -278,12 +289,8 @@ class Transformer(TransformerModel):
         x = self.embed_target(words)
         place = state[1].shape[2] if state else 0
         x = x + self.positions(place + 1, x)[place]
-        found = self._decode(memory, x[:, None], None, state[1:])
-        return (found[0].squeeze(1), *found[1:])
-
-    @override
-    def predict(self, memory: Parts, state: Parts) -> Tensor:
-        return self.output.features(self.norm(state[0]))
+        x, *found = self._decode(memory, x[:, None], None, state[1:])
+        return (x.squeeze(1), *found)
 
 
 class DecoderOnly(TransformerModel):
@@ -298,37 +305,33 @@ class DecoderOnly(TransformerModel):
 
         (rows, width), (rows, time) bool, (rows, heads, time, width / heads).
         """
-        words = sources.words.T
-        x = self.embed_source(words)
-        x = self.drop(x + self.positions(words.shape[1], x))
-        mask, found = causal(words.shape[1], x.device), []
+        x = self.embed_source(sources.words.T)
+        mask, found = causal(x.shape[1], x.device), []
         for block in self.blocks:
             x, own = block(x, mask)
             found += own
         rows = torch.arange(len(x), device=x.device)
         return (x[rows, sources.last], sources.unfinished.T.contiguous(), *found)
 
-    def _continue(self, memory: Parts, words: Tensor, past: Parts) -> tuple[Tensor, Parts]:
-        """(x of these target symbols, keys and values of all target symbols for each block)."""
+    def _continue(self, memory: Parts, words: Tensor, past: Parts) -> Parts:
+        """(x of these target symbols, then keys and values of `past` and these for each block)."""
         unfinished = memory[1]  # (rows, source time)
         before_count = past[0].shape[2] if past else 0
         rows, time = words.shape
+        source_time = unfinished.shape[1]
         x = self.embed_target(words)
         places = unfinished.sum(1, keepdim=True) + before_count
         places = places + torch.arange(time, device=x.device)  # (rows, time)
-        table = self.positions(unfinished.shape[1] + before_count + time, x)
+        table = self.positions(source_time + before_count + time, x)
         x = self.drop(x + table[places])
         own_mask = causal(time, x.device, before_count)
         source_mask = unfinished[:, None, None].expand(-1, -1, time, -1)
         mask = torch.cat([source_mask, own_mask.expand(rows, -1, -1, -1)], 3)
         found: list[Tensor] = []
-        for number, block in enumerate(self.blocks):
-            both = slice(2 * number, 2 * number + 2)
-            source = KeysValues(*memory[2:][both])
-            before = KeysValues(*past[both]) if past else None
-            x, own = block(x, mask, source.then(before) if before else source)
-            found += before.then(own) if before else own
-        return x, tuple(found)
+        for block, source, before in zip_longest(self.blocks, by_block(memory[2:]), by_block(past)):
+            x, seen = block(x, mask, source if before is None else source.then(before))
+            found += (part[:, :, source_time:] for part in seen)
+        return (x, *found)
 
     @override
     def features(self, batch: Batch) -> Tensor:
@@ -336,8 +339,7 @@ class DecoderOnly(TransformerModel):
         x = memory[0][:, None]
         if len(batch.target.words) > 1:
             x = torch.cat([x, self._continue(memory, batch.target.words[:-1].T, ())[0]], 1)
-        symbols = x.transpose(0, 1).flatten(0, 1).index_select(0, batch.target.symbols)
-        return self.output.features(self.norm(symbols))
+        return self.features_at(x, batch)
 
     def start(self, memory: Parts) -> Parts:
         """The state at the separator."""
@@ -345,12 +347,8 @@ class DecoderOnly(TransformerModel):
 
     def advance(self, memory: Parts, state: Parts, words: Tensor) -> Parts:
         """(x (rows, width), then keys and values of all target symbols for each block)."""
-        x, found = self._continue(memory, words[:, None], state[1:])
+        x, *found = self._continue(memory, words[:, None], state[1:])
         return (x.squeeze(1), *found)
-
-    @override
-    def predict(self, memory: Parts, state: Parts) -> Tensor:
-        return self.output.features(self.norm(state[0]))
 
 
 class MaskedModel(TransformerModel):
@@ -374,7 +372,6 @@ class MaskedModel(TransformerModel):
         phrases, words = target.phrases, target.words.T  # (symbols,), (pairs, time)
         places = target.symbols // words.shape[0]  # (symbols,) time of each
         x = self.embed_source(source.words.T)
-        x = self.drop(x + self.positions(x.shape[1], x))
         y = self.embed_target(words)
         position = self.positions(y.shape[1], y) + self.target_segment
         y = y.index_select(0, phrases)  # (symbols, time, width)

@@ -10,6 +10,8 @@ import torch
 from toys import parameters_of, phrase_pairs, tiny_model
 
 from phrase_scorer.models import ModelConfig, build
+from phrase_scorer.models.encoder_decoder import Context
+from phrase_scorer.models.phrase_model import take
 from phrase_scorer.scoring import reference
 from phrase_scorer.text.batches import pair_batch, source_batch, target_batch
 
@@ -71,7 +73,7 @@ def test_contexts_can_be_shared(variant):
     every = np.arange(3)
     target = target_batch(pairs.target, every)
     once = model.context(model.encode(source_batch(pairs.source, np.array([1, 0]))))
-    shared = model.decode(once.take(torch.tensor([1, 0, 1])), target)
+    shared = model.decode(Context(*take(once, torch.tensor([1, 0, 1]))), target)
     torch.testing.assert_close(shared, model.features(pair_batch(pairs, every)), rtol=0, atol=1e-13)
 
 
