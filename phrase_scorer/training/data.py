@@ -36,17 +36,14 @@ def collect_training_data(
     direction: Direction = "forward",
     shared_words: bool = False,
 ) -> TrainingData:
-    """Reads all pairs.
+    """Reads all pairs, of the table at `path`; a DataError where it has none.
 
     Args:
         blocks: Pairs as words.
-        path: Where they are from, for messages.
+        path: For messages.
         shortlist: Words of each side that the model knows, `<unk>` included.
         direction: "inverse": the sides change places.
         shared_words: One shortlist for both sides.
-
-    Raises:
-        DataError: The table is empty, or cannot be read.
     """
     if direction == "inverse":
         blocks = (PairBlock(block.targets, block.sources, block.counts) for block in blocks)

@@ -8,7 +8,6 @@ resumed ends with the weights of one that was not.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import math
@@ -88,14 +87,9 @@ def train(
     resume: bool = False,
     show_progress: bool = True,
 ) -> TrainingResult:
-    """Trains a model and leaves it in its directory.
+    """Trains a model and leaves it in its directory; with `resume` it goes on from a saved state.
 
-    Args:
-        job: What to train; its pairs are unique, the model's input side first.
-        limits: When to stop and to save.
-        device: Where to compute.
-        resume: Continue from the saved state.
-        show_progress: A progress bar on standard error.
+    The job's pairs are unique, the model's input side first.
 
     Raises:
         DataError: No pairs, or a state that comes from other pairs or settings.
@@ -110,7 +104,7 @@ def train(
         trainer.load_state()
     else:
         known = {
-            "training": dataclasses.asdict(job.settings),
+            "training": vars(job.settings),
             "data": {"pairs": len(pairs), "fingerprint": trainer.fingerprint, **job.details},
         }
         trainer.directory.create(job.config, job.data.vocabularies, known)
@@ -142,33 +136,29 @@ class Trainer:
 
     def update(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One step of the optimiser; returns (nats per symbol, norm of the gradient)."""
+        progress, settings = self.progress, self.settings
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate_at(
-                self.progress.update, self.progress.seconds
-            )
+            group["lr"] = settings.learning_rate_at(progress.update, progress.seconds)
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._objective(batch)
         pairs = batch.target.words.shape[1]
-        scale = 1.0 / pairs if self.settings.reduction == "mean" else 1.0
+        scale = 1.0 / pairs if settings.reduction == "mean" else 1.0
         (loss * scale).backward()
-        limit = self.settings.clip_norm or math.inf
+        limit = settings.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        if self._finite(norm):
+        self._not_finite = 0 if norm.isfinite() else self._not_finite + 1
+        if self._not_finite >= DIVERGED:
+            raise PhraseScorerError(
+                f"training diverged: no finite gradient in {DIVERGED} updates up to update "
+                f"{progress.update}; lower --learning-rate"
+            )
+        if not self._not_finite:
             self.optimizer.step()
-        self.progress.update += 1
+        progress.update += 1
         return loss.detach() / len(batch.target.symbols), norm
 
     def _objective(self, batch: Batch) -> Tensor:
         """Summed -ln p of a batch's target symbols, in nats."""
-        features = self._features(batch)
-        weights = torch.ones(len(features), device=self.device)
-        if batch.weights is not None:
-            weights = batch.weights.index_select(0, batch.target.phrases) * self._weight_scale
-        output = self.model.output
-        words = batch.target.symbol_words
-        return cross_entropy(features, output.right, output.bias, words, weights)
-
-    def _features(self, batch: Batch) -> Tensor:
         half = self.settings.precision == "bfloat16"
         devices = [self.device] if self.device.type == "cuda" else []
         with (
@@ -177,19 +167,13 @@ class Trainer:
         ):
             # Dropout, too, is a function of the update's number.
             torch.manual_seed(self.settings.seed << 32 | self.progress.update)
-            return self.model.features(batch)
-
-    def _finite(self, norm: Tensor) -> bool:
-        if bool(norm.isfinite()):
-            self._not_finite = 0
-            return True
-        self._not_finite += 1
-        if self._not_finite >= DIVERGED:
-            raise PhraseScorerError(
-                f"training diverged: no finite gradient in {DIVERGED} updates up to update "
-                f"{self.progress.update}; lower --learning-rate"
-            )
-        return False
+            features = self.model.features(batch)
+        weights = torch.ones(len(features), device=self.device)
+        if batch.weights is not None:
+            weights = batch.weights.index_select(0, batch.target.phrases) * self._weight_scale
+        output = self.model.output
+        words = batch.target.symbol_words
+        return cross_entropy(features, output.right, output.bias, words, weights)
 
     # -- validation ------------------------------------------------------------------------------
 
@@ -207,16 +191,18 @@ class Trainer:
         self.model.train()
         return total / max(1, symbols)
 
-    def _note_validation(self, loss: float) -> None:
-        """Keeps the best weights; without validation pairs the latest are the best."""
-        if loss < self.progress.best_loss or not len(self.validation):
-            self.progress.best_loss = loss
-            self.progress.best_update = self.progress.update
-            self.progress.waited = 0
+    def _keep_best(self, log: TrainingLog) -> None:
+        """Validates and keeps the best weights; without validation pairs these are the latest."""
+        loss, progress = self.validate(), self.progress
+        if loss < progress.best_loss or not len(self.validation):
+            progress.best_loss = loss
+            progress.best_update = progress.update
+            progress.waited = 0
             self.best_weights = _weights(self.model)
             self.directory.save_weights(self.best_weights)
         else:
-            self.progress.waited += 1
+            progress.waited += 1
+        log.note_validation(progress, loss if len(self.validation) else None)
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -228,21 +214,16 @@ class Trainer:
             for key, value in self.optimizer.state[parameter].items()
         }
         known = {
-            "progress": dataclasses.asdict(self.progress),
+            "progress": vars(self.progress),
             "config": self.model.config.as_dict(),
-            "settings": dataclasses.asdict(self.settings),
+            "settings": vars(self.settings),
             "data": self.fingerprint,
         }
         parts = {"model": _weights(self.model), "best": self.best_weights, "optimizer": optimizer}
         self.directory.save_state(parts, known)
 
     def load_state(self) -> None:
-        """Continues where `save_state` was called.
-
-        Raises:
-            ModelError: Nothing to resume.
-            DataError: The state comes from other pairs or settings.
-        """
+        """Continues where `save_state` was called, refused for other pairs or settings."""
         parts, known = self.directory.load_state()
         self._require_same(known)
         self.model.load_state_dict(parts["model"])
@@ -262,17 +243,14 @@ class Trainer:
         if known["data"] != self.fingerprint:
             message = "cannot resume: it was trained on other phrase pairs"
             raise DataError(message, path=self.directory.path)
-        now = {**dataclasses.asdict(self.model.config), **dataclasses.asdict(self.settings)}
-        defaults = dataclasses.asdict(TrainingSettings())  # of settings that are younger
-        config = dataclasses.asdict(ModelConfig(**known["config"]))
-        before = {**config, **defaults, **known["settings"]}
+        now = vars(self.model.config) | vars(self.settings)
+        defaults = vars(TrainingSettings())  # of settings that are younger
+        before = vars(ModelConfig(**known["config"])) | defaults | known["settings"]
         now |= {name: type(value)() for name, value in before.items() if name not in now}  # gone
+        # A constant schedule may be prolonged; a falling one depends on its end.
+        free = ["patience"] if self.settings.schedule == "linear" else ["patience", "max_updates"]
         for name, value in now.items():
-            # A constant schedule may be prolonged; a falling one depends on its end.
-            free = name == "patience" or (
-                name == "max_updates" and self.settings.schedule != "linear"
-            )
-            if not free and before.get(name) != value:
+            if name not in free and before.get(name) != value:
                 message = f"cannot resume: {name} was {before.get(name)}, now {value}"
                 raise DataError(message, path=self.directory.path)
 
@@ -280,11 +258,9 @@ class Trainer:
 
     def run(self, limits: RunLimits, *, show_progress: bool = True) -> TrainingResult:
         """Updates until something says stop; saves the state, then the best weights."""
-        began = time.monotonic() - self.progress.seconds
-        minutes = math.inf if limits.max_minutes is None else limits.max_minutes
-        end = time.monotonic() + 60 * minutes
         saved = time.monotonic()
-        stopped = ""
+        began = saved - self.progress.seconds
+        end = math.inf if limits.max_minutes is None else saved + 60 * limits.max_minutes
         with (
             collected_signals() as received,
             self._bar(show_progress) as bar,
@@ -298,20 +274,15 @@ class Trainer:
                 self.progress.seconds = time.monotonic() - began
                 log.note(self.progress, loss, norm, batch)
                 if self.progress.update % self.settings.validate_every == 0:
-                    self._validate_and_note(log)
+                    self._keep_best(log)
                 if time.monotonic() - saved > 60 * limits.checkpoint_minutes:
                     self.save_state()
                     saved = time.monotonic()
             # The state is that of an undisturbed run: a validation out of turn comes after it.
             self.save_state()
             if self.progress.update % self.settings.validate_every and stopped not in received:
-                self._validate_and_note(log)
+                self._keep_best(log)
         return TrainingResult(self.progress, stopped, len(self.validation) > 0)
-
-    def _validate_and_note(self, log: TrainingLog) -> None:
-        loss = self.validate()
-        self._note_validation(loss)
-        log.note_validation(self.progress, loss if len(self.validation) else None)
 
     def _stop(self, received: list[str], end: float) -> str:
         """Why to stop now, or an empty string."""
@@ -359,12 +330,8 @@ class TrainingLog:
         mean = float(torch.stack(self._losses).mean())
         self._losses = []
         rate = self._settings.learning_rate_at(progress.update - 1, progress.seconds)
-        self._write(
-            progress,
-            train_loss=round(mean, 5),
-            gradient_norm=round(float(norm), 4),
-            learning_rate=rate,
-        )
+        values = {"train_loss": round(mean, 5), "gradient_norm": round(float(norm), 4)}
+        self._write(progress, **values, learning_rate=rate)
         shown = {"nats/symbol": f"{mean:.3f}"}
         if self._validation is not None:
             shown["validation"] = f"{self._validation:.3f}"
