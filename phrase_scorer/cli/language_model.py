@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from phrase_scorer.cli.options import device_options, model_option, takes
-from phrase_scorer.cli.train import TrainingRequest, size_option, training_options
+from phrase_scorer.cli.train import TrainingRequest, preset_option, training_options
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.device import Arithmetic
@@ -23,20 +23,14 @@ HELD_OUT = 0.02  # of the text, where no other is given to validate on
 class TrainLmRequest(TrainingRequest):
     """What `train-lm` is asked for."""
 
-    text: str
     validation: str | None
     min_count: int
 
     def texts(self) -> tuple[Sequence[Sequence[bytes]], Sequence[Sequence[bytes]]]:
-        """The sentences to train on, and those to validate on: given, or evenly held out.
-
-        Raises:
-            UsageError: Only one sentence.
-            DataError: A text cannot be read.
-        """
+        """The sentences to train on, and those to validate on: given, or evenly held out."""
         from phrase_scorer.language_model.model import read_sentences
 
-        sentences = list(read_sentences(self.text))
+        sentences = list(read_sentences(self.path))
         if self.validation is not None:
             return sentences, list(read_sentences(self.validation))
         if len(sentences) < 2:
@@ -55,7 +49,7 @@ Examples:
   phrase-scorer train-lm corpus.fr.gz --model cslm/ --preset paper --device cuda
   phrase-scorer train-lm corpus.fr --model cslm/ --resume""",
 )
-@click.argument("text", metavar="TEXT")
+@click.argument("path", metavar="TEXT")
 @click.option(
     "--validation", metavar="FILE", help="Text to validate on.  [default: 2 % held out of TEXT]"
 )
@@ -63,10 +57,10 @@ Examples:
     "--order", type=int, default=7, show_default=True, metavar="N",
     help="Longest n-grams: a word and the words before it that are read.",
 )  # fmt: skip
-@size_option("--embedding", "Width of the words' embeddings.")
-@size_option("--hidden", "Units of the first layer.")
-@size_option("--second-hidden", "Units of the second layer.")
-@size_option("--dropout", "Share of units left out in training.", float)
+@preset_option("--embedding", "Width of the words' embeddings.")
+@preset_option("--hidden", "Units of the first layer.")
+@preset_option("--second-hidden", "Units of the second layer.")
+@preset_option("--dropout", "Share of units left out in training.", float, "P")
 @click.option(
     "--short-histories", type=float, metavar="P",
     help="Share of training contexts cut short, for export-arpa's lower orders.  [default: 0.25]",
@@ -79,10 +73,9 @@ Examples:
     "--batch-sentences", "batch_pairs", type=int, metavar="N",
     help="Sentences per update.  [default: preset's]",
 )  # fmt: skip
-@click.option(
-    "--initial-deviation", type=float, metavar="X",
-    help="Weights start uniform in ±X; 0: as in He et al. 2015.  [default: preset's]",
-)  # fmt: skip
+@preset_option(
+    "--initial-deviation", "Weights start uniform in ±X; 0: as in He et al. 2015.", float, "X"
+)
 @training_options
 @takes(TrainLmRequest)
 def train_lm(request: TrainLmRequest) -> int:
@@ -109,7 +102,7 @@ def train_lm(request: TrainLmRequest) -> int:
         (Vocabulary(()), vocabulary),
         text_pairs(validation, vocabulary),
     )
-    return request.run(data, config, settings, request.text)
+    return request.run(data, config, settings)
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def _given(chosen: ChosenSizes | ChosenTraining) -> dict[str, Any]:
 class TrainingRequest:
     """A training as it is asked for, of whatever model; what cannot be is refused here."""
 
+    path: str  # what it learns from
     model_path: Path
     preset: str
     shortlist: int
@@ -86,22 +87,19 @@ class TrainingRequest:
     quiet: bool
 
     def __post_init__(self) -> None:
-        path = self.model_path
+        model = self.model_path
         if self.training.schedule == "timed" and self.max_minutes is None:
             raise UsageError("--schedule timed needs --max-minutes")
-        if path.is_file():
-            raise UsageError(f"--model {path} is a file, not a directory")
-        if not self.resume and not self.overwrite and (path / "config.json").exists():
-            raise UsageError(
-                f"{path} holds a model; --resume continues it, --overwrite replaces it"
-            )
+        if model.is_file():
+            raise UsageError(f"--model {model} is a file, not a directory")
+        if not self.resume and not self.overwrite and (model / "config.json").exists():
+            message = f"{model} holds a model; --resume continues it, --overwrite replaces it"
+            raise UsageError(message)
 
     def plan(self, architecture: str, **fixed: Any) -> tuple[ModelConfig, TrainingSettings]:
         """The model, its numbers of words still unknown, and how it is trained.
 
-        Raises:
-            UsageError: The preset and what was chosen do not go together.
-            ModelError: Nothing to resume.
+        What was chosen must go with the preset, and a training to resume must be there.
         """
         import torch
 
@@ -120,31 +118,25 @@ class TrainingRequest:
             ModelDirectory(self.model_path).require_state()
         return config, settings
 
-    def run(
-        self, data: TrainingData, config: ModelConfig, settings: TrainingSettings, path: str
-    ) -> int:
-        """Trains on what was read from `path`, says how it ended; returns the exit code."""
+    def run(self, data: TrainingData, config: ModelConfig, settings: TrainingSettings) -> int:
+        """Trains, says how it ended; returns the exit code."""
         from phrase_scorer.training.trainer import RunLimits, TrainingJob, train
 
         source, target = map(len, data.vocabularies)
-        job = TrainingJob(
-            data,
-            replace(config, source_words=source, target_words=target),
-            settings,
-            self.model_path,
-            {"path": path, "preset": self.preset},
-        )
+        config = replace(config, source_words=source, target_words=target)
+        details = {"path": self.path, "preset": self.preset}
         result = train(
-            job,
+            TrainingJob(data, config, settings, self.model_path, details),
             RunLimits(self.max_minutes, self.checkpoint_minutes),
             device=self.arithmetic.torch_device(),
             resume=self.resume,
             show_progress=not self.quiet,
         )
-        return _tell_result(result)
+        _tell_result(result)
+        return SIGNAL_EXIT_CODES.get(result.stopped, 0)
 
 
-def _tell_result(result: TrainingResult) -> int:
+def _tell_result(result: TrainingResult) -> None:
     progress = result.progress
     best = "no validation pairs"
     if result.validated:
@@ -158,7 +150,13 @@ def _tell_result(result: TrainingResult) -> int:
     )
     if result.stopped in SIGNAL_EXIT_CODES:
         say("the state is saved; --resume continues")
-    return SIGNAL_EXIT_CODES.get(result.stopped, 0)
+
+
+def preset_option(
+    name: str, text: str, kind: type | click.ParamType[Any] = int, metavar: str | None = "N"
+) -> Callable[[Command], Command]:
+    """An option whose default the preset decides."""
+    return click.option(name, type=kind, metavar=metavar, help=f"{text}  [default: preset's]")
 
 
 def training_options(command: Command) -> Command:
@@ -176,20 +174,14 @@ def training_options(command: Command) -> Command:
             metavar="N", help="Most frequent words that the model knows (of each side), <unk> "
             "included.",
         ),
-        click.option(
-            "--max-updates", type=int, metavar="N", help="Updates in all.  [default: preset's]"
-        ),
+        preset_option("--max-updates", "Updates in all."),
         click.option(
             "--max-minutes", type=float, metavar="M", help="Stop after this many minutes."
         ),
-        click.option(
-            "--optimizer", type=click.Choice(["adamw", "adadelta"]),
-            help="Algorithm of the updates.  [default: preset's]",
+        preset_option(
+            "--optimizer", "Algorithm of the updates.", click.Choice(["adamw", "adadelta"]), None
         ),
-        click.option(
-            "--learning-rate", type=float, metavar="X",
-            help="Highest learning rate.  [default: preset's]",
-        ),
+        preset_option("--learning-rate", "Highest learning rate.", float, "X"),
         click.option(
             "--validate-every", type=int, metavar="N", help="Updates between two validations."
         ),
@@ -214,17 +206,10 @@ def training_options(command: Command) -> Command:
     return command
 
 
-def size_option(name: str, text: str, kind: type = int) -> Callable[[Command], Command]:
-    """An option of `ChosenSizes`."""
-    metavar = "N" if kind is int else "P"
-    return click.option(name, type=kind, metavar=metavar, help=f"{text}  [default: preset's]")
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest(TrainingRequest):
     """What `train` is asked for."""
 
-    pairs: str
     architecture: str
     direction: str
     variant: str
@@ -243,7 +228,7 @@ Examples:
   phrase-scorer train model/phrase-table.gz --model att/ --architecture attention
   phrase-scorer train model/phrase-table.gz --model rnn/ --resume""",
 )
-@click.argument("pairs", metavar="PHRASE_TABLE")
+@click.argument("path", metavar="PHRASE_TABLE")
 @click.option(
     "--architecture", default="encoder_decoder", show_default=True, metavar="NAME",
     help="encoder_decoder (Cho et al. 2014), seq2seq (Sutskever et al. 2014), attention "
@@ -265,11 +250,11 @@ Examples:
     "--positions", type=click.Choice(["sinusoidal", "learned"]),
     help="What a Transformer adds to its embeddings.  [default: sinusoidal]",
 )  # fmt: skip
-@size_option("--hidden", "Units of each cell; width of a Transformer.")
-@size_option("--embedding", "Width of the embeddings of recurrent models.")
-@size_option("--layers", "Layers of seq2seq and the Transformers.")
-@size_option("--heads", "Heads of a Transformer's attention.")
-@size_option("--feed-forward", "Units inside a Transformer's blocks.")
+@preset_option("--hidden", "Units of each cell; width of a Transformer.")
+@preset_option("--embedding", "Width of the embeddings of recurrent models.")
+@preset_option("--layers", "Layers of seq2seq and the Transformers.")
+@preset_option("--heads", "Heads of a Transformer's attention.")
+@preset_option("--feed-forward", "Units inside a Transformer's blocks.")
 @click.option(
     "--direction", type=click.Choice(["forward", "inverse"]), default="forward", show_default=True,
     help="forward: p(target | source); inverse: p(source | target).",
@@ -282,10 +267,10 @@ Examples:
     "--shared-words", is_flag=True, help="One shortlist, one embedding for both languages."
 )
 @click.option("--weight-by-count", is_flag=True, help="Weigh pairs by their counts.  [paper: no]")
-@click.option("--batch-pairs", type=int, metavar="N", help="Pairs per update.  [default: preset's]")
-@click.option(
-    "--schedule", type=click.Choice(["constant", "linear", "inverse-sqrt", "timed"]),
-    help="Course of the learning rate; timed: it falls to 0 at --max-minutes.  [default: preset's]",
+@preset_option("--batch-pairs", "Pairs per update.")
+@preset_option(
+    "--schedule", "Course of the learning rate; timed: it falls to 0 at --max-minutes.",
+    click.Choice(["constant", "linear", "inverse-sqrt", "timed"]), None,
 )  # fmt: skip
 @click.option(
     "--precision", type=click.Choice(["float32", "bfloat16"]),
@@ -315,8 +300,8 @@ def train_command(read: PairReader, request: TrainRequest) -> int:
         shared_words=request.shared_words,
     )
     data = collect_training_data(
-        read(request.pairs, with_counts=request.weight_by_count),
-        path=request.pairs,
+        read(request.path, with_counts=request.weight_by_count),
+        path=request.path,
         shortlist=request.shortlist,
         direction=config.direction,
         shared_words=config.shared_words,
@@ -326,4 +311,4 @@ def train_command(read: PairReader, request: TrainRequest) -> int:
         f"{len(data.pairs):,} pairs; {len(source):,} source and {len(target):,} target words in "
         f"the shortlists; device {device}"
     )
-    return request.run(data, config, settings, request.pairs)
+    return request.run(data, config, settings)
