@@ -114,6 +114,16 @@ TUNE_ERRORS = {
         2,
         "--rescore-nbest goes without --source, --resume and --runs",
     ),
+    "n-best and resume": (
+        ["--resume", "--rescore-nbest", "n"],
+        2,
+        "--rescore-nbest goes without --source, --resume and --runs",
+    ),
+    "n-best and runs": (
+        ["--runs", "2", "--rescore-nbest", "n"],
+        2,
+        "--rescore-nbest goes without --source, --resume and --runs",
+    ),
     "no such source": (["--source", "no"], 1, "{}/no: cannot read: No such file or directory"),
 }
 
