@@ -94,7 +94,9 @@ def _features(request: NbestRequest) -> list[NBestFeature]:
 
     names = iter(request.feature_names)
     scored = [columns.translation_column(scorer(path), path) for path in request.models]
-    scored += [columns.inverse_column(scorer(path), path) for path in request.inverse_models]
+    scored += [
+        columns.translation_column(scorer(path), path, "inverse") for path in request.inverse_models
+    ]
     feature_of = phrase_feature if request.level == "phrase" else sentence_feature
     features = [feature_of(next(names), column.values) for column in scored]
     if request.unknown_words:

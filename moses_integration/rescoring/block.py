@@ -123,17 +123,13 @@ class Rescorer:
     def written(self, scored: ScoredBlock) -> Rescored:
         """The bytes of a scored block."""
         block, values, vocabularies = scored
-        output = block.with_scores(self._texts(block, values))
-        if self.compressed:
-            output = compressed_block(output)
-        floored = sum(int(np.count_nonzero(column < self.floor)) for column in values)
-        counts = RescoreCounts(len(block.lines.lines), len(block.bad), floored, vocabularies)
-        return Rescored(output, counts)
-
-    def _texts(self, block: TableBlock, values: Sequence[LogValues]) -> list[list[bytes]]:
-        """A text for each line and column; bad lines get the neutral score."""
         texts = [score_texts(column, self.floor) for column in values]
         for column in texts:
             for place in block.bad:
                 column.insert(place, NEUTRAL_SCORE)
-        return texts
+        output = block.with_scores(texts)
+        if self.compressed:
+            output = compressed_block(output)
+        floored = sum(int(np.count_nonzero(found < self.floor)) for found in values)
+        counts = RescoreCounts(len(block.lines.lines), len(block.bad), floored, vocabularies)
+        return Rescored(output, counts)

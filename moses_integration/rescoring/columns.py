@@ -25,8 +25,7 @@ from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
 
 NEUTRAL_SCORE = b"1"  # ln 1 = 0: a line that cannot be scored neither gains nor loses
 
-FORWARD = "p(target | source)"
-INVERSE = "p(source | target)"
+PROBABILITIES = {"forward": "p(target | source)", "inverse": "p(source | target)"}
 UNKNOWN_WORDS = "unknown target words"
 
 LogValues = npt.NDArray[np.float32]  # natural logarithms, one per pair
@@ -51,11 +50,13 @@ def load_columns(request: RescoreRequest) -> list[Column]:
         UsageError: Two columns are the same; the device is not there, or cannot compute so.
     """
     columns: list[Column] = []
-    for paths, column_of in (
-        (request.models, translation_column),
-        (request.inverse_models, inverse_column),
-    ):
-        made = [column_of(PhraseScorer.load(path, request.arithmetic), path) for path in paths]
+    models: dict[Direction, tuple[Path, ...]] = {
+        "forward": request.models,
+        "inverse": request.inverse_models,
+    }
+    for wanted, paths in models.items():
+        scorers = [PhraseScorer.load(path, request.arithmetic) for path in paths]
+        made = [translation_column(s, p, wanted) for s, p in zip(scorers, paths, strict=True)]
         columns += [ensemble_column(made)] if request.ensemble and len(made) > 1 else made
     if request.unknown_words:
         columns.append(unknown_words_column(scorers_of(columns)[0]))
@@ -83,27 +84,21 @@ def vocabularies_of(columns: Sequence[Column]) -> list[Vocabulary]:
     return [v for s in scorers_of(columns) for v in (s.source_vocabulary, s.target_vocabulary)]
 
 
-def translation_column(scorer: PhraseScorer, model: str | Path | None = None) -> Column:
-    """p(target | source) of a forward model; `model`, its directory, is for the message.
+def translation_column(
+    scorer: PhraseScorer, model: str | Path | None = None, wanted: Direction = "forward"
+) -> Column:
+    """p(target | source) of a forward model, or p(source | target) of an inverse one.
 
     Raises:
-        ModelError: The model was trained in the other direction.
+        ModelError: The model, of this directory, was trained in the other direction.
     """
-    _require_direction(scorer, "forward", model)
-    return _column(FORWARD, scorer)
-
-
-def inverse_column(scorer: PhraseScorer, model: str | Path | None = None) -> Column:
-    """p(source | target) of an inverse model.
-
-    Raises:
-        ModelError: The model was trained in the other direction.
-    """
-    _require_direction(scorer, "inverse", model)
-    return _column(INVERSE, scorer)
-
-
-def _column(name: str, scorer: PhraseScorer) -> Column:
+    if scorer.direction != wanted:
+        raise ModelError(
+            f"the model was trained in the other direction, {PROBABILITIES[scorer.direction]}; "
+            f"train one with --direction {wanted}",
+            path=model,
+        )
+    name = PROBABILITIES[wanted]
     return Column(name, scorer.fingerprint, scorer.score_block, scorer.precision, (scorer,))
 
 
@@ -164,16 +159,6 @@ class UnknownWords:
         phrases = np.repeat(np.arange(len(ids)), ids.lengths)
         unknown = np.bincount(phrases[ids.ids == UNKNOWN], minlength=len(ids))
         return -unknown.astype(np.float32)
-
-
-def _require_direction(scorer: PhraseScorer, wanted: Direction, model: str | Path | None) -> None:
-    if scorer.direction != wanted:
-        given = INVERSE if wanted == "forward" else FORWARD
-        raise ModelError(
-            f"the model was trained in the other direction, {given}; "
-            f"train one with --direction {wanted}",
-            path=model,
-        )
 
 
 def score_texts(values: LogValues, floor: float = DEFAULT_FLOOR) -> list[bytes]:

@@ -76,21 +76,14 @@ def duration(seconds: float) -> str:
 def estimate(
     table: PhraseTable, scorers: Sequence[PhraseScorer], sample: int = SAMPLE_ENTRIES
 ) -> Estimate:
-    """Reads the first `sample` entries, scores some of them with each, and extrapolates.
-
-    Raises:
-        DataError: A bad line among them, an empty table, or an unreadable file.
-    """
+    """Reads the first `sample` entries, scores some of them with each, and extrapolates."""
     reader = TableReader(table)
     blocks = reader.table_blocks()
     taken = list(_take(blocks, sample))
     entries = sampled = sum(len(block.lines.lines) for block in taken)
-    extent = ""
-    if next(blocks, None) is not None:
-        extent = "at least "
-        if size := reader.size:
-            extent = "about "
-            entries = round(sampled * size / max(1, reader.position))
+    extent = "" if next(blocks, None) is None else "at least "
+    if extent and (size := reader.size):
+        extent, entries = "about ", round(sampled * size / max(1, reader.position))
     distinct = {tuple(words) for block in taken for words in block.pairs.sources}
     return Estimate(
         sampled,

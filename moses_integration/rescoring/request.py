@@ -69,7 +69,7 @@ class RescoreRequest:
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
 
     def __post_init__(self) -> None:
-        _ = self.start_weights  # refuses columns that do not go together
+        _ = self.start_weights
         check_floor(self.floor)
         if self.output is None and not self.estimate:
             raise UsageError("OUTPUT is missing (or use --estimate)")
@@ -93,12 +93,7 @@ class RescoreRequest:
 
     @cached_property
     def files(self) -> RescoredFiles:
-        """What is read and written: of a folder made by `filter`, its table and its moses.ini.
-
-        Raises:
-            UsageError: A folder with options that are for a table.
-            DataError: The folder's moses.ini cannot be read, or does not name one table.
-        """
+        """What is read and written: of a folder made by `filter`, its table and its moses.ini."""
         if not Path(self.table).is_dir():
             return RescoredFiles(self.table, self.output, self.ini_target)
         if self.ini_target.moses_ini or self.ini_target.moses_ini_out:
@@ -116,11 +111,7 @@ class RescoreRequest:
 
     @cached_property
     def start_weights(self) -> tuple[float, ...]:
-        """One for each new column.
-
-        Raises:
-            UsageError: No model, columns that do not go together, or another number of weights.
-        """
+        """One for each new column; refuses columns that do not go together."""
         counts = [len(self.models), len(self.inverse_models)]
         if not any(counts):
             raise UsageError("give --model DIR, --inverse-model DIR, or several of them")
@@ -160,20 +151,12 @@ class RescoreRequest:
         return self.files.ini_target.feature(self.moses_ini) if self.moses_ini else None
 
     def require_scores(self, scores: int) -> None:
-        """Checks the number of scores that the table turns out to have.
-
-        Raises:
-            DataError: It is not moses.ini's.
-        """
+        """Checks that the table turns out to have as many scores as moses.ini says."""
         if self.feature:
             require_scores(self.feature, scores)
 
     def edited_ini(self) -> MosesIni:
-        """The moses.ini for the table that will stand at `output`.
-
-        Raises:
-            DataError, UsageError: moses.ini cannot hold the path or the weights.
-        """
+        """The moses.ini for the new table; refuses a path or weights that it cannot hold."""
         ini, feature = self.moses_ini, self.feature
         table, output, _ = self.files
         assert ini is not None
@@ -197,20 +180,12 @@ def _path_in_ini(ini: MosesIni, old: str, table: str, output: str) -> str:
 
 
 def check_floor(floor: float) -> None:
-    """Checks a floor of natural-log values.
-
-    Raises:
-        UsageError: It is not below 0, or so low that Moses would take the score for 0.
-    """
+    """Checks that a floor is below 0, and not so low that Moses would take the score for 0."""
     if not LOWEST_FLOOR <= floor < 0:
         raise UsageError(f"--floor must be from {LOWEST_FLOOR:g} to below 0, not {floor:g}")
 
 
 def check_resume(output: OutputFile, *, resume: bool) -> None:
-    """Checks that an unfinished run could be gone on with, if that is wanted.
-
-    Raises:
-        UsageError: Standard output, a FIFO or a device.
-    """
+    """Checks that `resume` is not wanted of standard output, a FIFO or a device."""
     if resume and not output.replaces:
         raise UsageError(f"--resume needs a file to go on with, not {output.path}")

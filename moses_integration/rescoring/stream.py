@@ -11,13 +11,14 @@ import hashlib
 import os
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
+from tqdm import tqdm
 
 from moses_integration.formats.phrase_table import PhraseTable, TableBlock, cut_at_sources
 from moses_integration.formats.signature import (
@@ -40,6 +41,7 @@ from phrase_scorer.runtime.journal import JournaledFile
 from phrase_scorer.runtime.output import STANDARD, OutputFile
 from phrase_scorer.runtime.streams import Lines, line_blocks, paused_garbage_collection, prefetch
 from phrase_scorer.runtime.workers import ordered_map
+from phrase_scorer.scoring.scorer import single_threaded_torch
 from phrase_scorer.version import __version__
 
 
@@ -61,7 +63,7 @@ def rescore(
     A run that is broken off leaves its finished blocks, if there are any, for `resume`.
 
     Args:
-        table: The table to read.
+        table: Is read once.
         output: gz where the name ends so, else plain. `-` is standard output; that, a FIFO or a
             device gets neither journal nor signature.
         columns: In this order.
@@ -86,8 +88,14 @@ def rescore(
     for column in [] if allow_duplicate else columns:
         refuse_twice(table.path, known, column.name, column.model)
     reader = TableReader(table)
-    with _threads_restored(), paused_garbage_collection(), closing(reader.text_blocks()) as blocks:
-        first = next(blocks)
+    with (
+        single_threaded_torch(),
+        paused_garbage_collection(),
+        closing(reader.text_blocks()) as blocks,
+    ):
+        first = next(blocks, None)
+        if first is None:
+            raise DataError("the phrase table is empty", path=table.path)
         table.require_known_scores(first.lines())
         assert table.scores is not None
         if require_scores:
@@ -97,7 +105,9 @@ def rescore(
             _SignedFile(output, reader, signed, resume=resume) if place.replaces else _Pipe(output)
         )
         rescorer = Rescorer(table, columns, floor, place.compressed)
-        with sink, _progress(reader, show_progress) as show:
+        size = {"total": reader.size, "unit": "B", "unit_divisor": 1024}
+        with sink, progress_bar("rescoring", show=show_progress, **size) as bar:
+            show = partial(_show, bar, reader)
             return _run(chain([first], blocks), rescorer, processes, sink, show)
 
 
@@ -113,8 +123,12 @@ def _run(
     for finished in sink.finished_counts(blocks):
         counts += finished
         show(counts)
-    with closing(_pool(rescorer, blocks, processes)) as results:
-        for block, rescored in results:
+    if processes > 1:
+        pool = ordered_map(rescorer, blocks, processes, imports=WORKER_IMPORTS)
+    else:
+        pool = _in_this_process(rescorer, blocks)
+    with closing(pool):
+        for block, rescored in pool:
             sink.add(block, rescored)
             counts += rescored.counts
             show(counts)
@@ -125,20 +139,10 @@ def _run(
     return counts
 
 
-def _pool(
-    rescorer: Rescorer, blocks: Iterator[TextBlock], processes: int
-) -> Generator[tuple[TextBlock, Rescored]]:
-    """Each block and what becomes of it, in order."""
-    if processes > 1:
-        return ordered_map(rescorer, blocks, processes, imports=WORKER_IMPORTS)
-    return _in_this_process(rescorer, blocks)
-
-
 def _in_this_process(
     rescorer: Rescorer, blocks: Iterator[TextBlock]
 ) -> Generator[tuple[TextBlock, Rescored]]:
     """Scoring has a thread of its own; what comes before and after it overlaps."""
-    torch.set_num_threads(1)  # as in a worker
     parsed = prefetch((block, rescorer.parsed(block)) for block in blocks)
     values = prefetch((block, rescorer.scored(entries)) for block, entries in parsed)
     with closing(parsed), closing(values):
@@ -148,7 +152,7 @@ def _in_this_process(
 
 @dataclass
 class TableReader:
-    """A table as it is read: its checksum, and how far the reader is."""
+    """A table as it is read, with checksum and place; what it reads may raise DataError."""
 
     table: PhraseTable
     digest: Any = field(default_factory=hashlib.sha256)  # of the text read so far
@@ -161,26 +165,12 @@ class TableReader:
         return None if os.fspath(path) == STANDARD else Path(path).stat().st_size
 
     def text_blocks(self) -> Generator[TextBlock]:
-        """The blocks, read and cut in a thread of their own.
-
-        Raises:
-            DataError: The table is empty, or cannot be read.
-        """
+        """The blocks, read and cut in a thread of their own."""
         blocks = cut_at_sources(self._lines(), self.table.block_entries)
-        empty = True
-        with closing(prefetch(map(TextBlock.of, blocks))) as prefetched:
-            for block in prefetched:
-                empty = False
-                yield block
-        if empty:
-            raise DataError("the phrase table is empty", path=self.table.path)
+        return prefetch(map(TextBlock.of, blocks))
 
     def table_blocks(self) -> Iterator[TableBlock]:
-        """The blocks, parsed.
-
-        Raises:
-            DataError: A bad line, an empty table, or one that cannot be read.
-        """
+        """The blocks, parsed."""
         return self.table.blocks(self._lines())
 
     def _lines(self) -> Iterator[Lines]:
@@ -262,28 +252,9 @@ class _SignedFile(JournaledFile):
         self.complete()
 
 
-@contextmanager
-def _threads_restored() -> Iterator[None]:
-    """Scoring sets torch to one thread; this undoes it."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextmanager
-def _progress(reader: TableReader, show: bool) -> Iterator[Callable[[RescoreCounts], None]]:
-    """A progress bar over the file; what it gives is called with the counts so far."""
-    with progress_bar(
-        "rescoring", show=show, total=reader.size, unit="B", unit_divisor=1024
-    ) as bar:
-
-        def update(counts: RescoreCounts) -> None:
-            bar.update(reader.position - bar.n)
-            if not bar.disable:
-                rate = counts.entries / (bar.format_dict["elapsed"] or 1e-9)
-                text = f"{counts.entries:,} entries, {rate:,.0f}/s"
-                bar.set_postfix_str(text, refresh=False)
-
-        yield update
+def _show(bar: tqdm[Any], reader: TableReader, counts: RescoreCounts) -> None:
+    """Moves a bar to where the reader is in its file."""
+    bar.update(reader.position - bar.n)
+    if not bar.disable:
+        rate = counts.entries / (bar.format_dict["elapsed"] or 1e-9)
+        bar.set_postfix_str(f"{counts.entries:,} entries, {rate:,.0f}/s", refresh=False)

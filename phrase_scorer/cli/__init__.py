@@ -31,12 +31,7 @@ CORE_SECTIONS = {
 
 
 class SectionedGroup(click.Group):
-    """A group whose help shows its commands under headings, in the order of work.
-
-    Args:
-        sections: Under each heading its commands.
-        options: As `click.Group`.
-    """
+    """A group whose help shows its commands under headings, in the order of work."""
 
     def __init__(self, *, sections: Mapping[str, Sequence[click.Command]], **options: Any) -> None:
         super().__init__(**options)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -79,9 +79,9 @@ class GenerateRequest:
         if self.sample is None:
             found = generator.search(source, BEAM if self.beam is None else self.beam)
         else:
-            options: dict[str, Any] = {"temperature": self.temperature, "seed": self.seed}
-            given = {name: value for name, value in options.items() if value is not None}
-            found = generator.sample(source, self.sample, **given)
+            temperature = 1.0 if self.temperature is None else self.temperature
+            seed = 1 if self.seed is None else self.seed
+            found = generator.sample(source, self.sample, temperature=temperature, seed=seed)
         return found[: self.n_best]
 
 
@@ -214,7 +214,7 @@ def align(read: PairReader, request: AlignRequest) -> None:
     from phrase_scorer.scoring.scorer import blocks_of
 
     request.arithmetic.use_threads()
-    aligner = Aligner.load(request.model_path, request.arithmetic.torch_device())
+    aligner = Aligner(request.model_path, request.arithmetic.torch_device())
     if aligner.model.config.direction == "inverse":
         say("the model is inverse: it reads the target, and predicts the source")
     undrawn = request.plot

@@ -68,11 +68,7 @@ class PairReader(Protocol):
 
 
 def read_pairs(path: str, *, with_counts: bool | None = False) -> Iterator[PairBlock]:
-    """The reader for "source<TAB>target" lines.
-
-    Raises:
-        UsageError: Counts are wanted, which such a file does not have.
-    """
+    """The reader for "source<TAB>target" lines, which have no counts."""
     if with_counts:
         raise UsageError("--weight-by-count needs a phrase table with counts")
     return read_tab_separated(path)

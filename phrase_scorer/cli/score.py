@@ -61,11 +61,9 @@ def score(read: PairReader, request: PairsRequest) -> None:
 
 
 def tell_scoring(scorers: Sequence[PhraseScorer], sample: Callable[[], PairBlock] | None) -> None:
-    """Tells where scores are no probabilities, and how far from exact ones those are that are not.
+    """Tells where scores are no probabilities, and the error of those that are not exact.
 
-    Args:
-        scorers: What computes them.
-        sample: Gives pairs to measure the error on, if it is wanted; None: there are none yet.
+    It is measured on the pairs of `sample`, which are read only then; None: they cannot be.
     """
     for scorer in scorers:
         if not scorer.is_probability:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from phrase_scorer.errors import UsageError
@@ -37,10 +37,6 @@ class Arithmetic:
         """Whether products are float32."""
         return self.precision == "float32"
 
-    def exact(self) -> Arithmetic:
-        """The same in float32."""
-        return replace(self, precision="float32")
-
     def use_threads(self) -> None:
         """Tells torch how many cores to use in this process."""
         if self.threads is not None:
@@ -52,7 +48,7 @@ class Arithmetic:
         """The device for one of several processes, which take the devices in turn.
 
         Raises:
-            UsageError: Not a device, or not there.
+            UsageError: It is not there.
         """
         import torch
 

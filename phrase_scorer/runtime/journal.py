@@ -13,13 +13,13 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.output import reason
+from phrase_scorer.runtime.output import write_errors
 
 READ_BYTES = 1 << 20  # at once, while what is there is verified
 
@@ -59,7 +59,7 @@ class JournaledFile:
         self._whole = False
 
     def __enter__(self) -> JournaledFile:
-        with self._telling_errors():
+        with write_errors(self.path):
             self._file = self._locked()
             try:
                 self.finished = list(self._verified(self._journaled()))
@@ -81,14 +81,10 @@ class JournaledFile:
         return self
 
     def write(self, block: bytes, read: int, lines: int, counted: dict[str, Any]) -> None:
-        """Appends a finished block.
-
-        Raises:
-            DataError: It cannot be written (disk full, say).
-        """
+        """Appends a finished block, or raises DataError (disk full, say)."""
         last = self.finished[-1].end if self.finished else 0
         entry = FinishedBlock(read, lines, last + len(block), zlib.crc32(block), counted)
-        with self._telling_errors():
+        with write_errors(self.path):
             self._file.write(block)
             self._file.flush()
             self._lines.write(_line(asdict(entry)))
@@ -97,7 +93,7 @@ class JournaledFile:
 
     def complete(self) -> None:
         """To be called when all blocks stand in the file; leaving the context then names it."""
-        with self._telling_errors():
+        with write_errors(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
         self._whole = True
@@ -109,7 +105,7 @@ class JournaledFile:
                 f"{lines:,} lines are done and stay in {self.partial}; --resume goes on with them"
             )
         try:
-            with self._telling_errors():
+            with write_errors(self.path):
                 self._lines.close()
                 if self._whole:
                     os.replace(self.partial, self._place)
@@ -202,17 +198,10 @@ class JournaledFile:
 
     def _journal_lines(self) -> list[bytes]:
         try:
-            lines = Path(self.journal).read_bytes().split(b"\n")
+            content = Path(self.journal).read_bytes()
         except FileNotFoundError:
-            return []
-        return lines[:-1]  # a line without its end was not written whole
-
-    @contextmanager
-    def _telling_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DataError(f"cannot write: {reason(error)}", path=self.path) from error
+            content = b""
+        return content.split(b"\n")[:-1]  # a line without its end was not written whole
 
 
 def _is_open_as(file: BinaryIO, name: str) -> bool:

@@ -44,7 +44,8 @@ class OutputFile:
     ) -> None:
         self.path = os.fspath(path)
         self.compressed = self.path.endswith(".gz") if compressed is None else compressed
-        self.replaces = self.path != STANDARD and is_replaceable(self.path)
+        is_new = not os.path.exists(self.path)
+        self.replaces = self.path != STANDARD and (is_new or os.path.isfile(self.path))
         self._place = os.path.realpath(self.path)
         self.partial = f"{self._place}.partial"
         self._stream: BinaryIO | None = None
@@ -52,7 +53,7 @@ class OutputFile:
             return
         if any(is_same_file(self.path, other) for other in inputs):
             raise DataError("the output would overwrite the input", path=path)
-        with self._telling_errors():
+        with write_errors(self.path):
             if os.path.isdir(self._place):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             os.stat(os.path.dirname(self._place))
@@ -61,30 +62,26 @@ class OutputFile:
         if self.path == STANDARD:
             self._stream = sys.stdout.buffer
         else:
-            with self._telling_errors():
+            with write_errors(self.path):
                 self._stream = open(self.partial if self.replaces else self._place, "wb")
         return self
 
     def write(self, block: bytes) -> None:
-        """Appends a block of text.
-
-        Raises:
-            DataError: The block cannot be written (disk full, say).
-        """
+        """Appends a block of text, or raises DataError (disk full, say)."""
         assert self._stream is not None
         if self.compressed:
             block = compressed_block(block)
-        with self._telling_errors():
+        with write_errors(self.path):
             self._stream.write(block)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         assert self._stream is not None
         if self.path == STANDARD:
-            with self._telling_errors():
+            with write_errors(self.path):
                 self._stream.flush()
             return
         try:
-            with self._telling_errors():
+            with write_errors(self.path):
                 with self._stream:  # closed even where the last bytes cannot be written
                     if kind is None and self.replaces:
                         if self.compressed and self._stream.tell() == 0:
@@ -97,14 +94,16 @@ class OutputFile:
             if self.replaces and os.path.exists(self.partial):
                 os.unlink(self.partial)
 
-    @contextmanager
-    def _telling_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise DataError(f"cannot write: {reason(error)}", path=self.path) from error
+
+@contextmanager
+def write_errors(path: Place) -> Iterator[None]:
+    """Turns what the system says into a DataError that names the file; a closed pipe stays."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DataError(f"cannot write: {reason(error)}", path=path) from error
 
 
 def compressed_block(block: bytes) -> bytes:
@@ -113,11 +112,7 @@ def compressed_block(block: bytes) -> bytes:
 
 
 def write_file(path: Place, content: bytes) -> None:
-    """Writes a small file as it is, so that its name never stands for half of it.
-
-    Raises:
-        DataError: The file cannot be written.
-    """
+    """Writes a small file as it is, so that its name never stands for half of it."""
     with OutputFile(path, compressed=False) as out:
         out.write(content)
 
@@ -125,13 +120,9 @@ def write_file(path: Place, content: bytes) -> None:
 def check_option(option: str, path: Place, others: Mapping[str, Place | None]) -> None:
     """Checks, before hours of work, the file of an option that is written after them.
 
-    Args:
-        option: Its name, for the message.
-        path: The file.
-        others: The files that it must not be, by the names of their options; None: not given.
-
     Raises:
-        UsageError: The file is one of these, a folder, or in a folder that is not there.
+        UsageError: The file is one of `others` (by the names of their options; None: not given), a
+            folder, or in a folder that is not there.
     """
     for name, other in others.items():
         if other is not None and is_same_file(other, path):
@@ -156,11 +147,6 @@ def make_new_folder(path: Place, option: str) -> Path:
     except OSError as error:
         raise UsageError(f"{option} {os.fspath(path)}: {reason(error)}") from error
     return folder
-
-
-def is_replaceable(path: Place) -> bool:
-    """Whether a new file may take the place of what is there: of nothing, or of a regular file."""
-    return not os.path.exists(path) or os.path.isfile(path)
 
 
 def is_same_file(one: Place, other: Place) -> bool:

@@ -17,7 +17,7 @@ from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.report import save_figure
 from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs
-from phrase_scorer.text.vocabulary import SPECIAL_WORDS, Vocabulary
+from phrase_scorer.text.vocabulary import SPECIAL_WORDS
 
 PAIRS_AT_ONCE = 256
 END_SYMBOL = SPECIAL_WORDS[0].decode()
@@ -44,26 +44,19 @@ class Alignment:
         i is of the source, j of the target, as the pair was given. End symbols are left out.
         """
         best = self.weights[:-1, :-1].argmax(1).tolist() if len(self.source) > 1 else []
-        if self.is_inverse:
-            return " ".join(f"{j}-{i}" for j, i in enumerate(best))
-        return " ".join(f"{i}-{j}" for j, i in enumerate(best))
+        links = ((j, i) if self.is_inverse else (i, j) for j, i in enumerate(best))
+        return " ".join(f"{i}-{j}" for i, j in links)
 
 
 class Aligner:
-    """An attention model, ready to align."""
+    """The attention model of a directory, ready to align.
 
-    def __init__(self, model: AttentionModel, source: Vocabulary, target: Vocabulary) -> None:
-        self.model = model
-        self._vocabularies = (source, target)
+    Raises:
+        ModelError: The directory is incomplete or broken.
+        UsageError: The model has no attention.
+    """
 
-    @classmethod
-    def load(cls, path: str | Path, device: torch.device) -> Aligner:
-        """The aligner of a model directory.
-
-        Raises:
-            ModelError: The directory is incomplete or broken.
-            UsageError: The model has no attention.
-        """
+    def __init__(self, path: str | Path, device: torch.device) -> None:
         directory = ModelDirectory(Path(path))
         model = directory.load_model()
         if not isinstance(model, AttentionModel):
@@ -72,8 +65,8 @@ class Aligner:
                 f"{path}: a model of architecture {architecture} has no soft alignment; train one "
                 "with --architecture attention"
             )
-        source, target = directory.vocabularies()
-        return cls(model.to(device), source, target)
+        self.model = model.to(device)
+        self._vocabularies = directory.vocabularies()
 
     @torch.inference_mode()
     def alignments(self, block: PairBlock) -> Iterator[Alignment]:
@@ -95,11 +88,7 @@ def _symbols(words: list[bytes]) -> list[str]:
 
 
 def plot_alignment(alignment: Alignment, path: str | Path) -> None:
-    """Draws the weights as a grid, as figure 3 of Bahdanau et al. 2015.
-
-    Raises:
-        UsageError: A kind of picture that matplotlib does not write.
-    """
+    """Draws the weights as a grid, as figure 3 of Bahdanau et al. 2015; see `save_figure`."""
     from matplotlib.figure import Figure
 
     rows, columns = alignment.weights.shape

@@ -30,14 +30,10 @@ ROWS_ON_GPU = 1 << 15
 
 
 class Engine:
-    """A model made ready to score blocks of pairs.
-
-    Args:
-        model: On its device; its weights are copied, rounded and rearranged.
-        precision: Numbers of the large products.
+    """A model made ready to score blocks of pairs: its weights are copied, rounded, rearranged.
 
     Raises:
-        UsageError: An unknown precision, or one that the device cannot compute in.
+        UsageError: An unknown precision, or one that the model's device cannot compute in.
     """
 
     def __init__(self, model: PhraseModel, precision: Precision = "float32") -> None:
@@ -59,9 +55,8 @@ class Engine:
     def _sums(self, tree: PrefixTree, features: Tensor) -> Tensor:
         """(phrases,) ln p of each phrase: of its words, and of the end symbol after them.
 
-        Args:
-            tree: The target phrases, under one root per source.
-            features: (nodes, rank) what the output matrix is multiplied with at each node.
+        `tree` has the target phrases under one root per source, `features` (nodes, rank) what the
+        output matrix is multiplied with at each node.
         """
         log_z = self._softmax.log_z(features)
         words, parents = self._tensor(tree.words.astype(np.int64)), self._tensor(tree.parents)
@@ -73,10 +68,8 @@ class Engine:
             nodes = slice(tree.roots + rows.start, tree.roots + rows.stop)
             log_probs[nodes] = chosen - log_z[parents[rows]]
         for level in tree.levels[1:]:
-            nodes = slice(level.first, level.first + len(level))
-            log_probs[nodes] += log_probs[
-                parents[nodes.start - tree.roots : nodes.stop - tree.roots]
-            ]
+            start, stop = level.first, level.first + len(level)
+            log_probs[start:stop] += log_probs[parents[start - tree.roots : stop - tree.roots]]
         node_of = self._tensor(tree.node_of)
         ends = self._softmax.logits_of(features, END) - log_z
         return (log_probs + ends).index_select(0, node_of).float()

@@ -36,15 +36,11 @@ class Generated:
 
 
 class Generator:
-    """A model that makes targets.
-
-    Args:
-        model: In evaluation mode, on its device.
-        longest: Words after which a target is given up.
-        allow_unknown: Whether `<unk>` may be one of the words.
+    """A model, on its device, that makes targets of up to `longest` words.
 
     Raises:
-        UsageError: The model does not predict symbol by symbol, or a limit below 1.
+        UsageError: The model does not predict symbol by symbol, or a number out of range here or
+            in a search.
     """
 
     def __init__(
@@ -78,14 +74,8 @@ class Generator:
         """The likeliest targets found with a beam of this width, the likeliest first.
 
         A finished hypothesis competes until no unfinished one is likelier: a longer one cannot
-        gain. With a beam as wide as there are targets, the search is exhaustive.
-
-        Args:
-            source: Ids, without the end symbol.
-            beam: Hypotheses kept after each step; also how many targets are returned at most.
-
-        Raises:
-            UsageError: The beam is below 1.
+        gain. With a beam as wide as there are targets, the search is exhaustive. `source` has no
+        end symbol; `beam` is also how many targets are returned at most.
         """
         if beam < 1:
             raise UsageError(f"--beam must be at least 1, not {beam}")
@@ -123,28 +113,20 @@ class Generator:
     ) -> list[Generated]:
         """Targets drawn at random, the likeliest first, each with how often it was drawn.
 
-        Args:
-            source: Ids, without the end symbol.
-            count: How many to draw; those longer than `longest` words are not returned.
-            temperature: Logits are divided by it: below 1 the likely become likelier.
-            seed: Where the random numbers begin.
-
-        Raises:
-            UsageError: A count below 1, or a temperature that is not above 0.
+        Of the `count` drawn, those longer than `longest` words are not returned. Logits are divided
+        by the temperature: below 1 the likely become likelier. `source` has no end symbol.
         """
         if count < 1:
             raise UsageError(f"--sample must be at least 1, not {count}")
         if not 0 < temperature < np.inf:
             raise UsageError(f"--temperature must be above 0, not {temperature}")
         random = torch.Generator(self._device).manual_seed(seed)
-        drawn: Counter[tuple[int, ...]] = Counter()
-        log_probs: dict[tuple[int, ...], float] = {}
+        drawn: list[tuple[tuple[int, ...], float]] = []
         for start in range(0, count, SAMPLES_AT_ONCE):
             rows = min(SAMPLES_AT_ONCE, count - start)
-            for target, log_prob in self._draw(source, rows, temperature, random):
-                drawn[target] += 1
-                log_probs[target] = log_prob
-        found = [Generated(target, log_probs[target], drawn[target]) for target in drawn]
+            drawn += self._draw(source, rows, temperature, random)
+        counts = Counter(target for target, _ in drawn)
+        found = [Generated(target, value, counts[target]) for target, value in dict(drawn).items()]
         return sorted(found, key=lambda g: (-g.log_prob, g.words))
 
     def _draw(

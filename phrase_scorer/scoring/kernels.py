@@ -63,11 +63,7 @@ class CellStep(NamedTuple):
 
 
 class Kernels:
-    """The kernels, compiled where there is a library, else as torch has them.
-
-    Args:
-        library: Compiled from kernels.cpp, for contiguous tensors on the CPU; None: torch alone.
-    """
+    """The kernels: with a library, compiled, for contiguous tensors on the CPU; else torch's."""
 
     def __init__(self, library: ctypes.CDLL | None = None) -> None:
         self._library = library
@@ -75,10 +71,8 @@ class Kernels:
     def reset_after(self, recurrent: Product, step: CellStep, *, takes_new: bool) -> Tensor:
         """The state after one more symbol; the reset gate acts on the product (models/cells.py).
 
-        Args:
-            recurrent: (parents, 3 hidden) h U, h U_z, h U_r.
-            step: It has contexts.
-            takes_new: Whether the update gate weighs the candidate, not the old state.
+        The step has contexts; `recurrent` is (parents, 3 hidden): h U, h U_z, h U_r. `takes_new`:
+        whether the update gate weighs the candidate, not the old state.
         """
         if self._library:
             return self._made("reset_after", step.shape, recurrent, *step, takes_new)
@@ -94,9 +88,7 @@ class Kernels:
     def reset_before_gates(self, recurrent: Product, step: CellStep) -> tuple[Tensor, Tensor]:
         """(update gate z, reset state r ∘ h), (children, hidden) each.
 
-        Args:
-            recurrent: (parents, 2 hidden) h U_z, h U_r.
-            step: With contexts or without.
+        `recurrent` is (parents, 2 hidden): h U_z, h U_r. The step may have contexts.
         """
         if self._library:
             both = self._made("reset_before_gates", (2, *step.shape), recurrent, *step)
@@ -156,13 +148,10 @@ class Kernels:
     def add_sum_exp(
         self, sums: Tensor, logits: Product, bias: Tensor, exact: ExactLogits | None
     ) -> None:
-        """Adds Σ_j exp(logit_j + bias_j); no maximum is subtracted, so inf and 0 may come of it.
+        """Adds Σ_j exp(logit_j + bias_j) to `sums`, (rows,), in place.
 
-        Args:
-            sums: (rows,) changed in place.
-            logits: (rows, words) perhaps rounded.
-            bias: (words,).
-            exact: If given, terms that are large among those so far are computed again from it.
+        No maximum is subtracted, so inf and 0 may come of it. Logits, (rows, words), may be
+        rounded: terms that are large among those so far are computed again from `exact`.
         """
         if self._library:
             features, by_word = exact or (None, None)

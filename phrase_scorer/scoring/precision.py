@@ -25,15 +25,11 @@ from phrase_scorer.scoring.kernels import Kernels, Product
 
 
 def int8_matrix(weight: Tensor, scale: Tensor) -> Int8Matrix:
-    """The fastest form of a matrix: packed once, multiplied many times.
+    """The fastest form of a matrix, (in, out) int8, whose columns are multiplied with `scale`.
 
     oneDNN's packed form, which torch's own compiler uses for quantised models, is 1.5 to 2 times as
     fast as `torch._int_mm` and gives real numbers at once; it needs a processor that multiplies
     int8 (VNNI). Elsewhere the latter does the same.
-
-    Args:
-        weight: (in, out) int8.
-        scale: (out,) float32, what the columns of `weight` are multiplied with.
     """
     vnni = torch.cpu._is_vnni_supported() and torch.backends.mkldnn.is_available()
     return PackedInt8Matrix(weight, scale) if vnni else Int8Matrix(weight, scale)
@@ -117,11 +113,7 @@ def with_whole_tiles(rows: Tensor) -> Tensor:
 
 
 class MatrixWeights:
-    """A matrix W, made ready to be the right side of products x W.
-
-    Args:
-        weight: (in, out) float32.
-    """
+    """A matrix W, (in, out) float32, made ready to be the right side of products x W."""
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight.contiguous()
@@ -148,9 +140,8 @@ class Bfloat16Weights(MatrixWeights):
 
     @override
     def rounded(self, values: Tensor) -> Rounded:
-        if values.is_cuda:
-            return Rounded(len(values), values.bfloat16())
-        return Rounded(len(values), with_whole_tiles(values).bfloat16())
+        whole = values if values.is_cuda else with_whole_tiles(values)
+        return Rounded(len(values), whole.bfloat16())
 
     @override
     def product(self, left: Rounded) -> Product:
@@ -162,11 +153,8 @@ class Bfloat16Weights(MatrixWeights):
 class Int8Weights(MatrixWeights):
     """Weights have 127 steps to each side of 0, a column up to its largest.
 
-    Args:
-        weight: (in, out) float32.
-        kernels: For rounding both sides.
-        left: What stands on the left: "states" lie from -1 to 1 and have one digit or "two digits";
-            "rows" are scaled, each to its largest value.
+    On the left, "states" lie from -1 to 1 and have one digit or "two digits"; "rows" are scaled,
+    each to its largest value.
     """
 
     def __init__(self, weight: Tensor, kernels: Kernels, left: LeftSide) -> None:
@@ -218,11 +206,6 @@ class TwoDigitWeights(Int8Weights):
 
 class PrecisionScheme:
     """How each matrix of a model is rounded: by what it is multiplied with, and how often.
-
-    Args:
-        precision: Numbers of the large products.
-        device: Where they are made.
-        kernels: For rounding, and for what follows the products.
 
     Raises:
         UsageError: Not a precision, or not one of this device.

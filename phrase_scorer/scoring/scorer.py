@@ -41,10 +41,10 @@ class PhraseScorer:
     """A trained model, ready to score.
 
     Args:
-        model: Parameters set, in evaluation mode.
+        model: In evaluation mode; it is moved to the device.
         source_vocabulary: Words of the model's input (for an inverse model, the target side).
         target_vocabulary: Words of the model's output.
-        arithmetic: Where and how to compute; None: on the CPU in float32.
+        arithmetic: None: on the CPU in float32.
         fingerprint: That of the model directory, for signatures.
 
     Raises:
@@ -71,11 +71,7 @@ class PhraseScorer:
 
     @classmethod
     def load(cls, path: str | Path, arithmetic: Arithmetic | str = "auto") -> PhraseScorer:
-        """The scorer of a model directory.
-
-        Args:
-            path: The directory.
-            arithmetic: Where and how to compute, or just the name of a device.
+        """The scorer of a model directory; `arithmetic` may be just the name of a device.
 
         Raises:
             ModelError: The directory is incomplete, broken, or of a newer format.
@@ -112,11 +108,10 @@ class PhraseScorer:
         """The same model in float32."""
         if self.is_exact:
             return self
+        arithmetic = replace(self.arithmetic, device=str(self.device), precision="float32")
         return PhraseScorer(
-            self.model,
-            self.source_vocabulary,
-            self.target_vocabulary,
-            arithmetic=replace(self.arithmetic.exact(), device=str(self.device)),
+            *(self.model, self.source_vocabulary, self.target_vocabulary),
+            arithmetic=arithmetic,
             fingerprint=self.fingerprint,
         )
 
@@ -149,12 +144,12 @@ class PhraseScorer:
             (pairs,) float32 natural-log probabilities, each summed over the target's words and the
             end-of-phrase symbol; in the order of the pairs. No length normalisation.
         """
-        remaining, parts = iter(pairs), []
+        remaining, scores = iter(pairs), [np.zeros(0, np.float32)]
         while block := list(islice(remaining, BLOCK_PAIRS)):
             sources = [_words(source) for source, _ in block]
             targets = [_words(target) for _, target in block]
-            parts.append(self.score_block(PairBlock(sources, targets)))
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+            scores.append(self.score_block(PairBlock(sources, targets)))
+        return np.concatenate(scores)
 
     def score_block(self, block: PairBlock) -> Scores:
         """(pairs,) float32 natural-log probabilities of a block of tokenised pairs."""
@@ -180,18 +175,14 @@ class PhraseScorer:
         if threads == 1 or len(parts) < 2:
             found = list(map(self._engine.score, parts))
         else:
-            with _single_threaded_torch(), ThreadPoolExecutor(threads) as pool:
+            with single_threaded_torch(), ThreadPoolExecutor(threads) as pool:
                 found = list(pool.map(self._engine.score, parts))
         scores = [np.zeros(0, np.float32), *(part.numpy() for part in found)]
         return np.concatenate(scores)
 
 
 def engine_for(model: PhraseModel, precision: Precision) -> Engine:
-    """The fastest engine that knows the model.
-
-    Raises:
-        UsageError: An unknown precision, or one that the device cannot compute in.
-    """
+    """The fastest engine that knows the model."""
     if isinstance(model, EncoderDecoder):
         return RecurrentEngine(model, precision)
     if model.is_stepwise:
@@ -223,8 +214,8 @@ def _parts(pairs: PhrasePairs, threads: int) -> Iterator[Rows]:
 
 
 @contextmanager
-def _single_threaded_torch() -> Iterator[None]:
-    """Lets torch compute each product in the thread that asks for it."""
+def single_threaded_torch() -> Iterator[None]:
+    """Lets torch compute each product in the thread that asks for it, until the context is left."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -235,7 +226,7 @@ def _single_threaded_torch() -> Iterator[None]:
 
 def _words(phrase: Phrase) -> list[bytes]:
     if isinstance(phrase, str):
-        return phrase.encode("utf-8", "surrogateescape").split()
+        phrase = phrase.encode("utf-8", "surrogateescape")
     if isinstance(phrase, bytes):
         return phrase.split()
     return [word.encode("utf-8", "surrogateescape") for word in phrase]

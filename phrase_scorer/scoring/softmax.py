@@ -24,11 +24,7 @@ class Softmax:
 
     Chosen logits are always computed in float32. The precision is that of ln Z alone: the errors of
     thousands of improbable words average out, and the few that have a large share of Z are computed
-    again in float32.
-
-    Args:
-        output: Its left factor is not used: rows are features, (rows, rank).
-        scheme: For the product with the whole matrix.
+    again in float32. The output's left factor is not used: rows are features, (rows, rank).
     """
 
     def __init__(self, output: Output, scheme: PrecisionScheme) -> None:
@@ -36,13 +32,9 @@ class Softmax:
         self._by_word = output.right.T.contiguous()  # (vocabulary, rank)
         self._bias = output.bias.detach()
         self._rows, words = TILE_ON_CPU if self._bias.device.type == "cpu" else TILE_ON_GPU
-        self._tiles = [
-            (
-                slice(start, start + words),
-                scheme.for_features(output.right[:, start : start + words]),
-            )
-            for start in range(0, len(self._bias), words)
-        ]
+        starts = range(0, len(self._bias), words)
+        tiles = [slice(start, start + words) for start in starts]
+        self._tiles = [(tile, scheme.for_features(output.right[:, tile])) for tile in tiles]
         self._exact = scheme.precision == "float32"
         self._kernels = scheme.kernels
 

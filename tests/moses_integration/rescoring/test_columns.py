@@ -21,7 +21,6 @@ from moses_integration.formats.signature import (
 from moses_integration.rescoring.columns import (
     Column,
     ensemble_column,
-    inverse_column,
     score_texts,
     sign_columns,
     translation_column,
@@ -116,7 +115,7 @@ def test_model_of_the_other_direction(inverse_path):
 def test_inverse_column_is_the_other_direction(inverse_path):
     """By the model itself: its source is the table's target."""
     scorer = PhraseScorer.load(inverse_path, "cpu")
-    column = inverse_column(scorer)
+    column = translation_column(scorer, wanted="inverse")
     assert (column.name, column.model) == ("p(source | target)", scorer.fingerprint)
     block = PairBlock([[b"la"], [b"le", b"chat"], [b"la"]], [[b"the"], [b"the", b"cat"], []])
     expected = scorer.score([("la", "the"), ("le chat", "the cat"), ("la", "")])
@@ -125,7 +124,7 @@ def test_inverse_column_is_the_other_direction(inverse_path):
 
 def test_forward_model_is_no_inverse_one(scorer):
     with pytest.raises(ModelError) as caught:
-        inverse_column(scorer, "rnn/")
+        translation_column(scorer, "rnn/", "inverse")
     assert str(caught.value) == (
         "rnn/: the model was trained in the other direction, p(target | source); "
         "train one with --direction inverse"
