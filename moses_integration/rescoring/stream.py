@@ -63,7 +63,7 @@ def rescore(
     A run that is broken off leaves its finished blocks, if there are any, for `resume`.
 
     Args:
-        table: Is read once.
+        table: Read once.
         output: gz where the name ends so, else plain. `-` is standard output; that, a FIFO or a
             device gets neither journal nor signature.
         columns: In this order.
@@ -76,8 +76,8 @@ def rescore(
 
     Raises:
         DataError: A bad line (file, line number, text), an empty table, a column that the table
-            has already, output equal to input, an unfinished run that is not this one (or not to
-            be gone on with), or a file that cannot be read or written.
+            has already, output equal to input, an unfinished run that is not this one or not to
+            be gone on with; a file that cannot be read or written.
         UsageError: An impossible floor, or resuming what is not a file.
         PhraseScorerError: A worker died.
     """
@@ -88,11 +88,8 @@ def rescore(
     for column in [] if allow_duplicate else columns:
         refuse_twice(table.path, known, column.name, column.model)
     reader = TableReader(table)
-    with (
-        single_threaded_torch(),
-        paused_garbage_collection(),
-        closing(reader.text_blocks()) as blocks,
-    ):
+    blocks = reader.text_blocks()
+    with single_threaded_torch(), paused_garbage_collection(), closing(blocks):
         first = next(blocks, None)
         if first is None:
             raise DataError("the phrase table is empty", path=table.path)
@@ -105,9 +102,8 @@ def rescore(
             _SignedFile(output, reader, signed, resume=resume) if place.replaces else _Pipe(output)
         )
         rescorer = Rescorer(table, columns, floor, place.compressed)
-        size = {"total": reader.size, "unit": "B", "unit_divisor": 1024}
-        with sink, progress_bar("rescoring", show=show_progress, **size) as bar:
-            show = partial(_show, bar, reader)
+        with sink, reader.progress_bar(show_progress) as bar:
+            show = partial(reader.move, bar)
             return _run(chain([first], blocks), rescorer, processes, sink, show)
 
 
@@ -178,6 +174,18 @@ class TableReader:
 
     def _reached(self, position: int) -> None:
         self.position = position
+
+    def progress_bar(self, show: bool) -> tqdm[Any]:
+        """A bar over the file."""
+        size = {"total": self.size, "unit": "B", "unit_divisor": 1024}
+        return progress_bar("rescoring", show=show, **size)
+
+    def move(self, bar: tqdm[Any], counts: RescoreCounts) -> None:
+        """Moves a bar to where the reader is; beside it stands what was counted."""
+        bar.update(self.position - bar.n)
+        if not bar.disable:
+            rate = counts.entries / (bar.format_dict["elapsed"] or 1e-9)
+            bar.set_postfix_str(f"{counts.entries:,} entries, {rate:,.0f}/s", refresh=False)
 
 
 class _Pipe(OutputFile):
@@ -250,11 +258,3 @@ class _SignedFile(JournaledFile):
         }
         write_signature(self.path, self._signed, details)
         self.complete()
-
-
-def _show(bar: tqdm[Any], reader: TableReader, counts: RescoreCounts) -> None:
-    """Moves a bar to where the reader is in its file."""
-    bar.update(reader.position - bar.n)
-    if not bar.disable:
-        rate = counts.entries / (bar.format_dict["elapsed"] or 1e-9)
-        bar.set_postfix_str(f"{counts.entries:,} entries, {rate:,.0f}/s", refresh=False)
