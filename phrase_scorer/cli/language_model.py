@@ -10,7 +10,12 @@ from pathlib import Path
 import click
 
 from phrase_scorer.cli.options import device_options, model_option, takes
-from phrase_scorer.cli.train import TrainingRequest, preset_option, training_options
+from phrase_scorer.cli.train import (
+    TrainingRequest,
+    model_options,
+    preset_option,
+    training_options,
+)
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.device import Arithmetic
@@ -50,6 +55,7 @@ Examples:
   phrase-scorer train-lm corpus.fr --model cslm/ --resume""",
 )
 @click.argument("path", metavar="TEXT")
+@model_options
 @click.option(
     "--validation", metavar="FILE", help="Text to validate on.  [default: 2 % held out of TEXT]"
 )

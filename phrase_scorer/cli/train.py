@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,8 +159,8 @@ def preset_option(
     return click.option(name, type=kind, metavar=metavar, help=f"{text}  [default: preset's]")
 
 
-def training_options(command: Command) -> Command:
-    """What every training has: where the model goes, the preset, when to stop and to save."""
+def model_options(command: Command) -> Command:
+    """Where the model goes, its preset, its words."""
     options = (
         model_option,
         click.option(
@@ -174,6 +174,13 @@ def training_options(command: Command) -> Command:
             metavar="N", help="Most frequent words that the model knows (of each side), <unk> "
             "included.",
         ),
+    )  # fmt: skip
+    return with_options(command, options)
+
+
+def training_options(command: Command) -> Command:
+    """How long it is trained, when it is saved, where it is computed."""
+    options = (
         preset_option("--max-updates", "Updates in all."),
         click.option(
             "--max-minutes", type=float, metavar="M", help="Stop after this many minutes."
@@ -201,6 +208,11 @@ def training_options(command: Command) -> Command:
         device_options,
         quiet_option,
     )  # fmt: skip
+    return with_options(command, options)
+
+
+def with_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    """The command with these options, in this order."""
     for option in reversed(options):
         command = option(command)
     return command
@@ -229,6 +241,7 @@ Examples:
   phrase-scorer train model/phrase-table.gz --model rnn/ --resume""",
 )
 @click.argument("path", metavar="PHRASE_TABLE")
+@model_options
 @click.option(
     "--architecture", default="encoder_decoder", show_default=True, metavar="NAME",
     help="encoder_decoder (Cho et al. 2014), seq2seq (Sutskever et al. 2014), attention "
