@@ -40,16 +40,30 @@ def request_of(kind: type[Request], options: Mapping[str, Any]) -> Request:
     return kind(**made)
 
 
+def _fields_of(kind: Any) -> Iterator[str]:
+    """The names of all fields that options can fill, those of the parts too."""
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        part = hints[field.name]
+        yield from _fields_of(part) if is_dataclass(part) else (field.name,)
+
+
 def _is_required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
 def takes(kind: type[Request]) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
-    """A decorator: the command is given one request, all refusals made, instead of its options."""
+    """A decorator: the command is given one request, all refusals made, instead of its options.
+
+    A TypeError when the command runs says that it has an option which no field takes.
+    """
+    known = frozenset(_fields_of(kind))
 
     def decorate(command: Callable[..., Answer]) -> Callable[..., Answer]:
         @functools.wraps(command)
         def with_options(*arguments: Any, **options: Any) -> Answer:
+            if unread := options.keys() - known:
+                raise TypeError(f"{kind.__name__} has no field for {', '.join(sorted(unread))}")
             return command(*arguments, request_of(kind, options))
 
         return with_options
