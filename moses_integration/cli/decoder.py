@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from moses_integration.cli.options import ini_options, moses_options
+from moses_integration.cli.options import FILE, ini_options, moses_options
 from moses_integration.decoder.binarization import (
     BinarizeRequest,
     InisToCompare,
@@ -17,22 +17,16 @@ from moses_integration.decoder.decoding import DecodeRequest, translate
 from moses_integration.decoder.tuning import Tuner, TuneRequest, added_columns, weight_table
 from moses_integration.formats.moses_ini import MosesIni, weights_of
 from moses_integration.reranking.weights import learn_weights, nbest_bleu, write_weights
-from phrase_scorer.cli.options import Command, quiet_option, takes
+from phrase_scorer.cli.options import option, quiet_option, takes, together
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.output import STANDARD, make_new_folder
 
-FILE = click.Path(path_type=Path)
-
-
-def decoder_options(command: Command) -> Command:
-    """--decoder and --decoder-flags."""
-    command = click.option(
-        "--decoder-flags", default="", metavar="TEXT", help="More of the decoder's own options."
-    )(command)
-    return click.option(
-        "--decoder", type=click.Choice(["moses", "moses2"]), default="moses", show_default=True,
-        help="The decoder to run.",
-    )(command)  # fmt: skip
+decoder_options = together(
+    option("--decoder", type=click.Choice(["moses", "moses2"]), default="moses",
+           help="The decoder to run."),
+    option("--decoder-flags", default="", show_default=False, metavar="TEXT",
+           help="More of the decoder's own options."),
+)  # fmt: skip
 
 
 @click.command(
@@ -45,27 +39,22 @@ Examples:
   phrase-scorer tune --rescore-nbest val.rnn.nbest.gz --moses-ini tuned/moses.ini \\
       --reference val.fr --working-dir reranking/ --optimizer mira"""
 )
-@click.option("--moses-ini", required=True, metavar="FILE", help="The model to tune.")
-@click.option("--source", type=FILE, metavar="FILE", help="The tuning set's source side.")
-@click.option("--reference", required=True, type=FILE, metavar="FILE",
-              help="The tuning set's translation.")  # fmt: skip
-@click.option("--working-dir", required=True, type=FILE, metavar="DIR", help="A new folder.")
-@click.option("--optimizer", type=click.Choice(["mert", "mira"]), default="mert", show_default=True,
-              help="MERT, or batch MIRA.")  # fmt: skip
-@click.option("--runs", type=int, default=1, show_default=True,
-              help="Tuning runs, each with its own seed.")  # fmt: skip
-@click.option("--seed", type=int, default=1, show_default=True, help="The first run's seed.")
-@click.option("--nbest", type=int, default=100, show_default=True, help="Hypotheses per sentence.")
-@click.option("--max-iterations", type=int, default=25, show_default=True,
-              help="Iterations per run, at most.")  # fmt: skip
-@click.option("--threads", type=int, default=1, show_default=True,
-              help="Threads of decoder and optimizer.")  # fmt: skip
+@option("--moses-ini", required=True, metavar="FILE", help="The model to tune.")
+@option("--source", type=FILE, metavar="FILE", help="The tuning set's source side.")
+@option("--reference", required=True, type=FILE, metavar="FILE",
+        help="The tuning set's translation.")  # fmt: skip
+@option("--working-dir", required=True, type=FILE, metavar="DIR", help="A new folder.")
+@option("--optimizer", type=click.Choice(["mert", "mira"]), default="mert",
+        help="MERT, or batch MIRA.")  # fmt: skip
+@option("--runs", default=1, help="Tuning runs, each with its own seed.")
+@option("--seed", default=1, help="The first run's seed.")
+@option("--nbest", default=100, help="Hypotheses per sentence.")
+@option("--max-iterations", default=25, help="Iterations per run, at most.")
+@option("--threads", default=1, help="Threads of decoder and optimizer.")
 @decoder_options
-@click.option("--resume", is_flag=True, help="Go on with a tuning that was interrupted.")
-@click.option(
-    "--rescore-nbest", type=FILE, metavar="LIST",
-    help="Learn weights for this n-best list instead, without decoding again: DIR/weights.",
-)  # fmt: skip
+@option("--resume", is_flag=True, help="Go on with a tuning that was interrupted.")
+@option("--rescore-nbest", type=FILE, metavar="LIST", help="Learn weights for this n-best list "
+        "instead, without decoding again: DIR/weights.")  # fmt: skip
 @moses_options
 @takes(TuneRequest)
 def tune(request: TuneRequest) -> None:
@@ -115,21 +104,18 @@ Examples:
   phrase-scorer decode --moses-ini tuned/moses.ini --input test.en --output test.out \\
       --nbest test.nbest.gz 1000 --distinct --segmentation"""
 )
-@click.option("--moses-ini", required=True, metavar="FILE", help="The model to translate with.")
-@click.option("--input", "source", default=STANDARD, show_default=True, metavar="FILE",
-              help="Tokenised text to translate.")  # fmt: skip
-@click.option("--output", default=STANDARD, show_default=True, metavar="FILE",
-              help="Where translations are written.")  # fmt: skip
-@click.option("--nbest", type=(FILE, click.IntRange(1)), metavar="FILE N",
-              help="Also write an n-best list: up to N hypotheses per sentence.")  # fmt: skip
-@click.option("--distinct", is_flag=True, help="Only hypotheses whose words differ.")
-@click.option("--segmentation", is_flag=True, help="Show the phrases' spans in the n-best list.")
-@click.option("--alignment", is_flag=True, help="Show the word alignment in the n-best list.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True,
-              help="Threads of the decoder.")  # fmt: skip
+@option("--moses-ini", required=True, metavar="FILE", help="The model to translate with.")
+@option("--input", "source", default=STANDARD, metavar="FILE", help="Tokenised text to translate.")
+@option("--output", default=STANDARD, metavar="FILE", help="Where translations are written.")
+@option("--nbest", type=(FILE, click.IntRange(1)), metavar="FILE N",
+        help="Also write an n-best list: up to N hypotheses per sentence.")  # fmt: skip
+@option("--distinct", is_flag=True, help="Only hypotheses whose words differ.")
+@option("--segmentation", is_flag=True, help="Show the phrases' spans in the n-best list.")
+@option("--alignment", is_flag=True, help="Show the word alignment in the n-best list.")
+@option("--threads", type=click.IntRange(1), default=1, help="Threads of the decoder.")
 @decoder_options
-@click.option("--log", type=FILE, metavar="FILE",
-              help="The decoder's log.  [default: OUTPUT.log, or decode.log]")  # fmt: skip
+@option("--log", type=FILE, metavar="FILE",
+        help="The decoder's log.  [default: OUTPUT.log, or decode.log]")  # fmt: skip
 @moses_options
 @quiet_option
 @takes(DecodeRequest)
@@ -152,24 +138,21 @@ Examples:
       --moses-ini moses.rnn.ini --moses-ini-out moses.ondisk.ini --check-input test.en"""
 )
 @click.argument("table", metavar="PHRASE_TABLE", type=FILE)
-@click.option("--format", "kind", required=True,
-              type=click.Choice(["probing", "compact", "ondisk"]),
-              help="ProbingPT, PhraseDictionaryCompact or PhraseDictionaryOnDisk.")  # fmt: skip
-@click.option("--output", required=True, type=FILE, metavar="NAME",
-              help="A new folder; for compact the file NAME.minphr.")  # fmt: skip
+@option("--format", "kind", required=True, type=click.Choice(["probing", "compact", "ondisk"]),
+        help="ProbingPT, PhraseDictionaryCompact or PhraseDictionaryOnDisk.")  # fmt: skip
+@option("--output", required=True, type=FILE, metavar="NAME",
+        help="A new folder; for compact the file NAME.minphr.")  # fmt: skip
 @ini_options("the binary table")
-@click.option(
-    "--check-input", type=FILE, metavar="FILE",
-    help="Decode sentences of this text with both tables and compare the n-best lists.",
-)  # fmt: skip
-@click.option("--check-sentences", type=click.IntRange(1), default=10, show_default=True,
-              metavar="N", help="How many of its sentences to decode, from the first.")  # fmt: skip
-@click.option("--table-limit", type=click.IntRange(0), default=100, show_default=True, metavar="N",
-              help="ondisk: targets kept per source; 0: all.")  # fmt: skip
-@click.option("--sort-score", type=click.IntRange(0), default=2, show_default=True, metavar="I",
-              help="ondisk: the score (from 0) by which they are chosen.")  # fmt: skip
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N",
-              help="compact: threads of its program; the others have one.")  # fmt: skip
+@option("--check-input", type=FILE, metavar="FILE", help="Decode sentences of this text with both "
+        "tables and compare the n-best lists.")  # fmt: skip
+@option("--check-sentences", type=click.IntRange(1), default=10, metavar="N",
+        help="How many of its sentences to decode, from the first.")  # fmt: skip
+@option("--table-limit", type=click.IntRange(0), default=100, metavar="N",
+        help="ondisk: targets kept per source; 0: all.")  # fmt: skip
+@option("--sort-score", type=click.IntRange(0), default=2, metavar="I",
+        help="ondisk: the score (from 0) by which they are chosen.")  # fmt: skip
+@option("--threads", type=click.IntRange(1), default=1, metavar="N",
+        help="compact: threads of its program; the others have one.")  # fmt: skip
 @moses_options
 @quiet_option
 @takes(BinarizeRequest)

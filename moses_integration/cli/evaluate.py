@@ -17,7 +17,7 @@ from moses_integration.evaluation.report import (
     report_text,
 )
 from moses_integration.evaluation.significance import TOKENIZERS, Text
-from phrase_scorer.cli.options import takes
+from phrase_scorer.cli.options import option, takes
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.output import STANDARD, OutputFile, is_same_file
@@ -43,9 +43,9 @@ class EvaluateRequest:
         inputs += [self.source] if self.source else []
         if inputs.count(STANDARD) > 1:
             raise UsageError("standard input (-) can be read only once")
-        for option, path in (("--output", self.output), ("--plot", self.plot)):
+        for name, path in (("--output", self.output), ("--plot", self.plot)):
             if path and path != STANDARD and any(is_same_file(path, other) for other in inputs):
-                raise UsageError(f"{option} {path} is one of the inputs")
+                raise UsageError(f"{name} {path} is one of the inputs")
         if self.plot is None:
             return
         require_kind(self.plot)
@@ -80,39 +80,30 @@ Examples:
   phrase-scorer evaluate --reference test.fr --detokenize fr --format json baseline=base.out""",
 )
 @click.argument("systems", nargs=-1, required=True, metavar="NAME=FILE...")
-@click.option("--reference", "references", multiple=True, required=True, metavar="FILE",
-              help="Reference translation; repeat for several.")  # fmt: skip
-@click.option(
-    "--tokenize", type=click.Choice(TOKENIZERS),
-    help="sacreBLEU's tokenizer for BLEU.  [default: none, since Moses' output is tokenised "
-    "already and a second tokenisation would split it again; with --detokenize 13a]",
-)  # fmt: skip
-@click.option(
+@option("--reference", "references", multiple=True, required=True, metavar="FILE",
+        help="Reference translation; repeat for several.")  # fmt: skip
+@option("--tokenize", type=click.Choice(TOKENIZERS), help="sacreBLEU's tokenizer for BLEU.  "
+        "[default: none, since Moses' output is tokenised already and a second tokenisation would "
+        "split it again; with --detokenize 13a]")  # fmt: skip
+@option(
     "--detokenize", metavar="LANG",
     help="First detokenise outputs and references as text of this language (fr, say): scores are "
     "then comparable with those that others publish.",
 )  # fmt: skip
-@click.option("--lowercase", is_flag=True, help="Ignore case (TER always does).")
-@click.option("--format", "form", type=click.Choice([*REPORTS]), default="text", show_default=True,
-              help="Format of the report.")  # fmt: skip
-@click.option("--output", default=STANDARD, metavar="FILE",
-              help="Where to write the report.  [default: stdout]")  # fmt: skip
-@click.option(
-    "--plot", metavar="FILE",
-    help="Also draw the differences to the baseline, sentence by sentence (.png, .svg or .pdf).",
-)  # fmt: skip
-@click.option(
-    "--source", metavar="FILE",
-    help="What was translated: the report then shows the sentences that gain and lose most.",
-)  # fmt: skip
-@click.option("--samples", type=click.IntRange(1), default=1000, show_default=True, metavar="N",
-              help="Number of resampled test sets, and of shuffles.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=12345, show_default=True,
-              help="Random seed of both.")  # fmt: skip
-@click.option(
-    "--no-significance", "significance", is_flag=True, callback=lambda *given: not given[-1],
-    help="Compute no intervals and no p-values.",
-)  # fmt: skip
+@option("--lowercase", is_flag=True, help="Ignore case (TER always does).")
+@option("--format", "form", type=click.Choice([*REPORTS]), default="text",
+        help="Format of the report.")  # fmt: skip
+@option("--output", default=STANDARD, show_default=False, metavar="FILE",
+        help="Where to write the report.  [default: stdout]")  # fmt: skip
+@option("--plot", metavar="FILE", help="Also draw the differences to the baseline, sentence by "
+        "sentence (.png, .svg or .pdf).")  # fmt: skip
+@option("--source", metavar="FILE", help="What was translated: the report then shows the sentences "
+        "that gain and lose most.")  # fmt: skip
+@option("--samples", type=click.IntRange(1), default=1000, metavar="N",
+        help="Number of resampled test sets, and of shuffles.")  # fmt: skip
+@option("--seed", type=click.IntRange(0), default=12345, help="Random seed of both.")
+@option("--no-significance", "significance", is_flag=True, callback=lambda *given: not given[-1],
+        help="Compute no intervals and no p-values.")  # fmt: skip
 @takes(EvaluateRequest)
 def evaluate_command(request: EvaluateRequest) -> None:
     """Score translations with sacreBLEU: BLEU, chrF2 and TER, with significance.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from moses_integration.cli.options import moses_options
+from moses_integration.cli.options import FILE, moses_options
 from moses_integration.decoder.programs import Moses
-from phrase_scorer.cli.options import takes
+from phrase_scorer.cli.options import option, takes
 from phrase_scorer.runtime.console import say
 
 
@@ -75,18 +75,16 @@ experiment.toml (paths are relative to its folder):
   nbest_of = "CSLM + RNN + WP"
   language_models = ["cslm"]"""
 )
-@click.option("--config", required=True, type=click.Path(path_type=Path), metavar="FILE",
-              help="What to do: a TOML file.")  # fmt: skip
-@click.option(
-    "--output-dir", required=True, type=click.Path(path_type=Path), metavar="DIR",
-    help="Where everything is kept; table1.md, table1.json and table1.svg are the results.",
-)  # fmt: skip
-@click.option(
+@option("--config", required=True, type=FILE, metavar="FILE",
+        help="What to do: a TOML file.")  # fmt: skip
+@option("--output-dir", required=True, type=FILE, metavar="DIR", help="Where "
+        "everything is kept; table1.md, table1.json and table1.svg are the results.")  # fmt: skip
+@option(
     "--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N",
     help="Steps at the same time, each with the configuration's threads; with more than one,"
     " what they say is in DIR/logs.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Only show the commands.")
+@option("--dry-run", is_flag=True, help="Only show the commands.")
 @moses_options
 @takes(Table1Request)
 def table1(request: Table1Request) -> None:

@@ -17,9 +17,8 @@ from moses_integration.reranking.features import (
     sentence_feature,
 )
 from moses_integration.reranking.weights import read_weights, rerank
-from phrase_scorer.cli.options import device_options, quiet_option, takes
+from phrase_scorer.cli.options import device_options, option, output_option, quiet_option, takes
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.output import STANDARD
 
 
 @click.command(
@@ -33,36 +32,26 @@ Examples:
   phrase-scorer nbest test.rnn.nbest.gz --rerank reranking/weights --output test.out"""
 )
 @click.argument("nbest_list", metavar="NBEST_LIST")
-@click.option("--source", metavar="FILE", help="The text that was decoded.")
+@option("--source", metavar="FILE", help="The text that was decoded.")
 @models_option("--model", "ln p(target | source)")
 @models_option("--inverse-model", "ln p(source | target)")
-@click.option(
-    "--level", type=click.Choice(["sentence", "phrase"]), default="sentence", show_default=True,
+@option(
+    "--level", type=click.Choice(["sentence", "phrase"]), default="sentence",
     help="What models score: the whole hypothesis, or each phrase pair (needs the segmentation).",
 )  # fmt: skip
-@click.option(
-    "--unknown-words", is_flag=True,
-    help="A feature -count of the words outside the first model's shortlist.",
-)  # fmt: skip
+@option("--unknown-words", is_flag=True,
+        help="A feature -count of the words outside the first model's shortlist.")  # fmt: skip
 @unknown_words_of_option
-@click.option("--lm", "language_models", multiple=True, metavar="FILE",
-              help="A KenLM or ARPA file: one feature.")  # fmt: skip
-@click.option(
-    "--cslm", "continuous_space_models", multiple=True, metavar="DIR",
-    help="Continuous-space language model (train-lm): exact, not as export-arpa writes it.",
-)  # fmt: skip
-@click.option(
-    "--name", "names", multiple=True, metavar="NAME",
-    help="Name of each new feature in turn: models, inverse models, unknown words, LMs, CSLMs."
-    "  [default: RNN0, …]",
-)  # fmt: skip
-@click.option(
-    "--rerank", metavar="WEIGHTS",
-    help="Write the best hypothesis per sentence under these weights (a weights file or moses.ini)."
-)  # fmt: skip
-@click.option("--whole-list", is_flag=True, help="With --rerank: the list in its new order.")
-@click.option("--output", default=STANDARD, metavar="FILE",
-              help="Where to write.  [default: stdout]")  # fmt: skip
+@option("--lm", "language_models", multiple=True, metavar="FILE",
+        help="A KenLM or ARPA file: one feature.")  # fmt: skip
+@option("--cslm", "continuous_space_models", multiple=True, metavar="DIR", help="Continuous-space "
+        "language model (train-lm): exact, not as export-arpa writes it.")  # fmt: skip
+@option("--name", "names", multiple=True, metavar="NAME", help="Name of each new feature in turn: "
+        "models, inverse models, unknown words, LMs, CSLMs.  [default: RNN0, …]")  # fmt: skip
+@option("--rerank", metavar="WEIGHTS", help="Write the best hypothesis per sentence under these "
+        "weights (a weights file or moses.ini).")  # fmt: skip
+@option("--whole-list", is_flag=True, help="With --rerank: the list in its new order.")
+@output_option
 @device_options
 @quiet_option
 @takes(NbestRequest)

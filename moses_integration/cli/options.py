@@ -7,50 +7,40 @@ from pathlib import Path
 
 import click
 
-from phrase_scorer.cli.options import Command
+from phrase_scorer.cli.options import Command, option, together
 
+FILE = click.Path(path_type=Path)
 
-def moses_options(command: Command) -> Command:
-    """--moses-bin and --moses-scripts."""
-    command = click.option(
-        "--moses-scripts", metavar="DIR",
-        help="Folder of Moses' scripts.  [default: $MOSES_SCRIPTS, else scripts beside programs]",
-    )(command)  # fmt: skip
-    return click.option(
-        "--moses-bin", metavar="DIR",
-        help="Folder of Moses' programs.  [default: $MOSES_BIN, else PATH]",
-    )(command)  # fmt: skip
+moses_options = together(
+    option("--moses-bin", metavar="DIR",
+           help="Folder of Moses' programs.  [default: $MOSES_BIN, else PATH]"),
+    option("--moses-scripts", metavar="DIR", help="Folder of Moses' scripts.  "
+           "[default: $MOSES_SCRIPTS, else scripts beside programs]"),
+)  # fmt: skip
+table_name_option = option(
+    "--table-name", metavar="NAME", help="Which table of moses.ini, if it has several."
+)
+unknown_words_of_option = option(
+    "--unknown-words-of", type=FILE, metavar="DIR",
+    help="The same for the shortlist of another model, say a train-lm's.",
+)  # fmt: skip
+new_folder_option = option(
+    "--output-dir", required=True, metavar="DIR", help="A folder that is new or empty."
+)
 
 
 def ini_options(written_with: str) -> Callable[[Command], Command]:
     """--moses-ini, --moses-ini-out and --table-name, for what makes a new PHRASE_TABLE."""
-
-    def decorate(command: Command) -> Command:
-        out = f"Where to write it with {written_with}."
-        for option in (
-            click.option("--table-name", metavar="NAME",
-                         help="Which table of moses.ini, if it has several."),
-            click.option("--moses-ini-out", metavar="FILE", help=out),
-            click.option("--moses-ini", metavar="FILE",
-                         help="The moses.ini that names PHRASE_TABLE."),
-        ):  # fmt: skip
-            command = option(command)
-        return command
-
-    return decorate
+    return together(
+        option("--moses-ini", metavar="FILE", help="The moses.ini that names PHRASE_TABLE."),
+        option("--moses-ini-out", metavar="FILE", help=f"Where to write it with {written_with}."),
+        table_name_option,
+    )
 
 
 def models_option(name: str, column: str) -> Callable[[Command], Command]:
     """An option that names a model directory, and may be given several times."""
-    return click.option(
-        name, f"{name[2:].replace('-', '_')}s", type=click.Path(path_type=Path), multiple=True,
-        metavar="DIR", help=f"Model directory: a column {column}. Repeat for several.",
+    return option(
+        name, f"{name[2:].replace('-', '_')}s", type=FILE, multiple=True, metavar="DIR",
+        help=f"Model directory: a column {column}. Repeat for several.",
     )  # fmt: skip
-
-
-def unknown_words_of_option(command: Command) -> Command:
-    """--unknown-words-of."""
-    return click.option(
-        "--unknown-words-of", type=click.Path(path_type=Path), metavar="DIR",
-        help="The same for the shortlist of another model, say a train-lm's.",
-    )(command)  # fmt: skip

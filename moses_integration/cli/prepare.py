@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
+from moses_integration.cli.options import FILE
 from moses_integration.preparation import PrepareRequest, prepare_corpus
-from phrase_scorer.cli.options import Command, quiet_option, request_of
+from phrase_scorer.cli.options import Command, option, quiet_option, request_of
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say
 
 
-def _unless(option: str, setting: str, text: str) -> Callable[[Command], Command]:
+def _unless(name: str, setting: str, text: str) -> Callable[[Command], Command]:
     """A flag that turns a setting off."""
-    return click.option(
-        option, setting, is_flag=True, callback=lambda _, __, given: not given, help=text
-    )
+    return option(name, setting, is_flag=True, callback=lambda *given: not given[-1], help=text)
 
 
 @click.command(
@@ -30,29 +28,24 @@ Examples:
   phrase-scorer prepare test.en --languages en --truecase-model-dir prepared/ --output-dir test/"""
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE [FILE]")
-@click.option("--languages", "first_language", required=True, metavar="LANG [LANG]",
-              help="Code of each file's language: en fr.")  # fmt: skip
-@click.option("--output-dir", required=True, type=click.Path(path_type=Path), metavar="DIR",
-              help="Folder for the prepared files.")  # fmt: skip
-@click.option("--truecase", "casing", flag_value="truecase", default=True,
-              help="Words as they are mostly written within sentences.  [default]")  # fmt: skip
-@click.option("--lowercase", "casing", flag_value="lowercase", help="All words in lower case.")
-@click.option("--keep-case", "casing", flag_value="keep", help="Words cased as they stand.")
-@click.option(
-    "--truecase-model-dir", type=click.Path(path_type=Path), metavar="DIR",
-    help="The output of an earlier run, whose truecasers to use; otherwise they are trained.",
-)  # fmt: skip
+@option("--languages", "first_language", required=True, metavar="LANG [LANG]",
+        help="Code of each file's language: en fr.")  # fmt: skip
+@option("--output-dir", required=True, type=FILE, metavar="DIR",
+        help="Folder for the prepared files.")  # fmt: skip
+@option("--truecase", "casing", flag_value="truecase", default=True, show_default=False,
+        help="Words as they are mostly written within sentences.  [default]")  # fmt: skip
+@option("--lowercase", "casing", flag_value="lowercase", help="All words in lower case.")
+@option("--keep-case", "casing", flag_value="keep", help="Words cased as they stand.")
+@option("--truecase-model-dir", type=FILE, metavar="DIR", help="The output "
+        "of an earlier run, whose truecasers to use; otherwise they are trained.")  # fmt: skip
 @_unless("--no-escape", "escape", "Leave & | < > ' \" [ ] as they are.")
 @_unless("--no-normalize", "normalise", "Leave punctuation as it is.")
 @_unless("--no-clean", "clean", "Keep all sentence pairs.")
-@click.option("--min-length", type=int, default=1, show_default=True, metavar="N",
-              help="Shortest sentence kept, in words.")  # fmt: skip
-@click.option("--max-length", type=int, default=80, show_default=True, metavar="N",
-              help="Longest sentence kept, in words.")  # fmt: skip
-@click.option("--ratio", type=float, default=9.0, show_default=True, metavar="X",
-              help="Largest ratio of the longer to the shorter side.")  # fmt: skip
-@click.option("--threads", "processes", type=int, default=1, show_default=True, metavar="N",
-              help="Processes that tokenise.")  # fmt: skip
+@option("--min-length", default=1, metavar="N", help="Shortest sentence kept, in words.")
+@option("--max-length", default=80, metavar="N", help="Longest sentence kept, in words.")
+@option("--ratio", default=9.0, metavar="X",
+        help="Largest ratio of the longer to the shorter side.")  # fmt: skip
+@option("--threads", "processes", default=1, metavar="N", help="Processes that tokenise.")
 @quiet_option
 def prepare(files: tuple[str, ...], first_language: str, **options: Any) -> None:
     """Normalise, tokenise, case and clean a corpus (two files), or a text (one file).

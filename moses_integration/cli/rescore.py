@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from moses_integration.cli.options import ini_options, models_option, unknown_words_of_option
+from moses_integration.cli.options import (
+    ini_options,
+    models_option,
+    table_name_option,
+    unknown_words_of_option,
+)
 from moses_integration.formats.ini_edits import START_WEIGHT
 from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
 from moses_integration.formats.phrase_table import PhraseTable
@@ -16,6 +21,7 @@ from moses_integration.rescoring.request import DEFAULT_FLOOR, WORKER_IMPORTS, R
 from moses_integration.system.check import stale_warnings
 from moses_integration.system.ini_target import IniTarget
 from phrase_scorer.cli.options import (
+    option,
     precision_option,
     quiet_option,
     several_devices_options,
@@ -55,28 +61,21 @@ Examples:
 @click.argument("output", metavar="[OUTPUT]", required=False)
 @models_option("--model", "p(target | source)")
 @models_option("--inverse-model", "p(source | target)")
-@click.option("--ensemble", is_flag=True, help="One column per direction: the mean of its models.")
-@click.option(
-    "--unknown-words", is_flag=True,
-    help="Add a column for the target words outside the (first) model's shortlist: exp(-count).",
-)  # fmt: skip
+@option("--ensemble", is_flag=True, help="One column per direction: the mean of its models.")
+@option("--unknown-words", is_flag=True, help="Add a column for the target words outside the "
+        "(first) model's shortlist: exp(-count).")  # fmt: skip
 @unknown_words_of_option
 @ini_options("the new columns")
-@click.option(
+@option(
     "--weight", "weights", type=float, multiple=True, metavar="W",
     help=f"Start weight of the new columns, or of each in turn; tune them.  [{START_WEIGHT}]",
 )  # fmt: skip
-@click.option(
-    "--floor", type=float, default=DEFAULT_FLOOR, show_default=True, metavar="LN",
-    help="Least ln p written.",
-)  # fmt: skip
-@click.option(
-    "--on-bad-line", type=click.Choice(["stop", "keep"]), default="stop", show_default=True,
-    help="keep: pass it through with the neutral score 1 (where it has scores), and count it.",
-)  # fmt: skip
-@click.option("--allow-duplicate", is_flag=True, help="Add a column that is there already.")
-@click.option("--estimate", is_flag=True, help="Only say what it would take, from a sample.")
-@click.option("--resume", is_flag=True, help="Go on with a run that was broken off, if any.")
+@option("--floor", default=DEFAULT_FLOOR, metavar="LN", help="Least ln p written.")
+@option("--on-bad-line", type=click.Choice(["stop", "keep"]), default="stop", help="keep: pass it "
+        "through with the neutral score 1 (where it has scores), and count it.")  # fmt: skip
+@option("--allow-duplicate", is_flag=True, help="Add a column that is there already.")
+@option("--estimate", is_flag=True, help="Only say what it would take, from a sample.")
+@option("--resume", is_flag=True, help="Go on with a run that was broken off, if any.")
 @precision_option
 @several_devices_options
 @quiet_option
@@ -178,13 +177,11 @@ Examples:
   phrase-scorer check phrase-table.gz --moses-ini moses.ini"""
 )
 @click.argument("table", metavar="PHRASE_TABLE")
-@click.option(
-    "--moses-ini", metavar="FILE", help="Check the num-features and weights of this moses.ini, too."
-)
-@click.option("--table-name", metavar="NAME", help="Which table of moses.ini, if it has several.")
-@click.option(
-    "--all", "show_all", is_flag=True, help=f"Show all findings, not {SHOWN_FINDINGS} per kind."
-)
+@option("--moses-ini", metavar="FILE",
+        help="Check the num-features and weights of this moses.ini, too.")  # fmt: skip
+@table_name_option
+@option("--all", "show_all", is_flag=True,
+        help=f"Show all findings, not {SHOWN_FINDINGS} per kind.")  # fmt: skip
 def check(table: str, moses_ini: str | None, table_name: str | None, show_all: bool) -> int:
     """Check every line of PHRASE_TABLE; the exit code is 1 if any is wrong.
 

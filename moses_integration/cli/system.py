@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
+from moses_integration.cli.options import new_folder_option
 from moses_integration.ems import installed_program, write_ems_files
 from moses_integration.formats.ini_edits import START_WEIGHT, with_language_model
 from moses_integration.formats.moses_ini import MosesIni
 from moses_integration.system.check import stale_warnings
 from moses_integration.system.filtering import LONGEST_PHRASE, filter_model
 from moses_integration.system.fitting import Fit, fit_ini
-from phrase_scorer.cli.options import quiet_option, takes
+from phrase_scorer.cli.options import option, quiet_option, takes
 from phrase_scorer.errors import UsageError
 from phrase_scorer.language_model.arpa import arpa_order
 from phrase_scorer.runtime.console import say
@@ -45,21 +46,15 @@ Examples:
   phrase-scorer ini moses.ini --language-model cslm.arpa --output moses.cslm.ini"""
 )
 @click.argument("moses_ini", metavar="MOSES_INI")
-@click.option("--output", metavar="FILE", help="The new moses.ini; - is standard output.")
-@click.option("--in-place", is_flag=True, help="Replace MOSES_INI, if anything in it changes.")
-@click.option(
-    "--weight", type=float, default=START_WEIGHT, show_default=True, metavar="W",
-    help="Start weight of each new score, to be tuned.",
-)  # fmt: skip
-@click.option("--table-name", metavar="NAME", help="Fit only this table.  [default: all]")
-@click.option(
-    "--scores", type=click.IntRange(1), metavar="N",
-    help="Scores per entry of a table that does not tell (PhraseDictionaryCompact).",
-)  # fmt: skip
-@click.option(
-    "--language-model", "language_models", multiple=True, metavar="FILE",
-    help="ARPA file of an n-gram model to add; --weight is its start weight. Repeat for several.",
-)  # fmt: skip
+@option("--output", metavar="FILE", help="The new moses.ini; - is standard output.")
+@option("--in-place", is_flag=True, help="Replace MOSES_INI, if anything in it changes.")
+@option("--weight", default=START_WEIGHT, metavar="W",
+        help="Start weight of each new score, to be tuned.")  # fmt: skip
+@option("--table-name", metavar="NAME", help="Fit only this table.  [default: all]")
+@option("--scores", type=click.IntRange(1), metavar="N", help="Scores per entry of a table that "
+        "does not tell (PhraseDictionaryCompact).")  # fmt: skip
+@option("--language-model", "language_models", multiple=True, metavar="FILE", help="ARPA file of "
+        "an n-gram model to add; --weight is its start weight. Repeat for several.")  # fmt: skip
 @takes(IniRequest)
 def ini(request: IniRequest) -> None:
     """Make num-features and the weights of MOSES_INI fit the scores that its phrase tables have.
@@ -105,7 +100,7 @@ Example:
   phrase-scorer ems --output-dir phrase-scorer-ems/
   less phrase-scorer-ems/config.phrase-scorer"""
 )
-@click.option("--output-dir", required=True, metavar="DIR", help="A folder that is new or empty.")
+@new_folder_option
 def ems(output_dir: str) -> None:
     """Write what Moses' experiment management system (EMS, experiment.perl) needs into a folder.
 
@@ -137,17 +132,13 @@ Examples:
   phrase-scorer filter --moses-ini moses.ini --input val.en --input test.en --output-dir filtered/
   phrase-scorer rescore filtered/ filtered.rnn/ --model rnn/""",
 )
-@click.option("--moses-ini", required=True, metavar="FILE", help="moses.ini of the whole model.")
-@click.option(
-    "--input", "inputs", required=True, multiple=True, metavar="FILE",
-    help="Tokenised text that is to be translated. Repeat for several.",
-)  # fmt: skip
+@option("--moses-ini", required=True, metavar="FILE", help="moses.ini of the whole model.")
+@option("--input", "inputs", required=True, multiple=True, metavar="FILE",
+        help="Tokenised text that is to be translated. Repeat for several.")  # fmt: skip
 @click.argument("more_inputs", nargs=-1, metavar="[FILE]...")
-@click.option("--output-dir", required=True, metavar="DIR", help="A folder that is new or empty.")
-@click.option(
-    "--longest", type=click.IntRange(1), default=LONGEST_PHRASE, show_default=True, metavar="N",
-    help="Longest source phrase, in words.",
-)  # fmt: skip
+@new_folder_option
+@option("--longest", type=click.IntRange(1), default=LONGEST_PHRASE, metavar="N",
+        help="Longest source phrase, in words.")  # fmt: skip
 @quiet_option
 @takes(FilterRequest)
 def filter_command(request: FilterRequest) -> None:

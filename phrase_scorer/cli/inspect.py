@@ -16,6 +16,7 @@ from phrase_scorer.cli.options import (
     PairsRequest,
     device_options,
     model_option,
+    option,
     scoring_options,
     takes,
 )
@@ -32,7 +33,7 @@ BEAM = 10  # of beam search
 
 @click.command(epilog="\b\nExample:\n  phrase-scorer info rnn/")
 @click.argument("model_path", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 def info(model_path: Path, as_json: bool) -> None:
     """Show what a model is: sizes, direction, training, fingerprint."""
     from phrase_scorer.models.directory import ModelDirectory
@@ -95,17 +96,15 @@ Examples:
 )
 @click.argument("phrases", metavar="PHRASE...", nargs=-1, required=True)
 @model_option
-@click.option("--beam", type=int, metavar="N", help="Width of the beam search.  [default: 10]")
-@click.option("--sample", type=int, metavar="N", help="Draw N targets at random instead.")
-@click.option("--n-best", type=int, metavar="N", help="Show N targets per phrase.  [default: all]")
-@click.option(
-    "--temperature", type=float, metavar="T",
-    help="Divisor of the logits when sampling.  [default: 1]",
-)  # fmt: skip
-@click.option("--seed", type=SEED, metavar="N", help="Random seed of --sample.  [default: 1]")
-@click.option("--max-words", type=int, metavar="N", help="Longest target, in words.  [default: 20]")
-@click.option("--allow-unknown", is_flag=True, help="Let <unk> be one of the words.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per phrase.")
+@option("--beam", type=int, metavar="N", help="Width of the beam search.  [default: 10]")
+@option("--sample", type=int, metavar="N", help="Draw N targets at random instead.")
+@option("--n-best", type=int, metavar="N", help="Show N targets per phrase.  [default: all]")
+@option("--temperature", type=float, metavar="T",
+        help="Divisor of the logits when sampling.  [default: 1]")  # fmt: skip
+@option("--seed", type=SEED, metavar="N", help="Random seed of --sample.  [default: 1]")
+@option("--max-words", type=int, metavar="N", help="Longest target, in words.  [default: 20]")
+@option("--allow-unknown", is_flag=True, help="Let <unk> be one of the words.")
+@option("--json", "as_json", is_flag=True, help="Print one JSON object per phrase.")
 @device_options
 @takes(GenerateRequest)
 def generate(request: GenerateRequest) -> None:
@@ -196,11 +195,9 @@ Examples:
   phrase-scorer align --model attention/ pairs.tsv --plot first.svg > alignments.jsonl"""
 )
 @scoring_options
-@click.option(
-    "--format", "kind", type=click.Choice(["json", "pharaoh"]), default="json", show_default=True,
-    help="json: every weight; pharaoh: for each target word its likeliest source word, i-j.",
-)  # fmt: skip
-@click.option("--plot", metavar="FILE", help="Draw the first pair's alignment (png, svg, pdf).")
+@option("--format", "kind", type=click.Choice(["json", "pharaoh"]), default="json", help="json: "
+        "every weight; pharaoh: for each target word its likeliest source word, i-j.")  # fmt: skip
+@option("--plot", metavar="FILE", help="Draw the first pair's alignment (png, svg, pdf).")
 @device_options
 @click.pass_obj
 @takes(AlignRequest)

@@ -9,13 +9,8 @@ from pathlib import Path
 
 import click
 
-from phrase_scorer.cli.options import device_options, model_option, takes
-from phrase_scorer.cli.train import (
-    TrainingRequest,
-    model_options,
-    preset_option,
-    training_options,
-)
+from phrase_scorer.cli.options import device_options, model_option, option, takes
+from phrase_scorer.cli.train import TrainingRequest, model_options, preset_option, training_options
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.device import Arithmetic
@@ -56,32 +51,22 @@ Examples:
 )
 @click.argument("path", metavar="TEXT")
 @model_options
-@click.option(
-    "--validation", metavar="FILE", help="Text to validate on.  [default: 2 % held out of TEXT]"
-)
-@click.option(
-    "--order", type=int, default=7, show_default=True, metavar="N",
-    help="Longest n-grams: a word and the words before it that are read.",
-)  # fmt: skip
+@option("--validation", metavar="FILE",
+        help="Text to validate on.  [default: 2 % held out of TEXT]")  # fmt: skip
+@option("--order", default=7, metavar="N",
+        help="Longest n-grams: a word and the words before it that are read.")  # fmt: skip
 @preset_option("--embedding", "Width of the words' embeddings.")
 @preset_option("--hidden", "Units of the first layer.")
 @preset_option("--second-hidden", "Units of the second layer.")
 @preset_option("--dropout", "Share of units left out in training.", float, "P")
-@click.option(
-    "--short-histories", type=float, metavar="P",
-    help="Share of training contexts cut short, for export-arpa's lower orders.  [default: 0.25]",
-)  # fmt: skip
-@click.option(
-    "--min-count", type=click.IntRange(1), default=MIN_COUNT, show_default=True, metavar="N",
-    help="Rarer words are <unk>; of words seen once it learns what an unknown word is.",
-)  # fmt: skip
-@click.option(
-    "--batch-sentences", "batch_pairs", type=int, metavar="N",
-    help="Sentences per update.  [default: preset's]",
-)  # fmt: skip
-@preset_option(
-    "--initial-deviation", "Weights start uniform in ±X; 0: as in He et al. 2015.", float, "X"
-)
+@option("--short-histories", type=float, metavar="P", help="Share of training contexts cut short, "
+        "for export-arpa's lower orders.  [default: 0.25]")  # fmt: skip
+@option("--min-count", type=click.IntRange(1), default=MIN_COUNT, metavar="N", help="Rarer words "
+        "are <unk>; of words seen once it learns what an unknown word is.")  # fmt: skip
+@option("--batch-sentences", "batch_pairs", type=int, metavar="N",
+        help="Sentences per update.  [default: preset's]")  # fmt: skip
+@preset_option("--initial-deviation", "Weights start uniform in ±X; 0: as in He et al. 2015.",
+               float, "X")  # fmt: skip
 @training_options
 @takes(TrainLmRequest)
 def train_lm(request: TrainLmRequest) -> int:
@@ -130,11 +115,9 @@ Examples:
 )
 @click.argument("text", metavar="TEXT", default="-")
 @model_option
-@click.option(
-    "--arpa", "arpas", multiple=True, metavar="FILE",
-    help="An n-gram LM to compare and interpolate with (package kenlm).",
-)  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
+@option("--arpa", "arpas", multiple=True, metavar="FILE",
+        help="An n-gram LM to compare and interpolate with (package kenlm).")  # fmt: skip
+@option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
 @device_options
 @takes(PerplexityRequest)
 def perplexity(request: PerplexityRequest) -> None:

@@ -19,7 +19,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
+option = functools.partial(click.option, show_default=True)
 SEED = click.IntRange(0, 2**31 - 1)
+PRESET = click.Choice(["small", "base", "paper"])
 SHORTLIST = 15_000  # paper, section 4.1: 15,000 most frequent words of each language
 
 
@@ -88,20 +90,46 @@ def read_pairs(path: str, *, with_counts: bool | None = False) -> Iterator[PairB
     return read_tab_separated(path)
 
 
-def model_option(command: Command) -> Command:
-    """--model DIR."""
-    return click.option(
-        "--model", "model_path", required=True, type=click.Path(path_type=Path),
-        metavar="DIR", help="Directory of the trained model.",
-    )(command)  # fmt: skip
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator; the help shows them in this order."""
+
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(options):
+            command = decorator(command)
+        return command
+
+    return decorate
 
 
-def scoring_options(command: Command) -> Command:
-    """PAIRS, --model and --output: what a `PairsRequest` is made of, with `device_options`."""
-    command = click.option(
-        "--output", default=STANDARD, metavar="FILE", help="Where to write.  [default: stdout]"
-    )(command)
-    return click.argument("pairs", metavar="PAIRS", default=STANDARD)(model_option(command))
+def _one_device(_: click.Context, __: click.Parameter, name: str) -> str:
+    if "," in name:
+        raise UsageError(f"--device {name}: only rescore computes on several devices")
+    return name
+
+
+_DEVICES = "Where to compute: auto, cpu, cuda, cuda:1, …"
+_threads = option("--threads", type=int, metavar="N", help="CPU cores to use.  [default: all]")
+device_options = together(
+    option("--device", default="auto", callback=_one_device, help=_DEVICES), _threads
+)
+several_devices_options = together(
+    option("--device", default="auto", help=f"{_DEVICES}; several: cuda:0,cuda:1."), _threads
+)
+precision_option = option(
+    "--precision", type=click.Choice(get_args(Precision)), default="float32",
+    help="Numbers of the large products; unless float32, their error is measured and told.",
+)  # fmt: skip
+model_option = option("--model", "model_path", required=True, type=click.Path(path_type=Path),
+                      metavar="DIR", help="Directory of the trained model.")  # fmt: skip
+output_option = option("--output", default=STANDARD, show_default=False, metavar="FILE",
+                       help="Where to write.  [default: stdout]")  # fmt: skip
+seed_option = option("--seed", type=SEED, default=1, metavar="N",
+                     help="Seed of all random numbers.")  # fmt: skip
+quiet_option = option("--quiet", is_flag=True, help="Show no progress bar.")
+# With `device_options` all that a `PairsRequest` is made of.
+scoring_options = together(
+    click.argument("pairs", metavar="PAIRS", default=STANDARD), model_option, output_option
+)
 
 
 @dataclass(frozen=True)
@@ -119,43 +147,3 @@ class PairsRequest:
     def output_file(self) -> OutputFile:
         """Where the command writes."""
         return OutputFile(self.output, inputs=[self.pairs])
-
-
-_DEVICES = "Where to compute: auto, cpu, cuda, cuda:1, …"
-
-
-def device_options(command: Command) -> Command:
-    """--device and --threads."""
-    return _device_options(command, _DEVICES, callback=_one_device)
-
-
-def several_devices_options(command: Command) -> Command:
-    """--device, of which there may be several, and --threads."""
-    return _device_options(command, f"{_DEVICES}; several: cuda:0,cuda:1.")
-
-
-def _device_options(command: Command, text: str, **options: Any) -> Command:
-    device = click.option("--device", default="auto", show_default=True, help=text, **options)
-    return click.option(
-        "--threads", type=int, metavar="N", help="CPU cores to use.  [default: all]"
-    )(device(command))
-
-
-def _one_device(_: click.Context, __: click.Parameter, name: str) -> str:
-    if "," in name:
-        raise UsageError(f"--device {name}: only rescore computes on several devices")
-    return name
-
-
-def precision_option(command: Command) -> Command:
-    """--precision, of scoring."""
-    return click.option(
-        "--precision", type=click.Choice(get_args(Precision)), default="float32",
-        show_default=True,
-        help="Numbers of the large products; unless float32, their error is measured and told.",
-    )(command)  # fmt: skip
-
-
-def quiet_option(command: Command) -> Command:
-    """--quiet."""
-    return click.option("--quiet", is_flag=True, help="Show no progress bar.")(command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
 import sys
 from collections.abc import Callable
@@ -13,12 +12,14 @@ from typing import Any
 import click
 
 from phrase_scorer.cli.options import (
-    SEED,
+    PRESET,
     SHORTLIST,
     Command,
     PairReader,
     device_options,
+    option,
     quiet_option,
+    seed_option,
     takes,
 )
 from phrase_scorer.errors import DataError, UsageError, require_choice
@@ -27,16 +28,11 @@ from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.streams import line_blocks
 from phrase_scorer.studies.settings import SYSTEMS, StudySettings, SystemsSettings
 
-option = functools.partial(click.option, show_default=True, metavar="N")
-seed_option = option("--seed", type=SEED, default=1, help="Seed of all random numbers.")
-
 
 def folder_option(text: str) -> Callable[[Command], Command]:
     """--output-dir, a folder that is made where it is not there."""
-    return click.option(
-        "--output-dir", required=True, type=click.Path(path_type=Path, file_okay=False),
-        metavar="DIR", help=text,
-    )  # fmt: skip
+    folder = click.Path(path_type=Path, file_okay=False)
+    return option("--output-dir", required=True, type=folder, metavar="DIR", help=text)
 
 
 def listed(kind: Callable[[str], Any] = str.strip) -> Callable[..., tuple[Any, ...]]:
@@ -44,7 +40,7 @@ def listed(kind: Callable[[str], Any] = str.strip) -> Callable[..., tuple[Any, .
 
     def read(_: click.Context, parameter: click.Parameter, text: str) -> tuple[Any, ...]:
         try:
-            return tuple(dict.fromkeys(kind(part) for part in text.split(",")))
+            return tuple(dict.fromkeys(map(kind, text.split(","))))
         except ValueError:
             name = parameter.opts[0]
             raise UsageError(f'{name}: "{text}" is not a list of numbers like 5,10,20') from None
@@ -86,16 +82,16 @@ Examples:
 )
 @click.argument("pairs", metavar="PHRASE_TABLE")
 @folder_option("Gets a model of each system, and systems.md, .json, .svg and .png.")
-@click.option("--systems", default=",".join(SYSTEMS), callback=listed(), metavar="NAMES",
-              help="Systems to compare, separated by commas.  [default: all]")  # fmt: skip
-@option("--parameters", default=5_000_000, help="Parameters per model, about.")
+@option("--systems", default=",".join(SYSTEMS), show_default=False,
+        callback=listed(), metavar="NAMES",
+        help="Systems to compare, separated by commas.  [default: all]")  # fmt: skip
+@option("--parameters", default=5_000_000, metavar="N", help="Parameters per model, about.")
 @option("--minutes", default=10.0, metavar="M", help="Training minutes per model.")
-@click.option("--preset", type=click.Choice(["small", "base", "paper"]), default="small",
-              show_default=True, help="Where the training settings come from.")  # fmt: skip
-@option("--shortlist", type=click.IntRange(2), default=SHORTLIST,
+@option("--preset", type=PRESET, default="small", help="Where the training settings come from.")
+@option("--shortlist", type=click.IntRange(2), default=SHORTLIST, metavar="N",
         help="Most frequent words of each side that the models know.")  # fmt: skip
-@click.option("--weight-by-count", is_flag=True, help="Weigh pairs by their counts in training.")
-@option("--validation-pairs", default=10_000,
+@option("--weight-by-count", is_flag=True, help="Weigh pairs by their counts in training.")
+@option("--validation-pairs", default=10_000, metavar="N",
         help="About how many pairs of held-out source phrases.")  # fmt: skip
 @seed_option
 @device_options
@@ -149,19 +145,20 @@ Examples:
     --output-dir gradients/"""
 )
 @folder_option("Gets gradients.json, gradients.png and gradients.svg.")
-@click.option("--text", metavar="FILE", help="Real sentences too: tokenised, one per line.")
+@option("--text", metavar="FILE", help="Real sentences too: tokenised, one per line.")
 @option("--cells", default="rnn,lstm,gru", callback=listed(), metavar="NAMES",
         help="Cells to compare, separated by commas.")  # fmt: skip
 @option("--scales", default="0.7,1,2", callback=listed(float), metavar="X,...",
         help="Factors of the recurrent matrices at the start: below, at and above 1.")  # fmt: skip
 @option("--distances", default="5,10,20,40,80", callback=listed(int), metavar="N,...",
         help="Words between the first one and its copy.")  # fmt: skip
-@option("--steps", default=60, help="Length of measured sequences.")
-@option("--hidden", default=64, help="Units of each cell.")
-@option("--updates", default=1000, help="Updates per network.")
+@option("--steps", default=60, metavar="N", help="Length of measured sequences.")
+@option("--hidden", default=64, metavar="N", help="Units of each cell.")
+@option("--updates", default=1000, metavar="N", help="Updates per network.")
 @option("--forget-bias", default=1.0, metavar="B", help="Where an LSTM's forget gates start.")
 @seed_option
-@option("--threads", default=1, help="CPU cores to use; the products are too small for more.")
+@option("--threads", default=1, metavar="N",
+        help="CPU cores to use; the products are too small for more.")  # fmt: skip
 @quiet_option
 @takes(GradientsRequest)
 def gradients(request: GradientsRequest) -> None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from phrase_scorer.cli.options import (
-    SEED,
+    PRESET,
     SHORTLIST,
     Command,
     PairReader,
     device_options,
     model_option,
+    option,
     quiet_option,
+    seed_option,
     takes,
+    together,
 )
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES, say
@@ -31,8 +34,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ChosenSizes:
-    """Fields of `ModelConfig` that a user may choose; None: the preset's."""
+class Choices:
+    """Fields of `ModelConfig` and `TrainingSettings` that a user may choose; None: the preset's."""
 
     cell: str | None = None
     hidden: int | None = None
@@ -46,12 +49,6 @@ class ChosenSizes:
     order: int | None = None
     second_hidden: int | None = None
     short_histories: float | None = None
-
-
-@dataclass(frozen=True)
-class ChosenTraining:
-    """Fields of `TrainingSettings` that a user may choose; None: the preset's."""
-
     batch_pairs: int | None = None
     optimizer: str | None = None
     learning_rate: float | None = None
@@ -64,9 +61,10 @@ class ChosenTraining:
     precision: str | None = None
     seed: int | None = None
 
-
-def _given(chosen: ChosenSizes | ChosenTraining) -> dict[str, Any]:
-    return {name: value for name, value in vars(chosen).items() if value is not None}
+    def of(self, kind: type[Any]) -> dict[str, Any]:
+        """Those of a class' fields that were chosen."""
+        named = {field.name: getattr(self, field.name, None) for field in fields(kind)}
+        return {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +75,7 @@ class TrainingRequest:
     model_path: Path
     preset: str
     shortlist: int
-    sizes: ChosenSizes
-    training: ChosenTraining
+    choices: Choices
     arithmetic: Arithmetic
     max_minutes: float | None
     checkpoint_minutes: float
@@ -88,13 +85,14 @@ class TrainingRequest:
 
     def __post_init__(self) -> None:
         model = self.model_path
-        if self.training.schedule == "timed" and self.max_minutes is None:
+        if self.choices.schedule == "timed" and self.max_minutes is None:
             raise UsageError("--schedule timed needs --max-minutes")
         if model.is_file():
             raise UsageError(f"--model {model} is a file, not a directory")
         if not self.resume and not self.overwrite and (model / "config.json").exists():
-            message = f"{model} holds a model; --resume continues it, --overwrite replaces it"
-            raise UsageError(message)
+            raise UsageError(
+                f"{model} holds a model; --resume continues it, --overwrite replaces it"
+            )
 
     def plan(self, architecture: str, **fixed: Any) -> tuple[ModelConfig, TrainingSettings]:
         """The model, its numbers of words still unknown, and how it is trained.
@@ -107,13 +105,14 @@ class TrainingRequest:
         from phrase_scorer.models.directory import ModelDirectory
         from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
 
-        preset, sizes = preset_of(self.preset, architecture), _given(self.sizes)
+        preset, sizes = preset_of(self.preset, architecture), self.choices.of(ModelConfig)
         config = ModelConfig(2, 2, architecture, **preset.sizes | sizes | fixed)
         with torch.device("meta"):
             build(config, given=sizes)
-        is_timed = self.training.schedule == "timed"
-        timed = {"max_updates": UNLIMITED, "minutes": self.max_minutes} if is_timed else {}
-        settings = TrainingSettings(**preset.training | timed | _given(self.training))
+        training = dict(preset.training)
+        if self.choices.schedule == "timed":
+            training |= {"max_updates": UNLIMITED, "minutes": self.max_minutes}
+        settings = TrainingSettings(**training | self.choices.of(TrainingSettings))
         if self.resume:
             ModelDirectory(self.model_path).require_state()
         return config, settings
@@ -140,10 +139,8 @@ def _tell_result(result: TrainingResult) -> None:
     progress = result.progress
     best = "no validation pairs"
     if result.validated:
-        best = (
-            f"best validation {progress.best_loss:.4f} nats a target symbol "
-            f"(update {progress.best_update})"
-        )
+        loss, update = progress.best_loss, progress.best_update
+        best = f"best validation {loss:.4f} nats a target symbol (update {update})"
     say(
         f"stopped by {result.stopped} after {progress.update} updates, "
         f"{progress.seconds / 60:.1f} minutes; {best}"
@@ -156,66 +153,35 @@ def preset_option(
     name: str, text: str, kind: type | click.ParamType[Any] = int, metavar: str | None = "N"
 ) -> Callable[[Command], Command]:
     """An option whose default the preset decides."""
-    return click.option(name, type=kind, metavar=metavar, help=f"{text}  [default: preset's]")
+    return option(name, type=kind, metavar=metavar, help=f"{text}  [default: preset's]")
 
 
-def model_options(command: Command) -> Command:
-    """Where the model goes, its preset, its words."""
-    options = (
-        model_option,
-        click.option(
-            "--preset", type=click.Choice(["small", "base", "paper"]), default="small",
-            show_default=True,
-            help="Sizes and training settings: small and base for CPUs, paper as in Cho et al. "
-            "2014.",
-        ),
-        click.option(
-            "--shortlist", type=click.IntRange(2), default=SHORTLIST, show_default=True,
-            metavar="N", help="Most frequent words that the model knows (of each side), <unk> "
-            "included.",
-        ),
-    )  # fmt: skip
-    return with_options(command, options)
-
-
-def training_options(command: Command) -> Command:
-    """How long it is trained, when it is saved, where it is computed."""
-    options = (
-        preset_option("--max-updates", "Updates in all."),
-        click.option(
-            "--max-minutes", type=float, metavar="M", help="Stop after this many minutes."
-        ),
-        preset_option(
-            "--optimizer", "Algorithm of the updates.", click.Choice(["adamw", "adadelta"]), None
-        ),
-        preset_option("--learning-rate", "Highest learning rate.", float, "X"),
-        click.option(
-            "--validate-every", type=int, metavar="N", help="Updates between two validations."
-        ),
-        click.option(
-            "--patience", type=int, metavar="N",
-            help="Stop after this many validations without improvement.",
-        ),
-        click.option(
-            "--seed", type=SEED, default=1, show_default=True, help="Seed of all random numbers."
-        ),
-        click.option(
-            "--checkpoint-minutes", type=float, default=10.0, show_default=True, metavar="M",
-            help="Save the state this often; also at Ctrl-C and SIGTERM.",
-        ),
-        click.option("--resume", is_flag=True, help="Continue a training that was stopped."),
-        click.option("--overwrite", is_flag=True, help="Replace the model that is there."),
-        device_options,
-        quiet_option,
-    )  # fmt: skip
-    return with_options(command, options)
-
-
-def with_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
-    """The command with these options, in this order."""
-    for option in reversed(options):
-        command = option(command)
-    return command
+# Where the model goes, its preset, its words.
+model_options = together(
+    model_option,
+    option("--preset", type=PRESET, default="small", help="Sizes and training "
+           "settings: small and base for CPUs, paper as in Cho et al. 2014."),
+    option("--shortlist", type=click.IntRange(2), default=SHORTLIST, metavar="N",
+           help="Most frequent words that the model knows (of each side), <unk> included."),
+)  # fmt: skip
+# How long it is trained, when it is saved, where it is computed.
+training_options = together(
+    preset_option("--max-updates", "Updates in all."),
+    option("--max-minutes", type=float, metavar="M", help="Stop after this many minutes."),
+    preset_option("--optimizer", "Algorithm of the updates.",
+                  click.Choice(["adamw", "adadelta"]), None),
+    preset_option("--learning-rate", "Highest learning rate.", float, "X"),
+    option("--validate-every", type=int, metavar="N", help="Updates between two validations."),
+    option("--patience", type=int, metavar="N",
+           help="Stop after this many validations without improvement."),
+    seed_option,
+    option("--checkpoint-minutes", default=10.0, metavar="M",
+           help="Save the state this often; also at Ctrl-C and SIGTERM."),
+    option("--resume", is_flag=True, help="Continue a training that was stopped."),
+    option("--overwrite", is_flag=True, help="Replace the model that is there."),
+    device_options,
+    quiet_option,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,54 +208,34 @@ Examples:
 )
 @click.argument("path", metavar="PHRASE_TABLE")
 @model_options
-@click.option(
-    "--architecture", default="encoder_decoder", show_default=True, metavar="NAME",
-    help="encoder_decoder (Cho et al. 2014), seq2seq (Sutskever et al. 2014), attention "
-    "(Bahdanau et al. 2015), transformer, decoder_only, masked (a pseudo-probability).",
-)  # fmt: skip
-@click.option(
-    "--cell", metavar="NAME",
-    help="Recurrent cell: rnn, lstm or gru.  [default: gru; of seq2seq: lstm]",
-)  # fmt: skip
-@click.option(
-    "--forget-bias", type=float, metavar="B",
-    help="Where an LSTM's forget gates start; 1 remembers from the start.  [default: 0]",
-)  # fmt: skip
-@click.option(
-    "--dropout", type=float, metavar="P",
-    help="Share of units left out in training, say 0.3 for small data.  [default: 0]",
-)  # fmt: skip
-@click.option(
-    "--positions", type=click.Choice(["sinusoidal", "learned"]),
-    help="What a Transformer adds to its embeddings.  [default: sinusoidal]",
-)  # fmt: skip
+@option("--architecture", default="encoder_decoder", metavar="NAME", help="encoder_decoder (Cho et "
+        "al. 2014), seq2seq (Sutskever et al. 2014), attention (Bahdanau et al. 2015), "
+        "transformer, decoder_only, masked (a pseudo-probability).")  # fmt: skip
+@option("--cell", metavar="NAME",
+        help="Recurrent cell: rnn, lstm or gru.  [default: gru; of seq2seq: lstm]")  # fmt: skip
+@option("--forget-bias", type=float, metavar="B", help="Where an LSTM's forget gates start; "
+        "1 remembers from the start.  [default: 0]")  # fmt: skip
+@option("--dropout", type=float, metavar="P", help="Share of units left out in training, "
+        "say 0.3 for small data.  [default: 0]")  # fmt: skip
+@option("--positions", type=click.Choice(["sinusoidal", "learned"]),
+        help="What a Transformer adds to its embeddings.  [default: sinusoidal]")  # fmt: skip
 @preset_option("--hidden", "Units of each cell; width of a Transformer.")
 @preset_option("--embedding", "Width of the embeddings of recurrent models.")
 @preset_option("--layers", "Layers of seq2seq and the Transformers.")
 @preset_option("--heads", "Heads of a Transformer's attention.")
 @preset_option("--feed-forward", "Units inside a Transformer's blocks.")
-@click.option(
-    "--direction", type=click.Choice(["forward", "inverse"]), default="forward", show_default=True,
-    help="forward: p(target | source); inverse: p(source | target).",
-)  # fmt: skip
-@click.option(
-    "--variant", type=click.Choice(["paper", "groundhog"]), default="paper", show_default=True,
-    help="Form of encoder_decoder: as printed, or as in the authors' released code.",
-)  # fmt: skip
-@click.option(
-    "--shared-words", is_flag=True, help="One shortlist, one embedding for both languages."
-)
-@click.option("--weight-by-count", is_flag=True, help="Weigh pairs by their counts.  [paper: no]")
+@option("--direction", type=click.Choice(["forward", "inverse"]), default="forward",
+        help="forward: p(target | source); inverse: p(source | target).")  # fmt: skip
+@option("--variant", type=click.Choice(["paper", "groundhog"]), default="paper", help="Form of "
+        "encoder_decoder: as printed, or as in the authors' released code.")  # fmt: skip
+@option("--shared-words", is_flag=True, help="One shortlist, one embedding for both languages.")
+@option("--weight-by-count", is_flag=True, help="Weigh pairs by their counts.  [paper: no]")
 @preset_option("--batch-pairs", "Pairs per update.")
-@preset_option(
-    "--schedule", "Course of the learning rate; timed: it falls to 0 at --max-minutes.",
-    click.Choice(["constant", "linear", "inverse-sqrt", "timed"]), None,
-)  # fmt: skip
-@click.option(
-    "--precision", type=click.Choice(["float32", "bfloat16"]),
-    help="Numbers of the products in training; weights and states stay float32.",
-)  # fmt: skip
-@click.option("--validation-pairs", type=int, metavar="N", help="About how many pairs to hold out.")
+@preset_option("--schedule", "Course of the learning rate; timed: it falls to 0 at --max-minutes.",
+               click.Choice(["constant", "linear", "inverse-sqrt", "timed"]), None)  # fmt: skip
+@option("--precision", type=click.Choice(["float32", "bfloat16"]),
+        help="Numbers of the products in training; weights and states stay float32.")  # fmt: skip
+@option("--validation-pairs", type=int, metavar="N", help="About how many pairs to hold out.")
 @training_options
 @click.pass_obj
 @takes(TrainRequest)
@@ -319,9 +265,9 @@ def train_command(read: PairReader, request: TrainRequest) -> int:
         direction=config.direction,
         shared_words=config.shared_words,
     )
-    source, target = data.vocabularies
+    source, target = map(len, data.vocabularies)
     say(
-        f"{len(data.pairs):,} pairs; {len(source):,} source and {len(target):,} target words in "
-        f"the shortlists; device {device}"
+        f"{len(data.pairs):,} pairs; {source:,} source and {target:,} target words in the "
+        f"shortlists; device {device}"
     )
     return request.run(data, config, settings)
