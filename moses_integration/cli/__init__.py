@@ -45,10 +45,7 @@ HELP_SECTIONS = {
 def read_table_or_pairs(path: str, *, with_counts: bool | None = False) -> Iterator[PairBlock]:
     """The pairs of a phrase table, or of lines "source<TAB>target" or "source ||| target".
 
-    The first line decides: two bars fields or more make a phrase table, one bar a list of pairs.
-
-    Raises:
-        DataError: A bad line, an empty table, or an unreadable file.
+    The first line decides: two bars or more make a phrase table, one bar a list of pairs.
     """
     blocks = line_blocks(path)
     first = next(blocks, None)

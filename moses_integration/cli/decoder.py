@@ -29,16 +29,15 @@ decoder_options = together(
 )  # fmt: skip
 
 
-@click.command(
-    epilog="""\b
+@click.command(epilog="""\b
 Examples:
   phrase-scorer tune --moses-ini moses.rnn.ini --source val.en --reference val.fr \\
       --working-dir tuned/ --runs 3 --threads 2
   phrase-scorer tune --moses-ini moses.rnn.ini --source val.en --reference val.fr \\
       --working-dir tuned/ --runs 3 --threads 2 --resume
   phrase-scorer tune --rescore-nbest val.rnn.nbest.gz --moses-ini tuned/moses.ini \\
-      --reference val.fr --working-dir reranking/ --optimizer mira"""
-)
+      --reference val.fr --working-dir reranking/ --optimizer mira
+""")  # fmt: skip
 @option("--moses-ini", required=True, metavar="FILE", help="The model to tune.")
 @option("--source", type=FILE, metavar="FILE", help="The tuning set's source side.")
 @option("--reference", required=True, type=FILE, metavar="FILE",
@@ -97,13 +96,12 @@ def _learn(request: TuneRequest, nbest: Path) -> None:
     say(f"{path} is for: phrase-scorer nbest LIST --rerank {path}")
 
 
-@click.command(
-    epilog="""\b
+@click.command(epilog="""\b
 Examples:
   phrase-scorer decode --moses-ini tuned/moses.ini --input test.en --output test.out --threads 2
   phrase-scorer decode --moses-ini tuned/moses.ini --input test.en --output test.out \\
-      --nbest test.nbest.gz 1000 --distinct --segmentation"""
-)
+      --nbest test.nbest.gz 1000 --distinct --segmentation
+""")  # fmt: skip
 @option("--moses-ini", required=True, metavar="FILE", help="The model to translate with.")
 @option("--input", "source", default=STANDARD, metavar="FILE", help="Tokenised text to translate.")
 @option("--output", default=STANDARD, metavar="FILE", help="Where translations are written.")
@@ -130,13 +128,12 @@ def decode(request: DecodeRequest) -> None:
     say(f"{lines:,} sentences translated by Moses {moses.version}; its log is {log}")
 
 
-@click.command(
-    epilog="""\b
+@click.command(epilog="""\b
 Examples:
   phrase-scorer binarize phrase-table.rnn.gz --format probing --output phrase-table.probing
   phrase-scorer binarize phrase-table.rnn.gz --format ondisk --output phrase-table.ondisk \\
-      --moses-ini moses.rnn.ini --moses-ini-out moses.ondisk.ini --check-input test.en"""
-)
+      --moses-ini moses.rnn.ini --moses-ini-out moses.ondisk.ini --check-input test.en
+""")  # fmt: skip
 @click.argument("table", metavar="PHRASE_TABLE", type=FILE)
 @option("--format", "kind", required=True, type=click.Choice(["probing", "compact", "ondisk"]),
         help="ProbingPT, PhraseDictionaryCompact or PhraseDictionaryOnDisk.")  # fmt: skip

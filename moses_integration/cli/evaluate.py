@@ -17,7 +17,7 @@ from moses_integration.evaluation.report import (
     report_text,
 )
 from moses_integration.evaluation.significance import TOKENIZERS, Text
-from phrase_scorer.cli.options import option, takes
+from phrase_scorer.cli.options import option, output_option, takes
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.output import STANDARD, OutputFile, is_same_file
@@ -70,15 +70,13 @@ class EvaluateRequest:
         return files
 
 
-@click.command(
-    name="evaluate",
-    epilog="""\b
+@click.command("evaluate", epilog="""\b
 Examples:
   phrase-scorer evaluate --reference test.fr baseline=base.out rnn=rnn.out
   phrase-scorer evaluate --reference test.fr baseline=base.out rnn=run1.out rnn=run2.out \\
       --source test.en --plot differences.png
-  phrase-scorer evaluate --reference test.fr --detokenize fr --format json baseline=base.out""",
-)
+  phrase-scorer evaluate --reference test.fr --detokenize fr --format json baseline=base.out
+""")  # fmt: skip
 @click.argument("systems", nargs=-1, required=True, metavar="NAME=FILE...")
 @option("--reference", "references", multiple=True, required=True, metavar="FILE",
         help="Reference translation; repeat for several.")  # fmt: skip
@@ -93,8 +91,7 @@ Examples:
 @option("--lowercase", is_flag=True, help="Ignore case (TER always does).")
 @option("--format", "form", type=click.Choice([*REPORTS]), default="text",
         help="Format of the report.")  # fmt: skip
-@option("--output", default=STANDARD, show_default=False, metavar="FILE",
-        help="Where to write the report.  [default: stdout]")  # fmt: skip
+@output_option
 @option("--plot", metavar="FILE", help="Also draw the differences to the baseline, sentence by "
         "sentence (.png, .svg or .pdf).")  # fmt: skip
 @option("--source", metavar="FILE", help="What was translated: the report then shows the sentences "

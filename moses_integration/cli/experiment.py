@@ -10,6 +10,10 @@ import click
 
 from moses_integration.cli.options import FILE, moses_options
 from moses_integration.decoder.programs import Moses
+from moses_integration.experiment.config import Experiment
+from moses_integration.experiment.plan import Plan
+from moses_integration.experiment.report import collect, table1_markdown, write_table1
+from moses_integration.experiment.runner import Runner
 from phrase_scorer.cli.options import option, takes
 from phrase_scorer.runtime.console import say
 
@@ -32,8 +36,7 @@ class Table1Request:
         return [word for option, value in given.items() if value for word in (option, value)]
 
 
-@click.command(
-    epilog="""\b
+@click.command(epilog="""\b
 Examples:
   phrase-scorer experiment table1 --config experiment.toml --output-dir experiment/
   phrase-scorer experiment table1 --config experiment.toml --output-dir experiment/ --dry-run
@@ -73,8 +76,8 @@ experiment.toml (paths are relative to its folder):
   [[system]]
   name = "+ CSLM itself in n-best lists"
   nbest_of = "CSLM + RNN + WP"
-  language_models = ["cslm"]"""
-)
+  language_models = ["cslm"]
+""")  # fmt: skip
 @option("--config", required=True, type=FILE, metavar="FILE",
         help="What to do: a TOML file.")  # fmt: skip
 @option("--output-dir", required=True, type=FILE, metavar="DIR", help="Where "
@@ -94,11 +97,6 @@ def table1(request: Table1Request) -> None:
     configuration touches is; other threads touch nothing. commands.log has every command as you
     would type it.
     """
-    from moses_integration.experiment.config import Experiment
-    from moses_integration.experiment.plan import Plan
-    from moses_integration.experiment.report import collect, table1_markdown, write_table1
-    from moses_integration.experiment.runner import Runner
-
     plan = Plan(Experiment.read(request.config), request.output_dir, request.moses_words)
     if request.dry_run:
         for step in plan.steps:

@@ -22,12 +22,7 @@ from phrase_scorer.runtime.output import STANDARD, OutputFile
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """A network, the n-grams that it is to give probabilities to, and where all is written.
-
-    Raises:
-        DataError: A file to read is missing, or would be overwritten.
-        UsageError: Options that do not go together, an output that cannot be written.
-    """
+    """A network, the n-grams that it is to give probabilities to, and where all is written."""
 
     model_path: Path
     arpa: str  # has the n-grams
@@ -63,17 +58,15 @@ class ExportRequest:
         return IniTarget(self.moses_ini, self.moses_ini_out)
 
 
-@click.command(
-    name="export-arpa",
-    epilog="""\b
+@click.command("export-arpa", epilog="""\b
 Examples:
   phrase-scorer export-arpa --model cslm/ --arpa lm.arpa --output cslm.arpa
   phrase-scorer export-arpa --model cslm/ --arpa lm.arpa --output cslm.arpa \\
     --moses-ini moses.ini --moses-ini-out moses.cslm.ini
   phrase-scorer export-arpa --model cslm/ --arpa lm.arpa --output cslm.arpa --share 0.5 \\
     --nbest val.nbest.gz --nbest test.nbest.gz
-  phrase-scorer export-arpa --model cslm/ --arpa lm.arpa --output cslm.arpa.gz --prune 1e-8""",
-)
+  phrase-scorer export-arpa --model cslm/ --arpa lm.arpa --output cslm.arpa.gz --prune 1e-8
+""")  # fmt: skip
 @model_option
 @option("--arpa", required=True, metavar="FILE", help="The back-off model that has the n-grams.")
 @option("-o", "--output", required=True, metavar="FILE", help="Where to write; gzip if named .gz.")

@@ -21,16 +21,15 @@ from phrase_scorer.cli.options import device_options, option, output_option, qui
 from phrase_scorer.runtime.console import say
 
 
-@click.command(
-    epilog="""\b
+@click.command(epilog="""\b
 Examples:
   phrase-scorer nbest val.nbest.gz --source val.en --model rnn/ --output val.rnn.nbest.gz
   phrase-scorer nbest val.nbest.gz --source val.en --model rnn/ --level phrase --lm big.arpa \\
       --name RNN0 --name LM1 --output val.rnn.nbest.gz
   phrase-scorer tune --rescore-nbest val.rnn.nbest.gz --moses-ini tuned/moses.ini \\
       --reference val.fr --working-dir reranking/
-  phrase-scorer nbest test.rnn.nbest.gz --rerank reranking/weights --output test.out"""
-)
+  phrase-scorer nbest test.rnn.nbest.gz --rerank reranking/weights --output test.out
+""")  # fmt: skip
 @click.argument("nbest_list", metavar="NBEST_LIST")
 @option("--source", metavar="FILE", help="The text that was decoded.")
 @models_option("--model", "ln p(target | source)")

@@ -19,14 +19,13 @@ def _unless(name: str, setting: str, text: str) -> Callable[[Command], Command]:
     return option(name, setting, is_flag=True, callback=lambda *given: not given[-1], help=text)
 
 
-@click.command(
-    epilog="""\b
+@click.command(epilog="""\b
 Examples:
   phrase-scorer prepare corpus.en corpus.fr --languages en fr --output-dir prepared/
   phrase-scorer prepare corpus.en.gz corpus.fr.gz --languages en fr --lowercase --no-escape \\
       --threads 8 --output-dir prepared/
-  phrase-scorer prepare test.en --languages en --truecase-model-dir prepared/ --output-dir test/"""
-)
+  phrase-scorer prepare test.en --languages en --truecase-model-dir prepared/ --output-dir test/
+""")  # fmt: skip
 @click.argument("files", nargs=-1, required=True, metavar="FILE [FILE]")
 @option("--languages", "first_language", required=True, metavar="LANG [LANG]",
         help="Code of each file's language: en fr.")  # fmt: skip

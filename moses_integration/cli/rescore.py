@@ -17,6 +17,7 @@ from moses_integration.cli.options import (
 from moses_integration.formats.ini_edits import START_WEIGHT
 from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
 from moses_integration.formats.phrase_table import PhraseTable
+from moses_integration.formats.table_check import Finding, check_table
 from moses_integration.rescoring.request import DEFAULT_FLOOR, WORKER_IMPORTS, RescoreRequest
 from moses_integration.system.check import stale_warnings
 from moses_integration.system.ini_target import IniTarget
@@ -34,7 +35,6 @@ from phrase_scorer.runtime.workers import start_imports
 from phrase_scorer.text.phrase_pairs import PairBlock
 
 if TYPE_CHECKING:
-    from moses_integration.formats.table_check import Finding
     from moses_integration.rescoring.block import RescoreCounts
     from phrase_scorer.scoring.scorer import PhraseScorer
 
@@ -42,9 +42,7 @@ SHOWN_FINDINGS = 20
 SAMPLED_ENTRIES = 20_000  # of the table's beginning; some of them measure the accuracy
 
 
-@click.command(
-    "rescore",
-    epilog="""\b
+@click.command("rescore", epilog="""\b
 Examples:
   phrase-scorer rescore phrase-table.gz phrase-table.rnn.gz --model rnn/ \\
       --moses-ini moses.ini --moses-ini-out moses.rnn.ini
@@ -55,8 +53,8 @@ Examples:
   phrase-scorer rescore phrase-table.gz --model rnn/ --estimate
   phrase-scorer rescore phrase-table.gz new.gz --model rnn/ --precision int8 --resume
   phrase-scorer rescore phrase-table.gz new.gz --model rnn/ --precision bfloat16 \\
-      --device cuda:0,cuda:1""",
-)
+      --device cuda:0,cuda:1
+""")  # fmt: skip
 @click.argument("table", metavar="PHRASE_TABLE")
 @click.argument("output", metavar="[OUTPUT]", required=False)
 @models_option("--model", "p(target | source)")
@@ -170,12 +168,11 @@ def _write_ini(request: RescoreRequest, ini: MosesIni, feature: PhraseTableFeatu
     say(f"{target.moses_ini_out}: {feature.name} with {scores} scores; tune it")
 
 
-@click.command(
-    epilog="""\b
+@click.command(epilog="""\b
 Examples:
   phrase-scorer check phrase-table.gz
-  phrase-scorer check phrase-table.gz --moses-ini moses.ini"""
-)
+  phrase-scorer check phrase-table.gz --moses-ini moses.ini
+""")  # fmt: skip
 @click.argument("table", metavar="PHRASE_TABLE")
 @option("--moses-ini", metavar="FILE",
         help="Check the num-features and weights of this moses.ini, too.")  # fmt: skip
@@ -188,8 +185,6 @@ def check(table: str, moses_ini: str | None, table_name: str | None, show_all: b
     Errors: missing fields; scores, alignments and properties that Moses cannot read. Warnings:
     encoding, control characters, order, blanks that some of its tools stumble over.
     """
-    from moses_integration.formats.table_check import check_table
-
     target = IniTarget(moses_ini, table_name=table_name)
     ini = target.read()
     feature = target.feature(ini) if ini else None

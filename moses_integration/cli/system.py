@@ -38,13 +38,12 @@ class IniRequest:
             raise UsageError("give --output FILE or --in-place")
 
 
-@click.command(
-    epilog="""\b
+@click.command(epilog="""\b
 Examples:
   phrase-scorer ini model/moses.ini --output model/moses.rnn.ini
   phrase-scorer ini moses.ini --in-place --table-name TranslationModel1 --weight 0.2
-  phrase-scorer ini moses.ini --language-model cslm.arpa --output moses.cslm.ini"""
-)
+  phrase-scorer ini moses.ini --language-model cslm.arpa --output moses.cslm.ini
+""")  # fmt: skip
 @click.argument("moses_ini", metavar="MOSES_INI")
 @option("--output", metavar="FILE", help="The new moses.ini; - is standard output.")
 @option("--in-place", is_flag=True, help="Replace MOSES_INI, if anything in it changes.")
@@ -94,12 +93,11 @@ def _tell(before: MosesIni, fit: Fit, weight: float) -> None:
             say(f"warning: {warning}")
 
 
-@click.command(
-    epilog="""\b
+@click.command(epilog="""\b
 Example:
   phrase-scorer ems --output-dir phrase-scorer-ems/
-  less phrase-scorer-ems/config.phrase-scorer"""
-)
+  less phrase-scorer-ems/config.phrase-scorer
+""")  # fmt: skip
 @new_folder_option
 def ems(output_dir: str) -> None:
     """Write what Moses' experiment management system (EMS, experiment.perl) needs into a folder.
@@ -125,13 +123,11 @@ class FilterRequest:
     quiet: bool
 
 
-@click.command(
-    name="filter",
-    epilog="""\b
+@click.command("filter", epilog="""\b
 Examples:
   phrase-scorer filter --moses-ini moses.ini --input val.en --input test.en --output-dir filtered/
-  phrase-scorer rescore filtered/ filtered.rnn/ --model rnn/""",
-)
+  phrase-scorer rescore filtered/ filtered.rnn/ --model rnn/
+""")  # fmt: skip
 @option("--moses-ini", required=True, metavar="FILE", help="moses.ini of the whole model.")
 @option("--input", "inputs", required=True, multiple=True, metavar="FILE",
         help="Tokenised text that is to be translated. Repeat for several.")  # fmt: skip

@@ -23,10 +23,12 @@ from phrase_scorer.cli.options import (
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.report import require_kind
+from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
 
 if TYPE_CHECKING:
     from phrase_scorer.scoring.generation import Generated, Generator
-    from phrase_scorer.text.vocabulary import Vocabulary
 
 BEAM = 10  # of beam search
 
@@ -86,14 +88,13 @@ class GenerateRequest:
         return found[: self.n_best]
 
 
-@click.command(
-    epilog="""\b
+@click.command(epilog="""\b
 Examples:
   phrase-scorer generate --model rnn/ "at the end of the"
   phrase-scorer generate --model rnn/ --beam 50 --n-best 5 "at the end of the"
   phrase-scorer generate --model rnn/ --sample 50 --temperature 0.8 --seed 3 "a man"
-  cut -f1 phrases.txt | phrase-scorer generate --model rnn/ -"""
-)
+  cut -f1 phrases.txt | phrase-scorer generate --model rnn/ -
+""")  # fmt: skip
 @click.argument("phrases", metavar="PHRASE...", nargs=-1, required=True)
 @model_option
 @option("--beam", type=int, metavar="N", help="Width of the beam search.  [default: 10]")
@@ -115,7 +116,6 @@ def generate(request: GenerateRequest) -> None:
     """
     from phrase_scorer.models.directory import ModelDirectory
     from phrase_scorer.scoring.generation import LONGEST, Generator
-    from phrase_scorer.text.vocabulary import UNKNOWN
 
     request.arithmetic.use_threads()
     directory = ModelDirectory(request.model_path)
@@ -136,8 +136,6 @@ def generate(request: GenerateRequest) -> None:
 
 def _phrases(phrases: tuple[str, ...]) -> Iterator[bytes]:
     """The phrases, those of standard input in the place of "-"."""
-    from phrase_scorer.runtime.streams import line_blocks
-
     for phrase in phrases:
         if phrase != "-":
             if not phrase.split():
@@ -180,20 +178,17 @@ class AlignRequest(PairsRequest):
     plot: str | None
 
     def __post_init__(self) -> None:
-        from phrase_scorer.runtime.report import require_kind
-
         super().__post_init__()
         if self.plot:
             require_kind(self.plot)
 
 
-@click.command(
-    epilog="""\b
+@click.command(epilog="""\b
 Examples:
   phrase-scorer align --model attention/ pairs.tsv > alignments.jsonl
   phrase-scorer align --model attention/ --format pharaoh phrase-table.gz | head
-  phrase-scorer align --model attention/ pairs.tsv --plot first.svg > alignments.jsonl"""
-)
+  phrase-scorer align --model attention/ pairs.tsv --plot first.svg > alignments.jsonl
+""")  # fmt: skip
 @scoring_options
 @option("--format", "kind", type=click.Choice(["json", "pharaoh"]), default="json", help="json: "
         "every weight; pharaoh: for each target word its likeliest source word, i-j.")  # fmt: skip

@@ -14,6 +14,7 @@ from phrase_scorer.cli.train import TrainingRequest, model_options, preset_optio
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.text.vocabulary import Vocabulary
 
 MIN_COUNT = 2
 HELD_OUT = 0.02  # of the text, where no other is given to validate on
@@ -41,14 +42,12 @@ class TrainLmRequest(TrainingRequest):
         return sentences, validation
 
 
-@click.command(
-    name="train-lm",
-    epilog="""\b
+@click.command("train-lm", epilog="""\b
 Examples:
   phrase-scorer train-lm corpus.fr --model cslm/ --validation val.fr
   phrase-scorer train-lm corpus.fr.gz --model cslm/ --preset paper --device cuda
-  phrase-scorer train-lm corpus.fr --model cslm/ --resume""",
-)
+  phrase-scorer train-lm corpus.fr --model cslm/ --resume
+""")  # fmt: skip
 @click.argument("path", metavar="TEXT")
 @model_options
 @option("--validation", metavar="FILE",
@@ -76,7 +75,6 @@ def train_lm(request: TrainLmRequest) -> int:
     losses is nats per symbol, end symbols included; exp of it is the perplexity.
     """
     from phrase_scorer.language_model.model import text_pairs, text_vocabulary
-    from phrase_scorer.text.vocabulary import Vocabulary
     from phrase_scorer.training.data import TrainingData
 
     request.arithmetic.use_threads()
@@ -107,12 +105,11 @@ class PerplexityRequest:
     arithmetic: Arithmetic
 
 
-@click.command(
-    epilog="""\b
+@click.command(epilog="""\b
 Examples:
   phrase-scorer perplexity --model cslm/ val.fr
-  phrase-scorer perplexity --model cslm/ --arpa lm.arpa --arpa cslm.arpa val.fr"""
-)
+  phrase-scorer perplexity --model cslm/ --arpa lm.arpa --arpa cslm.arpa val.fr
+""")  # fmt: skip
 @click.argument("text", metavar="TEXT", default="-")
 @model_option
 @option("--arpa", "arpas", multiple=True, metavar="FILE",

@@ -22,7 +22,6 @@ Answer = TypeVar("Answer")
 option = functools.partial(click.option, show_default=True)
 SEED = click.IntRange(0, 2**31 - 1)
 PRESET = click.Choice(["small", "base", "paper"])
-SHORTLIST = 15_000  # paper, section 4.1: 15,000 most frequent words of each language
 
 
 def request_of(kind: type[Request], options: Mapping[str, Any]) -> Request:
@@ -125,6 +124,10 @@ output_option = option("--output", default=STANDARD, show_default=False, metavar
                        help="Where to write.  [default: stdout]")  # fmt: skip
 seed_option = option("--seed", type=SEED, default=1, metavar="N",
                      help="Seed of all random numbers.")  # fmt: skip
+shortlist_option = option(
+    "--shortlist", type=click.IntRange(2), default=15_000,  # paper, section 4.1: of each language
+    metavar="N", help="Most frequent words that the model knows (of each side), <unk> included.",
+)  # fmt: skip
 quiet_option = option("--quiet", is_flag=True, help="Show no progress bar.")
 # With `device_options` all that a `PairsRequest` is made of.
 scoring_options = together(

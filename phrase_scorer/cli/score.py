@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 MANY_UNKNOWN = 0.2  # share of unknown words that is more likely a mistake than a rare domain
 
 
-@click.command(
-    epilog="""\b
+@click.command(epilog="""\b
 Examples:
   phrase-scorer score --model rnn/ pairs.tsv > scores.txt
   paste source.txt target.txt | phrase-scorer score --model rnn/ -
   echo "the blue house ||| la maison bleue" | phrase-scorer score --model rnn/ -
-  phrase-scorer score --model rnn/ --precision int8 phrase-table.gz > scores.txt"""
-)
+  phrase-scorer score --model rnn/ --precision int8 phrase-table.gz > scores.txt
+""")  # fmt: skip
 @scoring_options
 @precision_option
 @device_options

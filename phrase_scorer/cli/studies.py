@@ -13,13 +13,13 @@ import click
 
 from phrase_scorer.cli.options import (
     PRESET,
-    SHORTLIST,
     Command,
     PairReader,
     device_options,
     option,
     quiet_option,
     seed_option,
+    shortlist_option,
     takes,
 )
 from phrase_scorer.errors import DataError, UsageError, require_choice
@@ -48,11 +48,10 @@ def listed(kind: Callable[[str], Any] = str.strip) -> Callable[..., tuple[Any, .
     return read
 
 
-@click.group(
-    epilog="""\b
+@click.group(epilog="""\b
 Example:
-  phrase-scorer experiment systems phrase-table.gz --output-dir systems/ --minutes 20"""
-)
+  phrase-scorer experiment systems phrase-table.gz --output-dir systems/ --minutes 20
+""")  # fmt: skip
 def experiment() -> None:
     """Run a whole experiment; it goes on where it was stopped."""
 
@@ -73,23 +72,21 @@ class SystemsRequest:
             require_choice("system", name, SYSTEMS)
 
 
-@experiment.command(
-    epilog="""\b
+@experiment.command(epilog="""\b
 Examples:
   phrase-scorer experiment systems model/phrase-table.gz --output-dir systems/
   phrase-scorer experiment systems model/phrase-table.gz --output-dir systems/ \\
-    --systems "LSTM,GRU (the paper's),Transformer" --minutes 60 --parameters 10000000"""
-)
+    --systems "LSTM,GRU (the paper's),Transformer" --minutes 60 --parameters 10000000
+""")  # fmt: skip
 @click.argument("pairs", metavar="PHRASE_TABLE")
 @folder_option("Gets a model of each system, and systems.md, .json, .svg and .png.")
-@option("--systems", default=",".join(SYSTEMS), show_default=False,
-        callback=listed(), metavar="NAMES",
-        help="Systems to compare, separated by commas.  [default: all]")  # fmt: skip
+@option("--systems", default=",".join(SYSTEMS), show_default=False, callback=listed(),
+        metavar="NAMES", help="Systems to compare, separated by commas.  [default: all]",
+        )  # fmt: skip
 @option("--parameters", default=5_000_000, metavar="N", help="Parameters per model, about.")
 @option("--minutes", default=10.0, metavar="M", help="Training minutes per model.")
 @option("--preset", type=PRESET, default="small", help="Where the training settings come from.")
-@option("--shortlist", type=click.IntRange(2), default=SHORTLIST, metavar="N",
-        help="Most frequent words of each side that the models know.")  # fmt: skip
+@shortlist_option
 @option("--weight-by-count", is_flag=True, help="Weigh pairs by their counts in training.")
 @option("--validation-pairs", default=10_000, metavar="N",
         help="About how many pairs of held-out source phrases.")  # fmt: skip
@@ -136,14 +133,13 @@ class GradientsRequest:
     quiet: bool
 
 
-@click.command(
-    epilog="""\b
+@click.command(epilog="""\b
 Examples:
   phrase-scorer gradients --output-dir gradients/
   phrase-scorer gradients --text corpus.fr --output-dir gradients/
   phrase-scorer gradients --cells rnn,lstm --scales 0.5,1,1.5 --distances 10,100 --updates 3000 \\
-    --output-dir gradients/"""
-)
+    --output-dir gradients/
+""")  # fmt: skip
 @folder_option("Gets gradients.json, gradients.png and gradients.svg.")
 @option("--text", metavar="FILE", help="Real sentences too: tokenised, one per line.")
 @option("--cells", default="rnn,lstm,gru", callback=listed(), metavar="NAMES",

@@ -11,7 +11,6 @@ import click
 
 from phrase_scorer.cli.options import (
     PRESET,
-    SHORTLIST,
     Command,
     PairReader,
     device_options,
@@ -19,6 +18,7 @@ from phrase_scorer.cli.options import (
     option,
     quiet_option,
     seed_option,
+    shortlist_option,
     takes,
     together,
 )
@@ -159,10 +159,9 @@ def preset_option(
 # Where the model goes, its preset, its words.
 model_options = together(
     model_option,
-    option("--preset", type=PRESET, default="small", help="Sizes and training "
-           "settings: small and base for CPUs, paper as in Cho et al. 2014."),
-    option("--shortlist", type=click.IntRange(2), default=SHORTLIST, metavar="N",
-           help="Most frequent words that the model knows (of each side), <unk> included."),
+    option("--preset", type=PRESET, default="small", help="Sizes and training settings: small "
+           "and base for CPUs, paper as in Cho et al. 2014."),
+    shortlist_option,
 )  # fmt: skip
 # How long it is trained, when it is saved, where it is computed.
 training_options = together(
@@ -195,17 +194,15 @@ class TrainRequest(TrainingRequest):
     weight_by_count: bool
 
 
-@click.command(
-    name="train",
-    epilog="""\b
+@click.command("train", epilog="""\b
 Examples:
   phrase-scorer train model/phrase-table.gz --model rnn/
   phrase-scorer train model/phrase-table.gz --model rnn/ --preset paper --device cuda
   phrase-scorer train pairs.tsv --model rnn/ --max-minutes 30
   phrase-scorer train model/phrase-table.gz --model lstm/ --cell lstm --forget-bias 1
   phrase-scorer train model/phrase-table.gz --model att/ --architecture attention
-  phrase-scorer train model/phrase-table.gz --model rnn/ --resume""",
-)
+  phrase-scorer train model/phrase-table.gz --model rnn/ --resume
+""")  # fmt: skip
 @click.argument("path", metavar="PHRASE_TABLE")
 @model_options
 @option("--architecture", default="encoder_decoder", metavar="NAME", help="encoder_decoder (Cho et "
