@@ -19,9 +19,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
-option = functools.partial(click.option, show_default=True)
+option = functools.partial(click.option, show_default=True)  # what every command declares with
 SEED = click.IntRange(0, 2**31 - 1)
-PRESET = click.Choice(["small", "base", "paper"])
+PRESET = click.Choice(["small", "base", "paper"])  # PRESET_NAMES, without importing torch
 
 
 def request_of(kind: type[Request], options: Mapping[str, Any]) -> Request:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import click
 import pytest
 
-from phrase_scorer.cli.options import request_of, takes
+from phrase_scorer.cli.options import PRESET, option, request_of, takes, together
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.training.settings import PRESET_NAMES
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,21 @@ def test_an_option_that_no_field_takes():
 
     with pytest.raises(TypeError, match="Request has no field for pth"):
         command.main(["--pth", "p"], standalone_mode=False)
+
+
+def test_options_together_keep_their_order_and_show_their_defaults():
+    both = together(option("--first", default=1, help="One."), option("--second", help="Two."))
+
+    @click.command()
+    @both
+    def command(first: int, second: str | None) -> None:
+        raise AssertionError
+
+    assert [parameter.name for parameter in command.params] == ["first", "second"]
+    text = command.get_help(click.Context(command))
+    assert "One.  [default: 1]\n" in text
+    assert "Two.\n" in text
+
+
+def test_presets_are_those_of_training():
+    assert tuple(PRESET.choices) == PRESET_NAMES
