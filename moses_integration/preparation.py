@@ -28,7 +28,7 @@ from typing import Literal, TextIO
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.output import OutputFile, is_same_file, write_file
-from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.runtime.streams import text_blocks
 from phrase_scorer.runtime.workers import ordered_map
 
 Casing = Literal["truecase", "lowercase", "keep"]
@@ -192,9 +192,10 @@ def _tokenise(
 ) -> None:  # fmt: skip
     """Writes the tokenised text; counts its casings where a truecaser is to be trained."""
     tokenise, processes = Tokenizer(language, request.settings).lines, request.settings.processes
-    blocks: Iterator[list[str]] = map(tokenise, _decoded(path))
+    read = text_blocks(path, TEXT_BLOCK_BYTES)
+    blocks: Iterator[list[str]] = map(tokenise, read)
     if processes > 1:
-        blocks = (lines for _, lines in ordered_map(tokenise, _decoded(path), processes))
+        blocks = (lines for _, lines in ordered_map(tokenise, read, processes))
     with (
         output.open("w", encoding="utf-8", newline="\n") as out,
         progress_bar(f"tokenising {Path(path).name}", show=not request.quiet, unit=" lines") as bar,
@@ -205,17 +206,6 @@ def _tokenise(
             if counts:
                 for line in lines:
                     counts.add(line)
-
-
-def _decoded(path: str | Path) -> Iterator[list[str]]:
-    for block in line_blocks(path, TEXT_BLOCK_BYTES):
-        lines = []
-        for number, line in enumerate(block.lines, block.first):
-            try:
-                lines.append(line.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise DataError("not UTF-8", path=path, line=number, text=line) from error
-        yield lines
 
 
 def _caser(casing: Casing, model: Path) -> Callable[[str], str]:

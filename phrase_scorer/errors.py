@@ -70,6 +70,12 @@ def require_choice(what: str, value: str, choices: Collection[str]) -> None:
         raise UsageError(f"unknown {what} {value!r}; choose from {', '.join(choices)}")
 
 
+def require_at_least(least: int, name: str, value: float) -> None:
+    """Checks a number, named as the user knows it: a UsageError where it is smaller."""
+    if value < least:
+        raise UsageError(f"{name} must be at least {least}, not {value}")
+
+
 def require_literals(settings: object) -> None:
     """Checks that the fields of a dataclass that are `Literal` have one of their values."""
     for name, kind in get_type_hints(type(settings)).items():

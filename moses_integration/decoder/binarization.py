@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from shutil import rmtree
 from typing import Literal
 
 from moses_integration.decoder.decoding import Decoder, NBest, compare_nbest
@@ -32,8 +30,8 @@ from moses_integration.system.check import check_model
 from moses_integration.system.ini_target import IniTarget
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.output import check_option, reason
-from phrase_scorer.runtime.streams import compression, line_blocks
+from phrase_scorer.runtime.output import check_option, delete, reason
+from phrase_scorer.runtime.streams import compression, line_blocks, numbered_lines
 
 Format = Literal["probing", "compact", "ondisk"]
 
@@ -147,7 +145,7 @@ def make_binary(request: BinarizeRequest) -> tuple[TableFacts, Usage]:
 
     Raises:
         UsageError: The program is missing, or no score has the number to sort by.
-        DataError: A line that the format cannot hold (file, line number, text).
+        DataError: A line that the format cannot hold.
         ProgramError: The program failed; its log is kept.
     """
     moses, table, log, form = request.moses, request.table, request.log, request.form
@@ -159,17 +157,18 @@ def make_binary(request: BinarizeRequest) -> tuple[TableFacts, Usage]:
     sort_score = request.settings.sort_score
     if request.kind == "ondisk" and sort_score >= facts.scores:
         raise UsageError(f"--sort-score {sort_score}: there are {facts.scores} scores, from 0")
-    _delete(partial)
+    delete(partial)
     try:
         moses.note_in(log)
-        with _readable(table, facts, request.output.parent, log) as readable:
+        with tempfile.TemporaryDirectory(dir=request.output.parent) as folder:
+            readable = table if facts.ready else sorted_copy(table, Path(folder), log)
             command = form.command(readable.resolve(), place, facts, request.settings)
             usage = run_program([program, *command], log=log)
         if not partial.exists():
             raise ProgramError(f"{form.program} wrote nothing; its log is {log}")
         partial.rename(request.file)
     finally:
-        _delete(partial)
+        delete(partial)
     return facts, usage
 
 
@@ -192,23 +191,11 @@ def _check_compression(table: Path) -> None:
         raise DataError(message, path=table)
 
 
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 # -- what the programs can read --------------------------------------------------------------------
 
 
 def inspect_table(table: Path, kind: Format, *, show_progress: bool = True) -> TableFacts:
-    """Reads every entry.
-
-    Raises:
-        DataError: The table is empty, a line has another number of scores than the first, or the
-            format cannot hold it.
-    """
+    """Reads every entry; a DataError tells of one that the format cannot hold, as of a bad one."""
     reader = PhraseTable(table)
     factors, ready, last = (0, 0), True, b""
     with progress_bar("checking", show=show_progress, unit=" entries") as bar:
@@ -267,16 +254,6 @@ def _has_single_blanks(lines: Sequence[bytes]) -> bool:
     return text.replace(b"\n", b" ").split(b" ").count(SEPARATOR) == text.count(SEPARATOR)
 
 
-@contextmanager
-def _readable(table: Path, facts: TableFacts, folder: Path, log: Path) -> Iterator[Path]:
-    """The table, or beside the output a copy of one that the programs would misread."""
-    if facts.ready:
-        yield table
-        return
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        yield sorted_copy(table, Path(temporary), log)
-
-
 def sorted_copy(table: Path, folder: Path, log: Path) -> Path:
     """A plain copy in a folder, in the order of LC_ALL=C sort, with single blanks."""
     plain, ordered = folder / "normalised", folder / "sorted"
@@ -307,11 +284,7 @@ class InisToCompare:
 
     @classmethod
     def of(cls, request: BinarizeRequest) -> InisToCompare | None:
-        """Both files, settled before hours are spent; None without a moses.ini.
-
-        Raises:
-            UsageError, DataError: The moses.ini and the table do not agree.
-        """
+        """Both files, settled before hours are spent; None without a moses.ini."""
         ini = request.target.read()
         if ini is None:
             return None
@@ -323,8 +296,7 @@ class InisToCompare:
             return cls(ini, binary, [])
         text = with_files(ini, {feature.line: (TEXT_TABLE, table)})
         check_model(text)
-        blocks = line_blocks(request.check_input)
-        lines = (line for block in blocks for line in block.lines if line.strip())
+        lines = (line for _, line in numbered_lines(request.check_input) if line.strip())
         sentences = list(islice(lines, request.check_sentences))
         if not sentences:
             raise DataError("no sentence in it to decode", path=request.check_input)
@@ -334,12 +306,7 @@ class InisToCompare:
 def check_by_decoding(
     request: BinarizeRequest, inis: InisToCompare, say: Callable[[str], None]
 ) -> None:
-    """Decodes sentences with both tables and compares the n-best lists.
-
-    Raises:
-        PhraseScorerError: The lists differ (sentence, hypothesis, feature).
-        ProgramError: The decoder failed.
-    """
+    """Decodes sentences with both tables; as `compare_nbest`, a difference is an error."""
     count = len(inis.sentences)
     for name in ("moses", "moses2") if request.form.moses2 else ("moses",):
         if name == "moses2" and not request.moses.has(name):

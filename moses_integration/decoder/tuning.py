@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from moses_integration.decoder.decoding import Decoder, split_flags
@@ -27,9 +28,10 @@ from moses_integration.formats.moses_ini import TEXT_TABLE, MosesIni, Weights, w
 from moses_integration.formats.signature import read_signature
 from moses_integration.system.check import check_model
 from moses_integration.system.filtering import filter_model
-from phrase_scorer.errors import DataError, UsageError, quoted
+from phrase_scorer.errors import DataError, UsageError, quoted, require_at_least
 from phrase_scorer.runtime.output import write_file
-from phrase_scorer.runtime.streams import compression, line_blocks
+from phrase_scorer.runtime.report import write_json
+from phrase_scorer.runtime.streams import compression, numbered_lines
 
 WeightOptimizer = Literal["mert", "mira"]
 Component = tuple[str, int]  # feature name and place among its scores, from 0
@@ -55,8 +57,7 @@ class TuningSettings:
 
     def __post_init__(self) -> None:
         for name in ("runs", "nbest", "max_iterations", "threads"):
-            if (value := getattr(self, name)) < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+            require_at_least(1, f"--{name.replace('_', '-')}", getattr(self, name))
         if self.optimizer not in get_args(WeightOptimizer):
             raise UsageError(f"unknown optimizer {self.optimizer}; choose mert or mira")
         split_flags(self.decoder_flags)
@@ -166,7 +167,7 @@ class Tuner:
             self._prepare()
             numbers = range(1, self.settings.runs + 1)
             tuning = TuningResult(weights_of(self.ini), [self._run(n) for n in numbers])
-            _write_json(self.folder / "tuning.json", tuning.as_dict())
+            write_json(self.folder / "tuning.json", tuning.as_dict())
             best = self.folder / f"run{tuning.best.number}" / "moses.ini"
             write_file(self.folder / "moses.ini", best.read_bytes())
         return tuning
@@ -193,7 +194,7 @@ class Tuner:
                 what = "is not empty and holds no tuning; choose a new one"
             raise UsageError(f"--working-dir {self.folder} {what}")
         else:
-            _write_json(note, task)
+            write_json(note, task)
         if not (filtered / "moses.ini").is_file():
             shutil.rmtree(filtered, ignore_errors=True)
             filtered.mkdir()
@@ -204,10 +205,9 @@ class Tuner:
         folder = self.folder / f"run{number}"
         result = folder / "run.json"
         if result.is_file():
-            done = json.loads(result.read_bytes())
-            self.say(f"run {number}: done before, BLEU {done['dev_bleu']:.2f}")
-            weights = {name: tuple(values) for name, values in done.pop("weights").items()}
-            return TuningRun(**done, weights=weights)
+            done = msgspec.json.decode(result.read_bytes(), type=TuningRun)
+            self.say(f"run {number}: done before, BLEU {done.dev_bleu:.2f}")
+            return done
         seed = self.settings.seed + number - 1
         iterations, nbest_bleu, seconds = self._mert(number, folder, seed)
         tuned = MosesIni.read(folder / "mert" / "moses.ini")
@@ -221,7 +221,7 @@ class Tuner:
         run = TuningRun(number, seed, iterations, nbest_bleu, dev_bleu, seconds, weights)
         final = _with_tuned(with_absolute_paths(self.ini), weights, sparse)
         write_file(folder / "moses.ini", final.to_bytes())
-        _write_json(result, asdict(run))
+        write_json(result, run)
         effort = f"{run.iterations} iterations, {seconds / 60:.1f} minutes"
         self.say(f"run {number}: BLEU {run.dev_bleu:.2f} on the tuning set after {effort}")
         return run
@@ -230,8 +230,7 @@ class Tuner:
         """Runs mert-moses.pl, or what is left of it: (iterations, n-best BLEU, seconds)."""
         work, note = folder / "mert", folder / "mert.json"
         if note.is_file():  # it cannot go on after its end
-            iterations, nbest_bleu, seconds = json.loads(note.read_bytes())
-            return iterations, nbest_bleu, seconds
+            return msgspec.json.decode(note.read_bytes(), type=tuple[int, float, float])
         interrupted = (work / "finished_step.txt").is_file()
         if not interrupted:
             shutil.rmtree(folder, ignore_errors=True)
@@ -241,7 +240,7 @@ class Tuner:
         command = self._command(work, seed, interrupted)
         usage = run_program(command, log=log, cwd=work, on_line=history.read)
         result = history.iterations, history.bleu, usage.seconds
-        _write_json(note, result)
+        write_json(note, result)
         return result
 
     def _command(self, work: Path, seed: int, interrupted: bool) -> list[str | Path]:
@@ -322,17 +321,13 @@ def check_tuning_set(source: Path, reference: Path) -> None:
 
 
 def _lines(path: Path) -> list[bytes]:
-    return [line for block in line_blocks(path) for line in block.lines]
+    return [line for _, line in numbered_lines(path)]
 
 
 def _with_tuned(ini: MosesIni, weights: Weights, sparse: Path) -> MosesIni:
     """The ini with the tuned weights, and the file of sparse ones if tuning made it."""
     tuned = with_weights(ini, weights)
     return with_weight_file(tuned, sparse) if sparse.is_file() else tuned
-
-
-def _write_json(path: Path, content: Any) -> None:
-    write_file(path, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 def added_columns(ini: MosesIni) -> dict[Component, str]:

@@ -11,6 +11,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from moses_integration.evaluation.significance import (
     make_metrics,
 )
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.runtime.streams import text_blocks
 
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 
@@ -259,14 +260,7 @@ def _comparison(
 
 def read_text(path: str | Path) -> list[str]:
     """The lines of a file in UTF-8, plain or compressed; `-` is standard input."""
-    text: list[str] = []
-    for block in line_blocks(path):
-        for number, line in enumerate(block.lines, block.first):
-            try:
-                text.append(line.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise DataError("not UTF-8", path=path, line=number, text=line) from error
-    return text
+    return list(chain.from_iterable(text_blocks(path)))
 
 
 def _check_lines(references: Sequence[Text], systems: Mapping[str, Sequence[Text]]) -> None:

@@ -36,11 +36,7 @@ class Results:
 
 
 def collect(plan: Plan) -> Results:
-    """Evaluates the outputs of a finished plan; the first system is the baseline.
-
-    Raises:
-        DataError: An output is missing or has not the reference's number of lines.
-    """
+    """Evaluates the outputs of a finished plan; the first system is the baseline."""
     settings = EvaluationSettings(lowercase=plan.experiment.lowercase)
     evaluations = {}
     for test in plan.sets:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from moses_integration.decoder.programs import ProgramError
 from moses_integration.experiment.config import file_name
 from moses_integration.experiment.plan import Step, keys_of
+from phrase_scorer.runtime.output import delete
 from phrase_scorer.runtime.report import write_json
 
 POLL_SECONDS = 0.2  # between looks at the processes
@@ -108,10 +108,7 @@ class Runner:
             arguments.append("--resume")
         else:
             for output in step.outputs:
-                if output.is_dir():
-                    shutil.rmtree(output)
-                else:
-                    output.unlink(missing_ok=True)
+                delete(output)
         step.output.parent.mkdir(parents=True, exist_ok=True)
         self._write(job, None)
         self.say(job.title)

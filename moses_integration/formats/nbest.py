@@ -16,7 +16,7 @@ from pathlib import Path
 from moses_integration.formats.moses_ini import MERT_NAME
 from moses_integration.formats.phrase_table import SEPARATOR
 from phrase_scorer.errors import DataError, UsageError, quoted
-from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.runtime.streams import numbered_lines
 
 LOG_10 = 2.302585092994046  # natural logarithm of 10: KenLM speaks log10, Moses does not
 
@@ -135,15 +135,14 @@ def read_nbest(path: str | Path) -> Iterator[list[Hypothesis]]:
 
 
 def _hypotheses(path: str | Path) -> Iterator[Hypothesis]:
-    for block in line_blocks(path):
-        for line, text in enumerate(block.lines, block.first):
-            fields = text.split(SEPARATOR)
-            hypothesis = Hypothesis(str(path), line, fields)
-            if len(fields) < _FIELDS:
-                found = f"{len(fields)} field{'s' * (len(fields) != 1)}"
-                expected = "expected number ||| hypothesis ||| features ||| total"
-                raise hypothesis.error(f"{found}, {expected}", text)
-            yield hypothesis
+    for line, text in numbered_lines(path):
+        fields = text.split(SEPARATOR)
+        hypothesis = Hypothesis(str(path), line, fields)
+        if len(fields) < _FIELDS:
+            found = f"{len(fields)} field{'s' * (len(fields) != 1)}"
+            expected = "expected number ||| hypothesis ||| features ||| total"
+            raise hypothesis.error(f"{found}, {expected}", text)
+        yield hypothesis
 
 
 def check_feature_name(name: str) -> None:

@@ -21,7 +21,7 @@ from phrase_scorer.language_model.arpa import load_kenlm
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import STANDARD, OutputFile
-from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.runtime.streams import numbered_lines
 from phrase_scorer.text.phrase_pairs import PairBlock
 
 BLOCK_HYPOTHESES = 20_000  # scored together, more or less
@@ -202,7 +202,7 @@ def add_features(
     names = [feature.name for feature in features]
     _check_names(names)
     out = OutputFile(output, inputs=[nbest, source])
-    sources = [line.split() for block in line_blocks(source) for line in block.lines]
+    sources = [line.split() for _, line in numbered_lines(source)]
     lines = 0
     with (
         out,

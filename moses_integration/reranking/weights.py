@@ -19,7 +19,7 @@ from moses_integration.formats.moses_ini import Weights
 from moses_integration.formats.nbest import Hypothesis, read_nbest
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.output import OutputFile, write_file
-from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.runtime.streams import line_blocks, numbered_lines
 
 NBEST_MIRA_ROUNDS = 300  # kbmira's rounds, as in scripts/nbest-rescore/train.py
 RESTARTS = 20  # mert's random starts, as in mert-moses.pl
@@ -202,19 +202,18 @@ def read_weights(path: str | Path) -> Weights:
     """
     weights: Weights = {}
     section = b"[weight]"
-    for block in line_blocks(path):
-        for number, line in enumerate(block.lines, block.first):
-            text = line.partition(b"#")[0].split()
-            if text and text[0].startswith(b"["):
-                section = text[0]
-            elif text and section == b"[weight]":
-                try:
-                    if not text[0].endswith(b"=") or len(text) < 2:
-                        raise ValueError
-                    weights[os.fsdecode(text[0][:-1])] = tuple(map(float, text[1:]))
-                except ValueError as error:
-                    what = "not a line of weights, Name= 0.2 0.2"
-                    raise DataError(what, path=path, line=number, text=line) from error
+    for number, line in numbered_lines(path):
+        text = line.partition(b"#")[0].split()
+        if text and text[0].startswith(b"["):
+            section = text[0]
+        elif text and section == b"[weight]":
+            try:
+                if not text[0].endswith(b"=") or len(text) < 2:
+                    raise ValueError
+                weights[os.fsdecode(text[0][:-1])] = tuple(map(float, text[1:]))
+            except ValueError as error:
+                what = "not a line of weights, Name= 0.2 0.2"
+                raise DataError(what, path=path, line=number, text=line) from error
     if not weights:
         raise DataError("no weights in it", path=path)
     return weights

@@ -20,11 +20,11 @@ from phrase_scorer.cli.options import (
     scoring_options,
     takes,
 )
-from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.errors import DataError, UsageError, require_at_least
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.report import require_kind
-from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.runtime.streams import numbered_lines
 from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ class GenerateRequest:
                     raise UsageError(f"--{name} is for --sample")
         elif self.beam is not None:
             raise UsageError("either --beam or --sample")
-        if self.n_best is not None and self.n_best < 1:
-            raise UsageError(f"--n-best must be at least 1, not {self.n_best}")
+        if self.n_best is not None:
+            require_at_least(1, "--n-best", self.n_best)
 
     def found(self, generator: Generator, source: list[int]) -> list[Generated]:
         """The targets of a source, by beam search or drawn."""
@@ -142,11 +142,10 @@ def _phrases(phrases: tuple[str, ...]) -> Iterator[bytes]:
                 raise UsageError("an empty PHRASE")
             yield phrase.encode("utf-8", "surrogateescape")
             continue
-        for block in line_blocks("-"):
-            for number, line in enumerate(block.lines, block.first):
-                if not line.split():
-                    raise DataError("empty source", path="-", line=number)
-                yield line
+        for number, line in numbered_lines("-"):
+            if not line.split():
+                raise DataError("empty source", path="-", line=number)
+            yield line
 
 
 def _show(

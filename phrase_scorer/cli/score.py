@@ -67,7 +67,7 @@ def tell_scoring(scorers: Sequence[PhraseScorer], sample: Callable[[], PairBlock
     for scorer in scorers:
         if not scorer.is_probability:
             say("the model is masked: scores are pseudo-log-likelihoods, no log-probabilities")
-    rounded = [scorer for scorer in scorers if not scorer.is_exact]
+    rounded = [scorer for scorer in scorers if not scorer.arithmetic.is_exact]
     if not rounded:
         return
     if sample is None:

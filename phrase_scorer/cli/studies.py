@@ -25,7 +25,7 @@ from phrase_scorer.cli.options import (
 from phrase_scorer.errors import DataError, UsageError, require_choice
 from phrase_scorer.runtime.console import progress_bar, say
 from phrase_scorer.runtime.device import Arithmetic
-from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.runtime.streams import numbered_lines
 from phrase_scorer.studies.settings import SYSTEMS, StudySettings, SystemsSettings
 
 
@@ -168,7 +168,7 @@ def gradients(request: GradientsRequest) -> None:
     request.arithmetic.use_threads()
     lines = None
     if request.text is not None:
-        lines = [line.split() for block in line_blocks(request.text) for line in block.lines]
+        lines = [line.split() for _, line in numbered_lines(request.text)]
         if not any(lines):
             raise DataError("no text", path=request.text)
     request.output_dir.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.output import OutputFile
-from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.runtime.streams import numbered_lines
 
 START_WORD, END_WORD, UNKNOWN_WORD = b"<s>", b"</s>", b"<unk>"
 NEVER = -99.0  # log10 of probability 0, as SRILM writes it
@@ -55,7 +55,7 @@ class Arpa:
 
 def read_arpa(path: str | Path) -> Arpa:
     """Reads a file; DataError for the first line that does not keep to the format."""
-    lines = _lines(path)
+    lines = numbered_lines(path)
     places: dict[bytes, int] = {}
     orders: list[Order] = []
     for order, count in enumerate(_read_counts(lines, path), 1):
@@ -75,15 +75,10 @@ def read_arpa(path: str | Path) -> Arpa:
 
 def arpa_order(path: str | Path) -> int:
     """The highest order of a file's n-grams, by its header."""
-    return len(_read_counts(_lines(path), path))
+    return len(_read_counts(numbered_lines(path), path))
 
 
 Entries = list[tuple[int, bytes]]  # (line number, text)
-
-
-def _lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
-    for block in line_blocks(path):
-        yield from enumerate(block.lines, block.first)
 
 
 def _read_counts(lines: Iterator[tuple[int, bytes]], path: str | Path) -> list[int]:

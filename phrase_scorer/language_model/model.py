@@ -22,7 +22,7 @@ from torch import Tensor
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.models.continuous_space import ContinuousSpaceModel
 from phrase_scorer.models.directory import ModelDirectory
-from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.runtime.streams import numbered_lines
 from phrase_scorer.scoring.kernels import kernels_for
 from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.softmax import Softmax
@@ -132,12 +132,11 @@ def read_sentences(path: str | Path) -> Iterator[list[bytes]]:
     An empty line is a DataError, and so is an empty file.
     """
     number = 0
-    for block in line_blocks(path):
-        for number, line in enumerate(block.lines, block.first):
-            words = line.split()
-            if not words:
-                raise DataError("empty line", path=path, line=number)
-            yield words
+    for number, line in numbered_lines(path):
+        words = line.split()
+        if not words:
+            raise DataError("empty line", path=path, line=number)
+        yield words
     if not number:
         raise DataError("no text", path=path)
 

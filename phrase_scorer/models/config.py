@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from phrase_scorer.errors import UsageError, require_literals
+from phrase_scorer.errors import UsageError, require_at_least, require_literals
 
 Variant = Literal["paper", "groundhog"]
 Direction = Literal["forward", "inverse"]
@@ -49,17 +49,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in _SIZES:
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.order < 2:
-            raise UsageError(f"order must be at least 2, not {self.order}")
+            require_at_least(1, name, getattr(self, name))
+        require_at_least(2, "order", self.order)
         if not math.isfinite(self.forget_bias):
             raise UsageError(f"forget_bias must be a number, not {self.forget_bias}")
         for name in ("dropout", "short_histories"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
-        if self.output_rank < 0:
-            raise UsageError(f"output_rank must be at least 0, not {self.output_rank}")
+        require_at_least(0, "output_rank", self.output_rank)
         require_literals(self)
 
     def chosen(self) -> set[str]:

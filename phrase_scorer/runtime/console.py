@@ -43,24 +43,21 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except PhraseScorerError as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        say(f"error: {error}")
-        _give_up_output()
-        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         say("interrupted")
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough
         _give_up_output()
         return 1
-    except OSError as error:  # standard output that takes no more, say
+    except (PhraseScorerError, OSError) as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        say(f"error: {error.filename or 'standard output'}: {reason(error)}")
+        what = str(error)
+        if isinstance(error, OSError):  # standard output that takes no more, say
+            what = f"{error.filename or 'standard output'}: {reason(error)}"
+        say(f"error: {what}")
         _give_up_output()
-        return 1
+        return getattr(error, "exit_code", 1)
 
 
 def _telling_notes(group: click.Group, arguments: list[str]) -> int:

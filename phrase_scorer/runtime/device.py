@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from phrase_scorer.errors import UsageError
+from phrase_scorer.errors import UsageError, require_at_least, require_choice
 
 if TYPE_CHECKING:
     import torch
@@ -15,22 +15,16 @@ Precision = Literal["float32", "bfloat16", "int8"]
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Where to compute, in which numbers, and on how many cores.
-
-    Raises:
-        UsageError: An unknown precision, or fewer than one thread.
-    """
+    """Where to compute, in which numbers, and on how many cores; a UsageError tells of bad ones."""
 
     device: str = "auto"  # "auto": a GPU where torch sees one; "cuda:0,cuda:1": one per process
     precision: Precision = "float32"  # of the large products; all else is float32
     threads: int | None = None  # CPU cores; None: torch's own choice, all of them
 
     def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            choices = ", ".join(get_args(Precision))
-            raise UsageError(f"unknown precision {self.precision!r}; choose from {choices}")
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"--threads must be at least 1, not {self.threads}")
+        require_choice("precision", self.precision, get_args(Precision))
+        if self.threads is not None:
+            require_at_least(1, "--threads", self.threads)
 
     @property
     def is_exact(self) -> bool:
@@ -47,8 +41,7 @@ class Arithmetic:
     def torch_device(self, process: int = 0) -> torch.device:
         """The device for one of several processes, which take the devices in turn.
 
-        Raises:
-            UsageError: It is not there.
+        A UsageError tells where it is not there.
         """
         import torch
 

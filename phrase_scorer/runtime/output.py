@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -120,9 +121,8 @@ def write_file(path: Place, content: bytes) -> None:
 def check_option(option: str, path: Place, others: Mapping[str, Place | None]) -> None:
     """Checks, before hours of work, the file of an option that is written after them.
 
-    Raises:
-        UsageError: The file is one of `others` (by the names of their options; None: not given), a
-            folder, or in a folder that is not there.
+    A UsageError tells of one of `others` (by the names of their options; None: not given), of a
+    folder, or of a file in a folder that is not there.
     """
     for name, other in others.items():
         if other is not None and is_same_file(other, path):
@@ -136,8 +136,7 @@ def check_option(option: str, path: Place, others: Mapping[str, Place | None]) -
 def make_new_folder(path: Place, option: str) -> Path:
     """Makes a folder, which must be new or empty: what stands in an old one is found by name.
 
-    Raises:
-        UsageError: The folder holds something, or cannot be made.
+    A UsageError tells where the folder holds something, or cannot be made.
     """
     folder = Path(path)
     try:
@@ -147,6 +146,14 @@ def make_new_folder(path: Place, option: str) -> Path:
     except OSError as error:
         raise UsageError(f"{option} {os.fspath(path)}: {reason(error)}") from error
     return folder
+
+
+def delete(path: Path) -> None:
+    """Deletes a file or a folder with all in it, where there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def is_same_file(one: Place, other: Place) -> bool:

@@ -70,13 +70,10 @@ def escape_markdown(text: str) -> str:
     return "".join(f"\\{letter}" if letter in r"\`*_[]<>|#~" else letter for letter in text)
 
 
-def as_json(content: Any, *, indent: int | None = 2, sort_keys: bool = False) -> str:
+def as_json(content: Any, *, indent: int | None = 2) -> str:
     """JSON with a newline at its end; dataclasses are objects, and nan and infinity null."""
     plain = _plain(content)
-    text = json.dumps(
-        plain, indent=indent, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False
-    )
-    return text + "\n"
+    return json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_json(path: Place, content: Any, *, indent: int | None = 2) -> None:

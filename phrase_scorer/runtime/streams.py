@@ -90,6 +90,24 @@ def line_blocks(
         yield Lines(number, [rest], ended=False)
 
 
+def numbered_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """(number from 1, line) for each line of a file; as `line_blocks`."""
+    for block in line_blocks(path):
+        yield from enumerate(block.lines, block.first)
+
+
+def text_blocks(path: str | Path, block_bytes: int = BLOCK_BYTES) -> Iterator[list[str]]:
+    """As `line_blocks`, decoded; a line that is not UTF-8 is a DataError, too."""
+    for block in line_blocks(path, block_bytes):
+        lines = []
+        for number, line in enumerate(block.lines, block.first):
+            try:
+                lines.append(line.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise DataError("not UTF-8", path=path, line=number, text=line) from error
+        yield lines
+
+
 @contextmanager
 def open_input(path: str | Path) -> Iterator[tuple[IO[bytes], IO[bytes] | None]]:
     """(decompressed stream, the file below it) for reading; no file below for standard input.
@@ -150,7 +168,7 @@ def prefetch(items: Iterable[_Item], depth: int = 2) -> Generator[_Item]:
                 waiting.put(item, timeout=0.1)
                 return True
             except queue.Full:
-                continue
+                pass
         return False
 
     def run() -> None:

@@ -67,15 +67,8 @@ def ordered_map(
 ) -> Generator[tuple[_Item, _Result]]:
     """(item, function(item)) for each item, computed in worker processes, in their order.
 
-    Args:
-        function: Pickled once per worker.
-        items: Pickled, too.
-        workers: At least one.
-        imports: Modules imported once for all workers, see `start_imports`.
-
-    Raises:
-        Exception: What `function` or `items` raises, in the place of the item.
-        PhraseScorerError: A worker died.
+    The function is pickled once per worker; `imports` are for `start_imports`. What `function` or
+    `items` raises is raised in the place of the item; a PhraseScorerError tells of a dead worker.
     """
     start_imports(imports)
     context = multiprocessing.get_context("forkserver")

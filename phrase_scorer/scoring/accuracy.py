@@ -5,6 +5,7 @@ Measured on the user's own pairs, because it depends on the model and on the pai
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,26 +60,19 @@ def accuracy_of(found: _Scores, truth: _Scores, sources: Sequence[Sequence[bytes
     """The accuracy of scores `found` of pairs with these sources."""
     if not len(found):
         return Accuracy(0, 0.0, 0.0, 0.0, None)
+    rows_of = defaultdict(list)
+    for row, source in enumerate(sources):
+        rows_of[tuple(source)].append(row)
+    repeated = [rows for rows in rows_of.values() if len(rows) > 1]
+    correlations = [rank_correlation(found[rows], truth[rows]) for rows in repeated]
     differences = found.astype(np.float64) - truth
     return Accuracy(
         len(found),
         float(np.abs(differences).mean()),
         float(np.abs(differences).max()),
         float(differences.mean()),
-        _correlation_within(found, truth, sources),
+        float(np.mean(correlations)) if correlations else None,
     )
-
-
-def _correlation_within(
-    found: _Scores, truth: _Scores, sources: Sequence[Sequence[bytes]]
-) -> float | None:
-    places: dict[tuple[bytes, ...], list[int]] = {}
-    for place, source in enumerate(sources):
-        places.setdefault(tuple(source), []).append(place)
-    correlations = [
-        rank_correlation(found[rows], truth[rows]) for rows in places.values() if len(rows) > 1
-    ]
-    return float(np.mean(correlations)) if correlations else None
 
 
 def rank_correlation(found: _Scores, truth: _Scores) -> float:

@@ -22,7 +22,7 @@ from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.prefix_tree import PrefixTree
 from phrase_scorer.scoring.softmax import Softmax
 from phrase_scorer.text.batches import by_length, pair_batch, source_batch
-from phrase_scorer.text.phrase_pairs import Ids, PhraseIds, PhrasePairs, Rows
+from phrase_scorer.text.phrase_pairs import PhraseIds, PhrasePairs, Rows
 from phrase_scorer.text.vocabulary import END
 
 ROWS_ON_CPU = 512  # per product: its result is read while it is in cache
@@ -74,6 +74,11 @@ class Engine:
         ends = self._softmax.logits_of(features, END) - log_z
         return (log_probs + ends).index_select(0, node_of).float()
 
+    def _autocast(self) -> torch.autocast:
+        """For engines whose model itself computes; in int8 only the output matrix is rounded."""
+        half = self._scheme.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+
     def _chunks(self, count: int, size: int | None = None) -> Iterator[slice]:
         size = size or self._rows
         for start in range(0, count, size):
@@ -88,30 +93,15 @@ class Engine:
 
 def with_end(phrases: PhraseIds) -> PhraseIds:
     """The same phrases with the end symbol as their last word."""
-    offsets = phrases.offsets + np.arange(len(phrases.offsets))
-    ids: Ids = np.full(offsets[-1], END, np.int32)
-    inside = np.ones(len(ids), bool)
-    inside[offsets[1:] - 1] = False
-    ids[inside] = phrases.ids[phrases.offsets[0] : phrases.offsets[-1]]
-    return PhraseIds(ids, offsets - offsets[0])
+    offsets = phrases.offsets - phrases.offsets[0]
+    ids = phrases.ids[phrases.offsets[0] : phrases.offsets[-1]]
+    return PhraseIds(np.insert(ids, offsets[1:], END), offsets + np.arange(len(offsets)))
 
 
 _PAIRS_AT_ONCE = 64  # for a model that reads every pair as a whole, once per symbol
 
 
-class ModelEngine(Engine):
-    """An engine that lets the model itself compute.
-
-    In bfloat16 the model runs under torch's autocast. In int8 only the product with the output
-    matrix is rounded.
-    """
-
-    def _autocast(self) -> torch.autocast:
-        half = self._scheme.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
-
-
-class StepwiseEngine(ModelEngine):
+class StepwiseEngine(Engine):
     """For models that predict each symbol from those before it.
 
     Each distinct source is read once, each target prefix stepped once. The tree is walked depth
@@ -158,7 +148,7 @@ class StepwiseEngine(ModelEngine):
             state = self.model.advance(memory, take(state, rows), words)
 
 
-class PairwiseEngine(ModelEngine):
+class PairwiseEngine(Engine):
     """For models that look at a whole pair at once: each distinct pair by itself."""
 
     def _score(self, pairs: PhrasePairs) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phrase_scorer.errors import UsageError
+from phrase_scorer.errors import UsageError, require_at_least
 from phrase_scorer.models import ARCHITECTURES, PhraseModel
 from phrase_scorer.models.phrase_model import Parts, take
 from phrase_scorer.text.batches import source_batch
@@ -38,9 +38,8 @@ class Generated:
 class Generator:
     """A model, on its device, that makes targets of up to `longest` words.
 
-    Raises:
-        UsageError: The model does not predict symbol by symbol, or a number out of range here or
-            in a search.
+    A UsageError tells of a model that does not predict symbol by symbol, or, here or in a search,
+    of a number out of range.
     """
 
     def __init__(
@@ -50,8 +49,7 @@ class Generator:
             able = ", ".join(name for name, kind in ARCHITECTURES.items() if kind.is_stepwise)
             architecture = model.config.architecture
             raise UsageError(f"a model of architecture {architecture} cannot generate; {able} can")
-        if longest < 1:
-            raise UsageError(f"--max-words must be at least 1, not {longest}")
+        require_at_least(1, "--max-words", longest)
         self.model = model
         self.longest = longest
         self.allow_unknown = allow_unknown
@@ -77,8 +75,7 @@ class Generator:
         gain. With a beam as wide as there are targets, the search is exhaustive. `source` has no
         end symbol; `beam` is also how many targets are returned at most.
         """
-        if beam < 1:
-            raise UsageError(f"--beam must be at least 1, not {beam}")
+        require_at_least(1, "--beam", beam)
         memory, state = self._start(source, 1)
         alive = torch.zeros(1, dtype=torch.float64, device=self._device)
         words: list[tuple[int, ...]] = [()]
@@ -116,8 +113,7 @@ class Generator:
         Of the `count` drawn, those longer than `longest` words are not returned. Logits are divided
         by the temperature: below 1 the likely become likelier. `source` has no end symbol.
         """
-        if count < 1:
-            raise UsageError(f"--sample must be at least 1, not {count}")
+        require_at_least(1, "--sample", count)
         if not 0 < temperature < np.inf:
             raise UsageError(f"--temperature must be above 0, not {temperature}")
         random = torch.Generator(self._device).manual_seed(seed)

@@ -39,6 +39,9 @@ class Product(NamedTuple):
         return values if self.row_scale is None else values * self.row_scale[:, None]
 
 
+_Argument = Product | Tensor | float | None  # of a compiled kernel
+
+
 class ExactLogits(NamedTuple):
     """What logits are made of, not rounded: features[row] · by_word[word]."""
 
@@ -168,18 +171,15 @@ class Kernels:
             sums.index_add_(0, rows, again.exp() - terms[rows, words])
 
     def _made(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        *arguments: Product | Tensor | float | None,
+        self, name: str, shape: tuple[int, ...], *arguments: _Argument,
         dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """What a compiled kernel leaves: it is given rows and columns, arguments, result."""
         result = torch.empty(shape, dtype=dtype)
         self._call(name, *shape[-2:], *arguments, result)
         return result
 
-    def _call(self, name: str, *arguments: Product | Tensor | float | None) -> None:
+    def _call(self, name: str, *arguments: _Argument) -> None:
         """Calls a compiled kernel; one that reads a product has a form for each of its types."""
         assert self._library is not None
         for argument in arguments:
@@ -208,9 +208,7 @@ def _interpolated(update: Tensor, step: CellStep, candidate: Tensor, takes_new: 
     return torch.lerp(old, candidate, update) if takes_new else torch.lerp(candidate, old, update)
 
 
-def _c_argument(
-    argument: Product | Tensor | float | None,
-) -> ctypes.c_int64 | ctypes.c_float | ctypes.c_void_p:
+def _c_argument(argument: _Argument) -> ctypes.c_int64 | ctypes.c_float | ctypes.c_void_p:
     if isinstance(argument, Product):
         argument = argument.values
     if isinstance(argument, Tensor):

@@ -207,8 +207,7 @@ class TwoDigitWeights(Int8Weights):
 class PrecisionScheme:
     """How each matrix of a model is rounded: by what it is multiplied with, and how often.
 
-    Raises:
-        UsageError: Not a precision, or not one of this device.
+    A UsageError tells of a precision that there is not, or not on this device.
     """
 
     def __init__(self, precision: Precision, device: torch.device, kernels: Kernels) -> None:

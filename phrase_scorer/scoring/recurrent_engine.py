@@ -8,7 +8,7 @@ acts after them; the words' signals once per distinct word of a block; and nothi
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -77,14 +77,13 @@ class GatedRecurrence(Recurrence):
 
     def __init__(self, cell: GatedRecurrentUnit, scheme: PrecisionScheme) -> None:
         super().__init__(cell)
-        n = cell.hidden
-        shared = cell.recurrent if cell.reset_after else cell.recurrent[:, n:]
-        # r ∘ h is small, and so are an encoder's states: one digit would lose too much of them.
-        digits: Literal[1, 2] = 1 if cell.reset_after else 2
-        self.shared = scheme.for_states(shared, digits)  # once for all children of a parent
-        self.own = None
-        if not cell.reset_after:
-            self.own = scheme.for_states(cell.recurrent[:, :n], digits)
+        if cell.reset_after:
+            self.shared, self.own = scheme.for_states(cell.recurrent, 1), None
+        else:
+            # r ∘ h is small, and so are an encoder's states: one digit would lose too much of them.
+            candidate, gates = cell.recurrent.tensor_split([cell.hidden], dim=1)
+            self.shared = scheme.for_states(gates, 2)  # once for all children of a parent
+            self.own = scheme.for_states(candidate, 2)
         self._kernels = scheme.kernels
 
     @override

@@ -40,15 +40,14 @@ Scores = npt.NDArray[np.float32]
 class PhraseScorer:
     """A trained model, ready to score.
 
+    A UsageError tells of a device that is not there, or cannot compute so.
+
     Args:
         model: In evaluation mode; it is moved to the device.
         source_vocabulary: Words of the model's input (for an inverse model, the target side).
         target_vocabulary: Words of the model's output.
         arithmetic: None: on the CPU in float32.
         fingerprint: That of the model directory, for signatures.
-
-    Raises:
-        UsageError: The device is not there, or cannot compute so.
     """
 
     def __init__(
@@ -99,21 +98,13 @@ class PhraseScorer:
             raise TypeError("a PhraseScorer that was not loaded from a directory is not pickled")
         return PhraseScorer.load, (self._path, self.arithmetic)
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether scores are float32."""
-        return self.arithmetic.is_exact
-
     def exact(self) -> PhraseScorer:
         """The same model in float32."""
-        if self.is_exact:
+        if self.arithmetic.is_exact:
             return self
         arithmetic = replace(self.arithmetic, device=str(self.device), precision="float32")
-        return PhraseScorer(
-            *(self.model, self.source_vocabulary, self.target_vocabulary),
-            arithmetic=arithmetic,
-            fingerprint=self.fingerprint,
-        )
+        parts = self.model, self.source_vocabulary, self.target_vocabulary
+        return PhraseScorer(*parts, arithmetic=arithmetic, fingerprint=self.fingerprint)
 
     @property
     def precision(self) -> str:
@@ -160,13 +151,11 @@ class PhraseScorer:
 
         The vocabularies count words looked up and unknown, unless `counted` is False.
         """
-        source, target = block.sources, block.targets
-        if self.direction == "inverse":
-            source, target = target, source
-        return PhrasePairs(
-            self.source_vocabulary.ids(source, counted=counted),
-            self.target_vocabulary.ids(target, counted=counted),
+        phrases = {"source": block.sources, "target": block.targets}
+        read, predicted = (
+            words.ids(phrases[side], counted=counted) for side, words in self.vocabularies.items()
         )
+        return PhrasePairs(read, predicted)
 
     def score_ids(self, pairs: PhrasePairs) -> Scores:
         """(pairs,) float32 natural-log probabilities."""

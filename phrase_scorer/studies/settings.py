@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from phrase_scorer.errors import UsageError, require_choice
+from phrase_scorer.errors import UsageError, require_at_least, require_choice
 from phrase_scorer.runtime.device import Arithmetic
 
 SYSTEMS: dict[str, dict[str, str]] = {
@@ -34,12 +34,10 @@ class SystemsSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if self.parameters < 1:
-            raise UsageError(f"--parameters must be at least 1, not {self.parameters}")
+        require_at_least(1, "--parameters", self.parameters)
         if not 0 < self.minutes < math.inf:
             raise UsageError(f"--minutes must be above 0, not {self.minutes}")
-        if self.validation_pairs < 1:
-            raise UsageError(f"--validation-pairs must be at least 1, not {self.validation_pairs}")
+        require_at_least(1, "--validation-pairs", self.validation_pairs)
         _ = self.arithmetic
 
     @property
@@ -75,10 +73,8 @@ class StudySettings:
         for cell in self.cells:
             require_choice("cell", cell, CELLS)
         for name in ("steps", "hidden", "updates"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if min(self.distances) < 1:
-            raise UsageError(f"distances must be at least 1, not {min(self.distances)}")
+            require_at_least(1, name, getattr(self, name))
+        require_at_least(1, "distances", min(self.distances))
         for scale in self.scales:
             if not 0 < scale < math.inf:
                 raise UsageError(f"scales must be above 0, not {scale}")

@@ -11,6 +11,7 @@ import bisect
 import hashlib
 import json
 import multiprocessing
+import re
 import resource
 import signal
 import statistics
@@ -82,11 +83,8 @@ def run_systems(
     """Trains and measures these of the `SYSTEMS`, one after the other.
 
     The weights of the data's pairs are how often each was aligned. The folder gets a model
-    directory and a result per system; `say` is told what is going on.
-
-    Raises:
-        UsageError: An unknown system, or too few parameters for one.
-        DataError: No source phrase can be held out.
+    directory and a result per system; `say` is told what is going on. A UsageError tells of an
+    unknown system, or too few parameters for one.
     """
     for name in names:
         require_choice("system", name, SYSTEMS)
@@ -105,8 +103,7 @@ def run_systems(
 
 def folder_name(system: str) -> str:
     """A system's name as that of a directory."""
-    plain = "".join(c if c.isalnum() else " " for c in system.lower())
-    return "_".join(plain.split())
+    return "_".join(re.findall(r"[^\W_]+", system.lower()))
 
 
 def sized_config(system: dict[str, str], words: tuple[int, int], parameters: int) -> ModelConfig:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from phrase_scorer.errors import UsageError, require_literals
+from phrase_scorer.errors import UsageError, require_at_least, require_literals
 from phrase_scorer.models import INITIAL_DEVIATION
 
 UNLIMITED = 1 << 40  # updates: never reached
@@ -35,8 +35,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("batch_pairs", "max_updates", "pool_batches", "validate_every"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+            require_at_least(1, name, getattr(self, name))
         if (self.schedule == "timed") != (self.minutes > 0):
             raise UsageError(f"schedule {self.schedule} with minutes {self.minutes}")
         require_literals(self)
