@@ -134,11 +134,7 @@ class DecodeRequest:
 
 
 def split_flags(text: str) -> list[str]:
-    """The decoder's options in a text, cut as a shell does.
-
-    Raises:
-        UsageError: A quotation mark is not closed.
-    """
+    """The decoder's options in a text, cut as a shell does; an open quotation is refused."""
     try:
         return shlex.split(text)
     except ValueError as error:

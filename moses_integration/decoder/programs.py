@@ -104,8 +104,7 @@ class Moses:
     def version(self) -> str:
         """The version that `moses` tells, say "mmt-mvp-v0.12.1-3049-g34452895f".
 
-        Raises:
-            UsageError: It is not Moses, or older than feature functions in moses.ini.
+        What is not Moses, or older than feature functions in moses.ini, is refused (UsageError).
         """
         program = self.program("moses")
         try:

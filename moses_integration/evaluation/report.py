@@ -70,9 +70,6 @@ def examples(
 
     The texts are those evaluated, and what was translated; of the references the first is shown.
     `count`: how many gains, and how many losses; fewer where there are fewer.
-
-    Raises:
-        DataError: The source has another number of lines.
     """
     if len(source) != evaluation.sentences:
         raise DataError(
@@ -130,11 +127,7 @@ def report_json(evaluation: Evaluation, shown: Sequence[Example] = ()) -> str:
 
 
 def plot_differences(evaluation: Evaluation, path: Place) -> None:
-    """Draws the sorted differences to the baseline per sentence, a row of panels per system.
-
-    Raises:
-        UsageError: A name of another kind than a figure's, or nothing but a baseline.
-    """
+    """Draws the sorted differences to the baseline per sentence, a row of panels per system."""
     from matplotlib.figure import Figure
 
     require_kind(path)

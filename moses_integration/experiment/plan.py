@@ -103,11 +103,7 @@ def _each(option: str, values: Iterable[Word]) -> list[Word]:
 
 
 def _step(
-    name: str,
-    output: Path,
-    *words: Word,
-    resumes: str | None = None,
-    beside: tuple[Path, ...] = (),
+    name: str, output: Path, *words: Word, resumes: str | None = None, beside: tuple[Path, ...] = ()
 ) -> Step:
     """The step of these words; it comes after the steps that make what they name."""
     inputs = [_input(word) for word in words]

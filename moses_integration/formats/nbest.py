@@ -115,11 +115,7 @@ def _span(first: bytes | None, last: bytes | None) -> Span:
 
 
 def read_nbest(path: str | Path) -> Iterator[list[Hypothesis]]:
-    """The hypotheses sentence by sentence, in the order of the list.
-
-    Raises:
-        DataError: A missing field, or a sentence number smaller than the one before.
-    """
+    """The hypotheses sentence by sentence, in the order of the list, which must be theirs."""
     group: list[Hypothesis] = []
     for hypothesis in _hypotheses(path):
         if group and hypothesis.sentence != group[0].sentence:

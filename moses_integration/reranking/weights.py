@@ -136,8 +136,7 @@ def _check_sentences(nbest: Path, reference: Path) -> Hypothesis:
 def total(hypothesis: Hypothesis, weights: Mapping[bytes, Sequence[float]]) -> float:
     """The weighted sum of a hypothesis' features; weights by the bytes of the names.
 
-    Raises:
-        DataError: A feature without a weight, or with another number of values than weights.
+    A feature must have a weight for each of its values (DataError).
     """
     result = 0.0
     for name, values in hypothesis.features.items():
@@ -158,9 +157,6 @@ def rerank(
 
     Hypotheses with equal totals keep their order. A sentence number that the list leaves out
     becomes an empty line. Returns the number of sentences.
-
-    Raises:
-        DataError: A broken line, a feature without a weight, or an output that is the list.
     """
     sentences = 0
     with OutputFile(output, inputs=[nbest]) as out:
@@ -197,8 +193,7 @@ def write_weights(path: str | Path, weights: Weights) -> None:
 def read_weights(path: str | Path) -> Weights:
     """Weights as `write_weights` wrote them, or the [weight] section of a moses.ini.
 
-    Raises:
-        DataError: The file has no weights, or a line that cannot be read.
+    A line of another kind, or no line at all, is a DataError.
     """
     weights: Weights = {}
     section = b"[weight]"

@@ -87,11 +87,7 @@ def vocabularies_of(columns: Sequence[Column]) -> list[Vocabulary]:
 def translation_column(
     scorer: PhraseScorer, model: str | Path | None = None, wanted: Direction = "forward"
 ) -> Column:
-    """p(target | source) of a forward model, or p(source | target) of an inverse one.
-
-    Raises:
-        ModelError: The model, of this directory, was trained in the other direction.
-    """
+    """p(target | source) of a forward model, p(source | target) of an inverse; else ModelError."""
     if scorer.direction != wanted:
         raise ModelError(
             f"the model was trained in the other direction, {PROBABILITIES[scorer.direction]}; "
@@ -136,11 +132,7 @@ def unknown_words_column(scorer: PhraseScorer) -> Column:
 
 
 def words_unknown_to(model: str | Path) -> Column:
-    """The word penalty for the shortlist of any model directory, a language model's too.
-
-    Raises:
-        ModelError: The directory is incomplete or broken.
-    """
+    """The word penalty for the shortlist of any model directory, a language model's too."""
     directory = ModelDirectory(Path(model))
     forward = directory.model_config().direction == "forward"
     vocabulary = directory.vocabularies()[forward]
@@ -167,9 +159,7 @@ def score_texts(values: LogValues, floor: float = DEFAULT_FLOOR) -> list[bytes]:
     Seven significant digits: ln of the text differs from the value by at most 5e-7, which is about
     the resolution of float32 there. Values below the floor become the floor, those above 0
     (rounding) become 0.
-
-    Raises:
-        PhraseScorerError: A value is not a number.
+    What is not a number (broken weights) is refused.
     """
     if not len(values):
         return []

@@ -19,13 +19,7 @@ from moses_integration.formats.phrase_table import OnBadLine, PhraseTable
 from moses_integration.system.ini_target import IniTarget
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.device import Arithmetic
-from phrase_scorer.runtime.output import (
-    STANDARD,
-    OutputFile,
-    is_same_file,
-    make_new_folder,
-    reason,
-)
+from phrase_scorer.runtime.output import STANDARD, OutputFile, is_same_file, make_new_folder, reason
 from phrase_scorer.runtime.workers import SMALL_INPUT, available_cores
 
 DEFAULT_FLOOR = -50.0

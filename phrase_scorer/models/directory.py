@@ -66,11 +66,7 @@ class ModelDirectory:
         write_file(self.config_file, json.dumps({**known, **details}, indent=2).encode() + b"\n")
 
     def read_config(self) -> dict[str, Any]:
-        """config.json, its format checked.
-
-        Raises:
-            ModelError: Missing, not JSON, or of a newer format.
-        """
+        """config.json, checked: it is there, JSON, and of no newer format (else ModelError)."""
         try:
             content = json.loads(self.config_file.read_bytes())
         except FileNotFoundError as error:
@@ -93,11 +89,7 @@ class ModelDirectory:
             return ModelConfig(**self.read_config()["model"])
 
     def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
-        """(source, target) vocabularies, of the sizes that config.json names.
-
-        Raises:
-            ModelError: A file is missing or does not fit.
-        """
+        """(source, target) vocabularies, of the sizes that config.json names (else ModelError)."""
         config = self.model_config()
         source = self._vocabulary("source", config.source_words)
         return source, self._vocabulary("target", config.target_words)
@@ -115,11 +107,7 @@ class ModelDirectory:
         write_file(self.weights_file, save(dict(weights)))
 
     def load_model(self) -> PhraseModel:
-        """The model with its best weights, in evaluation mode.
-
-        Raises:
-            ModelError: Incomplete, or the weights are not those of config.json.
-        """
+        """The model with its best weights, in evaluation mode; they must be those of config.json."""
         config = self.model_config()
         self._require(self.weights_file)
         weights, _ = _read_tensors(self.weights_file)

@@ -30,11 +30,7 @@ ROWS_ON_GPU = 1 << 15
 
 
 class Engine:
-    """A model made ready to score blocks of pairs: its weights are copied, rounded, rearranged.
-
-    Raises:
-        UsageError: An unknown precision, or one that the model's device cannot compute in.
-    """
+    """A model made ready to score blocks of pairs: its weights are copied, rounded, rearranged."""
 
     def __init__(self, model: PhraseModel, precision: Precision = "float32") -> None:
         self.model = model
