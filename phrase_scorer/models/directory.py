@@ -107,7 +107,7 @@ class ModelDirectory:
         write_file(self.weights_file, save(dict(weights)))
 
     def load_model(self) -> PhraseModel:
-        """The model with its best weights, in evaluation mode; they must be those of config.json."""
+        """The model with its best weights, which must fit config.json, in evaluation mode."""
         config = self.model_config()
         self._require(self.weights_file)
         weights, _ = _read_tensors(self.weights_file)
