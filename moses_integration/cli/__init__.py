@@ -15,9 +15,8 @@ from moses_integration.cli.evaluate import evaluate_command
 from moses_integration.cli.experiment import table1
 from moses_integration.cli.export_arpa import export_arpa
 from moses_integration.cli.nbest import nbest
-from moses_integration.cli.prepare import prepare
 from moses_integration.cli.rescore import check, rescore_command
-from moses_integration.cli.system import ems, filter_command, ini
+from moses_integration.cli.system import ems, filter_command, ini, prepare
 from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable
 from phrase_scorer.cli import build_group
 from phrase_scorer.cli.inspect import align, generate, info

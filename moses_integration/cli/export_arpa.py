@@ -11,7 +11,7 @@ import click
 
 from moses_integration.formats.ini_edits import START_WEIGHT, with_language_model
 from moses_integration.formats.nbest import read_nbest
-from moses_integration.system.ini_target import IniTarget
+from moses_integration.system.check import IniTarget
 from phrase_scorer.cli.options import device_options, model_option, option, quiet_option, takes
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.language_model.arpa import Arpa, arpa_order, read_arpa, write_arpa

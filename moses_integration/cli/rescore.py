@@ -19,8 +19,7 @@ from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, re
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.formats.table_check import Finding, check_table
 from moses_integration.rescoring.request import DEFAULT_FLOOR, WORKER_IMPORTS, RescoreRequest
-from moses_integration.system.check import stale_warnings
-from moses_integration.system.ini_target import IniTarget
+from moses_integration.system.check import IniTarget, stale_warnings
 from phrase_scorer.cli.options import (
     option,
     precision_option,

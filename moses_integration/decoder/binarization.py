@@ -26,8 +26,7 @@ from moses_integration.formats.phrase_table import (
     PhraseTable,
     first_entry_scores,
 )
-from moses_integration.system.check import check_model
-from moses_integration.system.ini_target import IniTarget
+from moses_integration.system.check import IniTarget, check_model
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.output import check_option, delete, reason

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from moses_integration.formats.ini_edits import START_WEIGHT, with_columns
 from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
 from moses_integration.formats.phrase_table import OnBadLine, PhraseTable
-from moses_integration.system.ini_target import IniTarget
+from moses_integration.system.check import IniTarget
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import STANDARD, OutputFile, is_same_file, make_new_folder, reason

@@ -4,12 +4,14 @@ Moses says nothing, or too late, where num-features and the table disagree (mose
 error at all), where a feature's name makes mert-moses.pl take it for sparse, or where a file is
 missing: `moses -show-weights`, which tuning starts with, succeeds all the same. Nor does it notice
 files that still describe a table as it was before its new columns: it finds caches by name.
+`IniTarget` says which moses.ini goes with a table, and where the edited one is written.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from moses_integration.formats.moses_ini import (
@@ -24,7 +26,8 @@ from moses_integration.formats.moses_ini import (
     weights_of,
 )
 from moses_integration.formats.phrase_table import first_entry_scores
-from phrase_scorer.errors import DataError
+from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.runtime.output import Place, check_option, write_file
 
 BINARY_TABLES = {  # a file that only this binariser writes, seen from the folder of the table
     "*.minphr": "PhraseDictionaryCompact",
@@ -116,3 +119,40 @@ def _binary_warnings(ini_folder: Path, table: PhraseTableFeature, scores: int) -
         command = BINARISERS[class_name].format(scores)
         for path in sorted(folder.glob(pattern)) if folder else []:
             yield f"{path}: a binarised table without the new columns; binarise again: {command}"
+
+
+@dataclass(frozen=True)
+class IniTarget:
+    """A moses.ini to read, and perhaps one to write; without `moses_ini` neither may be wanted."""
+
+    moses_ini: str | None = None
+    moses_ini_out: str | None = None
+    table_name: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("moses_ini_out", "table_name"):
+            if getattr(self, name) and not self.moses_ini:
+                raise UsageError(f"--{name.replace('_', '-')} needs --moses-ini")
+
+    def check_out(self, others: Mapping[str, Place | None]) -> None:
+        """Checks by `check_option`, before hours of work, the moses.ini that is written after them.
+
+        It must not be `moses_ini`, nor one of `others`: the command's other files, by their names.
+        """
+        if self.moses_ini_out:
+            named = {"--moses-ini": self.moses_ini, **others}
+            check_option("--moses-ini-out", self.moses_ini_out, named)
+
+    def read(self) -> MosesIni | None:
+        """The moses.ini; None where none was named."""
+        return MosesIni.read(self.moses_ini) if self.moses_ini else None
+
+    def feature(self, ini: MosesIni) -> PhraseTableFeature:
+        """The phrase table that is meant, chosen by `MosesIni.phrase_table`."""
+        return ini.phrase_table(self.table_name)
+
+    def write(self, ini: MosesIni) -> bool:
+        """Writes the edited moses.ini, if it is wanted; whether it was."""
+        if self.moses_ini_out:
+            write_file(self.moses_ini_out, ini.to_bytes())
+        return bool(self.moses_ini_out)

@@ -1,4 +1,4 @@
-"""How far scores of reduced precision are from exact ones.
+"""How far scores of reduced precision are from exact ones, and how well scores rank targets.
 
 Measured on the user's own pairs, because it depends on the model and on the pairs.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phrase_scorer.scoring.scorer import PhraseScorer
-from phrase_scorer.text.phrase_pairs import PairBlock
+from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs
 
 SAMPLED_PAIRS = 2048
 STRETCH = 64  # consecutive ones among them, so that targets of one source come together
@@ -91,3 +91,46 @@ def _ranks(values: _Scores) -> npt.NDArray[np.float64]:
     ends = np.cumsum(count)
     means: npt.NDArray[np.float64] = ends - (count + 1) / 2
     return means[place]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Over the aligned occurrences of sources whose targets were not all seen equally often."""
+
+    first: float  # share of the occurrences whose target has the highest score of its source
+    reciprocal: float  # mean of 1 / rank of the target
+
+
+def ranking_quality(pairs: PhrasePairs, scores: npt.ArrayLike) -> Ranking | None:
+    """How well scores, the higher the better, rank the targets of each source.
+
+    The pairs are all targets of some source phrases, weighed by how often each was aligned. Equal
+    scores count as in random order. None: nothing to rank, since no weights differ in a source.
+    """
+    if pairs.weights is None:
+        return None
+    values = np.asarray(scores, np.float64)
+    counts = pairs.weights.astype(np.float64)
+    _, source = np.unique(pairs.source.hashes(), return_inverse=True)
+    first, reciprocal, occurrences = 0.0, 0.0, 0.0
+    order = np.argsort(source, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(source[order])) + 1):
+        seen = counts[rows]
+        if (seen == seen[0]).all():
+            continue
+        seen = _in_order(seen, values[rows])
+        first += seen[0]
+        reciprocal += float((seen / np.arange(1, len(seen) + 1)).sum())
+        occurrences += seen.sum()
+    if not occurrences:
+        return None
+    return Ranking(float(first / occurrences), float(reciprocal / occurrences))
+
+
+def _in_order(
+    counts: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """The counts by falling score; of equal scores each has their mean."""
+    _, tie, size = np.unique(-scores, return_inverse=True, return_counts=True)
+    means = np.bincount(tie, counts) / size
+    return means[np.sort(tie)]

@@ -31,8 +31,8 @@ from phrase_scorer.models import ModelConfig, architecture_class, build
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES
 from phrase_scorer.runtime.report import Table, as_cell, as_json, write_json, write_results
+from phrase_scorer.scoring.accuracy import Ranking, ranking_quality
 from phrase_scorer.scoring.scorer import PhraseScorer
-from phrase_scorer.studies.ranking import Ranking, ranking_quality
 from phrase_scorer.studies.settings import SYSTEMS, SystemsSettings
 from phrase_scorer.text.batches import TrainingOrder, pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs

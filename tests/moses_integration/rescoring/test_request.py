@@ -13,7 +13,7 @@ import pytest
 from toys import TOY_INI, TOY_TABLE
 
 from moses_integration.rescoring.request import RescoreRequest, check_floor
-from moses_integration.system.ini_target import IniTarget
+from moses_integration.system.check import IniTarget
 from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
 from phrase_scorer.runtime.device import Arithmetic
 
