@@ -10,18 +10,16 @@ from itertools import chain
 
 import click
 
-from moses_integration.cli.decoder import binarize, decode, tune
+from moses_integration.cli.decoder import binarize, decode, nbest, tune
 from moses_integration.cli.evaluate import evaluate_command
 from moses_integration.cli.experiment import table1
 from moses_integration.cli.export_arpa import export_arpa
-from moses_integration.cli.nbest import nbest
 from moses_integration.cli.rescore import check, rescore_command
 from moses_integration.cli.system import ems, filter_command, ini, prepare
 from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable
 from phrase_scorer.cli import build_group
-from phrase_scorer.cli.inspect import align, generate, info
 from phrase_scorer.cli.language_model import perplexity, train_lm
-from phrase_scorer.cli.score import score
+from phrase_scorer.cli.score import align, generate, info, score
 from phrase_scorer.cli.studies import experiment, gradients
 from phrase_scorer.cli.train import train_command
 from phrase_scorer.errors import UsageError

@@ -14,10 +14,9 @@ from typing import Any
 import click
 from typing_extensions import override
 
-from phrase_scorer.cli.inspect import align, generate, info
 from phrase_scorer.cli.language_model import perplexity, train_lm
 from phrase_scorer.cli.options import PairReader
-from phrase_scorer.cli.score import score
+from phrase_scorer.cli.score import align, generate, info, score
 from phrase_scorer.cli.studies import experiment, gradients
 from phrase_scorer.cli.train import train_command
 from phrase_scorer.version import __version__

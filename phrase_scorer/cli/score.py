@@ -1,25 +1,37 @@
-"""The command `score`, and what scoring tells the user besides scores, in `rescore`, too."""
+"""The commands over a trained model: score, info, generate, align; what scoring tells besides."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from phrase_scorer.cli.options import (
+    SEED,
     PairReader,
     PairsRequest,
     device_options,
+    model_option,
+    option,
     precision_option,
     scoring_options,
     takes,
 )
+from phrase_scorer.errors import DataError, UsageError, require_at_least
 from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.report import require_kind
+from phrase_scorer.runtime.streams import numbered_lines
 from phrase_scorer.text.phrase_pairs import PairBlock
+from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
 
 if TYPE_CHECKING:
+    from phrase_scorer.scoring.generation import Generated, Generator
     from phrase_scorer.scoring.scorer import PhraseScorer
 
 MANY_UNKNOWN = 0.2  # share of unknown words that is more likely a mistake than a rare domain
@@ -90,3 +102,194 @@ def warn_of_unknown(side: str, share: float, examples: Sequence[bytes]) -> None:
         f"warning: {share:.0%} of the {side} words are unknown to the model ({shown} …): other "
         "casing, another language, or other tokenisation or escaping than in training?"
     )
+
+
+BEAM = 10  # of beam search
+
+
+@click.command(epilog="\b\nExample:\n  phrase-scorer info rnn/")
+@click.argument("model_path", metavar="DIR", type=click.Path(path_type=Path))
+@option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+def info(model_path: Path, as_json: bool) -> None:
+    """Show what a model is: sizes, direction, training, fingerprint."""
+    from phrase_scorer.models.directory import ModelDirectory
+
+    directory = ModelDirectory(model_path)
+    facts = directory.describe()
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        counted = isinstance(value, int) and not isinstance(value, bool)
+        click.echo(f"{name:<{width}}  {value:,}" if counted else f"{name:<{width}}  {value}")
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """What `generate` is asked; None: the default, which only its own kind of search has."""
+
+    phrases: tuple[str, ...]
+    model_path: Path
+    beam: int | None
+    sample: int | None  # how many targets to draw; None: beam search
+    n_best: int | None
+    temperature: float | None
+    seed: int | None
+    max_words: int | None
+    allow_unknown: bool
+    as_json: bool
+    arithmetic: Arithmetic
+
+    def __post_init__(self) -> None:
+        if self.sample is None:
+            for name in ("temperature", "seed"):
+                if getattr(self, name) is not None:
+                    raise UsageError(f"--{name} is for --sample")
+        elif self.beam is not None:
+            raise UsageError("either --beam or --sample")
+        if self.n_best is not None:
+            require_at_least(1, "--n-best", self.n_best)
+
+    def found(self, generator: Generator, source: list[int]) -> list[Generated]:
+        """The targets of a source, by beam search or drawn."""
+        if self.sample is None:
+            found = generator.search(source, BEAM if self.beam is None else self.beam)
+        else:
+            temperature = 1.0 if self.temperature is None else self.temperature
+            seed = 1 if self.seed is None else self.seed
+            found = generator.sample(source, self.sample, temperature=temperature, seed=seed)
+        return found[: self.n_best]
+
+
+@click.command(epilog="""\b
+Examples:
+  phrase-scorer generate --model rnn/ "at the end of the"
+  phrase-scorer generate --model rnn/ --beam 50 --n-best 5 "at the end of the"
+  phrase-scorer generate --model rnn/ --sample 50 --temperature 0.8 --seed 3 "a man"
+  cut -f1 phrases.txt | phrase-scorer generate --model rnn/ -
+""")  # fmt: skip
+@click.argument("phrases", metavar="PHRASE...", nargs=-1, required=True)
+@model_option
+@option("--beam", type=int, metavar="N", help="Width of the beam search.  [default: 10]")
+@option("--sample", type=int, metavar="N", help="Draw N targets at random instead.")
+@option("--n-best", type=int, metavar="N", help="Show N targets per phrase.  [default: all]")
+@option("--temperature", type=float, metavar="T",
+        help="Divisor of the logits when sampling.  [default: 1]")  # fmt: skip
+@option("--seed", type=SEED, metavar="N", help="Random seed of --sample.  [default: 1]")
+@option("--max-words", type=int, metavar="N", help="Longest target, in words.  [default: 20]")
+@option("--allow-unknown", is_flag=True, help="Let <unk> be one of the words.")
+@option("--json", "as_json", is_flag=True, help="Print one JSON object per phrase.")
+@device_options
+@takes(GenerateRequest)
+def generate(request: GenerateRequest) -> None:
+    """Show what a model would say for a source PHRASE ("-": the lines of standard input).
+
+    Each line has ln p(target | source), tab, how often it was drawn (with --sample), tab, the
+    target. The logarithm is natural and includes the end symbol, as everywhere.
+    """
+    from phrase_scorer.models.directory import ModelDirectory
+    from phrase_scorer.scoring.generation import LONGEST, Generator
+
+    request.arithmetic.use_threads()
+    directory = ModelDirectory(request.model_path)
+    model = directory.load_model().to(request.arithmetic.torch_device())
+    source, target = directory.vocabularies()
+    longest = LONGEST if request.max_words is None else request.max_words
+    generator = Generator(model, longest=longest, allow_unknown=request.allow_unknown)
+    if model.config.direction == "inverse":
+        say("the model is inverse: PHRASE is of the target language")
+    for phrase in _phrases(request.phrases):
+        words = phrase.split()
+        found = request.found(generator, [source.id(word) for word in words])
+        unknown = [word.decode("utf-8", "replace") for word in words if source.id(word) == UNKNOWN]
+        if unknown:
+            say(f"warning: unknown to the model: {' '.join(unknown)}")
+        _show(phrase, found, target, request)
+
+
+def _phrases(phrases: tuple[str, ...]) -> Iterator[bytes]:
+    """The phrases, those of standard input in the place of "-"."""
+    for phrase in phrases:
+        if phrase != "-":
+            if not phrase.split():
+                raise UsageError("an empty PHRASE")
+            yield phrase.encode("utf-8", "surrogateescape")
+            continue
+        for number, line in numbered_lines("-"):
+            if not line.split():
+                raise DataError("empty source", path="-", line=number)
+            yield line
+
+
+def _show(
+    phrase: bytes, found: list[Generated], vocabulary: Vocabulary, request: GenerateRequest
+) -> None:
+    source = b" ".join(phrase.split()).decode("utf-8", "replace")
+    targets = [b" ".join(vocabulary.words[i] for i in generated.words) for generated in found]
+    texts = [target.decode("utf-8", "replace") for target in targets]
+    if request.as_json:
+        listed = [
+            {"target": text, "log_prob": round(generated.log_prob, 6)}
+            | ({} if request.sample is None else {"count": generated.count})
+            for text, generated in zip(texts, found, strict=True)
+        ]
+        click.echo(json.dumps({"source": source, "targets": listed}, ensure_ascii=False))
+        return
+    if len(request.phrases) > 1 or request.phrases == ("-",):
+        click.echo(f"# {source}")
+    for text, generated in zip(texts, found, strict=True):
+        count = "" if request.sample is None else f"{generated.count}\t"
+        click.echo(f"{generated.log_prob:.4f}\t{count}{text}")
+
+
+@dataclass(frozen=True)
+class AlignRequest(PairsRequest):
+    """What `align` is asked."""
+
+    kind: Literal["json", "pharaoh"]
+    plot: str | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.plot:
+            require_kind(self.plot)
+
+
+@click.command(epilog="""\b
+Examples:
+  phrase-scorer align --model attention/ pairs.tsv > alignments.jsonl
+  phrase-scorer align --model attention/ --format pharaoh phrase-table.gz | head
+  phrase-scorer align --model attention/ pairs.tsv --plot first.svg > alignments.jsonl
+""")  # fmt: skip
+@scoring_options
+@option("--format", "kind", type=click.Choice(["json", "pharaoh"]), default="json", help="json: "
+        "every weight; pharaoh: for each target word its likeliest source word, i-j.")  # fmt: skip
+@option("--plot", metavar="FILE", help="Draw the first pair's alignment (png, svg, pdf).")
+@device_options
+@click.pass_obj
+@takes(AlignRequest)
+def align(read: PairReader, request: AlignRequest) -> None:
+    """Show the soft alignment of an attention model for PAIRS, as `score` reads them.
+
+    One JSON object per line: source and target with their end symbols, and for each target symbol
+    the weights of the source symbols (rows; each sums to one).
+    """
+    from phrase_scorer.scoring.alignment import Aligner, plot_alignment
+    from phrase_scorer.scoring.scorer import blocks_of
+
+    request.arithmetic.use_threads()
+    aligner = Aligner(request.model_path, request.arithmetic.torch_device())
+    if aligner.model.config.direction == "inverse":
+        say("the model is inverse: it reads the target, and predicts the source")
+    undrawn = request.plot
+    with request.output_file() as out:
+        for block in blocks_of(read(request.pairs)):
+            for alignment in aligner.alignments(block):
+                if undrawn:
+                    plot_alignment(alignment, undrawn)
+                    undrawn = None
+                line = alignment.as_json() if request.kind == "json" else alignment.as_pharaoh()
+                out.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    if undrawn:
+        say(f"warning: no pairs, so {undrawn} was not drawn")
