@@ -46,6 +46,23 @@ PROGRAM = [sys.executable, "-m", "moses_integration"]  # the command, as a proce
 
 IdLists = Sequence[Sequence[int]]
 
+# A line of [feature], a plain moses.ini with it, and one with all that Moses reads over.
+FEATURE = b"PhraseDictionaryMemory name=TM0 num-features=2 path=pt.gz input-factor=0"
+PLAIN = b"[feature]\nWordPenalty\n" + FEATURE + b"\n[weight]\nWordPenalty0= -1\nTM0= 0.2 0.3\n"
+MIXED = b"""\
+# caf\xe9, path=not/this
+[feature]\r
+UnknownWordPenalty
+\t PhraseDictionaryMemory  name=TM0\tnum-features=2  path=pt.gz input-factor=0 # path=old.gz
+KENLM name=LM0 path=lm.arpa order=3
+NoPath name=N0 mypath=x
+  [weight]
+UnknownWordPenalty0= 1
+  TM0= 0.2  0.3 # tuned by hand
+# LM0= 9
+LM0= 0.5\r
+"""
+
 
 def phrase_ids(phrases: IdLists) -> PhraseIds:
     """Phrases from lists of ids."""

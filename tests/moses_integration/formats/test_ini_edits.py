@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from toys import ROOT
+from toys import FEATURE, MIXED, PLAIN, ROOT
 
 from moses_integration.formats.ini_edits import (
     with_absolute_paths,
@@ -24,22 +24,6 @@ from moses_integration.formats.moses_ini import MosesIni, feature_files, weights
 from phrase_scorer.errors import DataError, UsageError
 
 REAL_INI = ROOT.parent / "shared" / "data" / "multi30k-en-fr" / "moses.ini"
-
-FEATURE = b"PhraseDictionaryMemory name=TM0 num-features=2 path=pt.gz input-factor=0"
-PLAIN = b"[feature]\nWordPenalty\n" + FEATURE + b"\n[weight]\nWordPenalty0= -1\nTM0= 0.2 0.3\n"
-INI = b"""\
-# caf\xe9, path=not/this
-[feature]\r
-UnknownWordPenalty
-\t PhraseDictionaryMemory  name=TM0\tnum-features=2  path=pt.gz input-factor=0 # path=old.gz
-KENLM name=LM0 path=lm.arpa order=3
-NoPath name=N0 mypath=x
-  [weight]
-UnknownWordPenalty0= 1
-  TM0= 0.2  0.3 # tuned by hand
-# LM0= 9
-LM0= 0.5\r
-"""
 
 
 def of(data: bytes, folder: Path | None = None) -> MosesIni:
@@ -238,8 +222,8 @@ def test_moses_accepts_an_edited_ini(tmp_path: Path) -> None:
 
 
 def test_new_files_byte_for_byte():
-    after = with_files(of(INI), {4: ("ProbingPT", "/new/\\1pt"), 5: ("KENLM", "/lm")}).to_bytes()
-    assert after == INI.replace(
+    after = with_files(of(MIXED), {4: ("ProbingPT", "/new/\\1pt"), 5: ("KENLM", "/lm")}).to_bytes()
+    assert after == MIXED.replace(
         b"PhraseDictionaryMemory  name=TM0\tnum-features=2  path=pt.gz ",
         b"ProbingPT  name=TM0\tnum-features=2  path=/new/\\1pt ",
     ).replace(b"lm.arpa", b"/lm")
@@ -254,7 +238,7 @@ def test_file_name_of_any_bytes():
 @pytest.mark.parametrize(("path", "shown"), [("", ""), ("a b", "a b"), ("a#b", "a#b")])
 def test_path_that_the_ini_cannot_hold(path, shown):
     with pytest.raises(UsageError) as caught:
-        with_files(of(INI), {5: ("KENLM", path)})
+        with_files(of(MIXED), {5: ("KENLM", path)})
     why = "it must not be empty, nor have a blank or a # in it"
     assert str(caught.value) == f'moses.ini cannot hold the path "{shown}": {why}'
 
@@ -262,8 +246,8 @@ def test_path_that_the_ini_cannot_hold(path, shown):
 def test_absolute_paths(folder):
     (folder / "model" / "pt.gz").touch()
     (folder / "lm.arpa").touch()
-    after = with_absolute_paths(of(INI, Path("model"))).to_bytes()
-    expected = INI.replace(b"path=pt.gz", b"path=%b/model/pt.gz" % bytes(folder))
+    after = with_absolute_paths(of(MIXED, Path("model"))).to_bytes()
+    expected = MIXED.replace(b"path=pt.gz", b"path=%b/model/pt.gz" % bytes(folder))
     assert after == expected.replace(b"path=lm.arpa", b"path=%b/lm.arpa" % bytes(folder))
 
 
@@ -287,7 +271,7 @@ def test_absolute_path_of_the_weight_file(folder):
 def test_file_of_a_line_is_not_there(folder):
     (folder / "pt.gz").touch()
     with pytest.raises(DataError) as caught:
-        with_absolute_paths(of(INI))
+        with_absolute_paths(of(MIXED))
     line = '"KENLM name=LM0 path=lm.arpa order=3"'
     assert str(caught.value) == f"moses.ini:5: the file of this line is not there: {line}"
 
@@ -296,21 +280,21 @@ def test_file_of_a_line_is_not_there(folder):
 
 
 def test_new_weights_byte_for_byte():
-    after = with_weights(of(INI), {"TM0": (0.125, -1e-7), "LM0": (2.0,)}).to_bytes()
-    assert changes(INI, after) == [
+    after = with_weights(of(MIXED), {"TM0": (0.125, -1e-7), "LM0": (2.0,)}).to_bytes()
+    assert changes(MIXED, after) == [
         (b"  TM0= 0.2  0.3 # tuned by hand\n", b"  TM0= 0.125 -1e-07 # tuned by hand\n"),
         (b"LM0= 0.5\r\n", b"LM0= 2\r\n"),
     ]
 
 
 def test_same_weights_no_change():
-    before = INI.replace(b"0.2  0.3", b"0.2 0.3")
+    before = MIXED.replace(b"0.2  0.3", b"0.2 0.3")
     assert with_weights(of(before), weights_of(of(before))).to_bytes() == before
 
 
 def test_weights_of_new_features():
-    after = with_weights(of(INI), {"New0": (1, 2)}).to_bytes()
-    assert after == INI + b"New0= 1 2\n"
+    after = with_weights(of(MIXED), {"New0": (1, 2)}).to_bytes()
+    assert after == MIXED + b"New0= 1 2\n"
     before = b"[weight]\nA0= 1\n\n[threads]\n2"
     after = with_weights(of(before), {"B0": (3,), "A0": (2,)}).to_bytes()
     assert after == b"[weight]\nA0= 2\nB0= 3\n\n[threads]\n2"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from toys import GOLDEN
+from toys import FEATURE, GOLDEN, MIXED, PLAIN
 
 from moses_integration.formats.moses_ini import (
     MosesIni,
@@ -18,23 +18,6 @@ from moses_integration.formats.moses_ini import (
     weights_of,
 )
 from phrase_scorer.errors import DataError, UsageError
-
-FEATURE = b"PhraseDictionaryMemory name=TM0 num-features=2 path=pt.gz input-factor=0"
-PLAIN = b"[feature]\nWordPenalty\n" + FEATURE + b"\n[weight]\nWordPenalty0= -1\nTM0= 0.2 0.3\n"
-
-MIXED = b"""\
-# caf\xe9, path=not/this
-[feature]\r
-UnknownWordPenalty
-\t PhraseDictionaryMemory  name=TM0\tnum-features=2  path=pt.gz input-factor=0 # path=old.gz
-KENLM name=LM0 path=lm.arpa order=3
-NoPath name=N0 mypath=x
-  [weight]
-UnknownWordPenalty0= 1
-  TM0= 0.2  0.3 # tuned by hand
-# LM0= 9
-LM0= 0.5\r
-"""
 
 
 def message(data: bytes, name: str | None = None, new_columns: int = 1) -> str:
