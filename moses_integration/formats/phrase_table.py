@@ -107,7 +107,7 @@ class PhraseTable:
         for line in lines.lines:
             fields = line.split(SEPARATOR, FIELDS)
             if len(fields) >= FIELDS and fields[2].strip(BLANKS):
-                counts.append(len(_words_of(fields[2].rstrip(BLANKS))))
+                counts.append(len(words_of(fields[2].rstrip(BLANKS))))
                 if self.on_bad_line == "stop" or diagnose(line, counts[-1]) is None:
                     return counts[-1]
             elif self.on_bad_line == "stop":
@@ -148,8 +148,8 @@ class PhraseTable:
         return min(values) >= 0 and max(values) <= _LARGEST_SCORE
 
     def _words(self, fields: list[list[bytes]]) -> PairBlock:
-        sources = _split_words([f[0] for f in fields])
-        targets = _split_words([f[1] for f in fields])
+        sources = surface_words([f[0] for f in fields])
+        targets = surface_words([f[1] for f in fields])
         counts = [joint_count(f) for f in fields] if self.with_counts else None
         return PairBlock(sources, targets, counts)
 
@@ -196,7 +196,7 @@ def diagnose(line: bytes, scores: int) -> Problem | None:
     if len(fields) < FIELDS:
         found = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
         return Problem(f"{found}, expected at least {FIELDS} (source ||| target ||| scores)", line)
-    if not _words_of(fields[0]):
+    if not words_of(fields[0]):
         return Problem("empty source phrase", line)
     if ends_in_nonterminal(fields[0]) or ends_in_nonterminal(fields[1]):
         return Problem(HIERARCHICAL, line)
@@ -205,7 +205,7 @@ def diagnose(line: bytes, scores: int) -> Problem | None:
 
 def diagnose_scores(text: bytes, scores: int) -> Problem | None:
     """What is wrong with the third field of a line; None: nothing."""
-    found = _words_of(text.strip(BLANKS))
+    found = words_of(text.strip(BLANKS))
     for score in found:
         if not _SCORE.fullmatch(score):
             if score.lower().lstrip(b"+-") in (b"inf", b"infinity", b"nan"):
@@ -228,11 +228,11 @@ def joint_count(fields: list[bytes]) -> float:
     return float(counts[-1]) if counts and _SCORE.fullmatch(counts[-1]) else 1.0
 
 
-def _split_words(phrases: list[bytes]) -> list[list[bytes]]:
+def surface_words(phrases: list[bytes]) -> list[list[bytes]]:
     """The words of phrases: surface factors, broken at blank and TAB alone, as Moses does."""
     text = b"".join(phrases)
     if any(blank in text for blank in _PYTHON_BLANKS):
-        words = [_words_of(phrase) for phrase in phrases]
+        words = [words_of(phrase) for phrase in phrases]
     else:
         words = list(map(bytes.split, phrases))
     if b"|" in text:  # factors: Moses, too, reads what stands before the first bar
@@ -240,8 +240,9 @@ def _split_words(phrases: list[bytes]) -> list[list[bytes]]:
     return words
 
 
-def _words_of(phrase: bytes) -> list[bytes]:
-    return [word for word in _WORD_BREAK.split(phrase) if word]
+def words_of(text: bytes) -> list[bytes]:
+    """What stands between blanks and TABs, with all factors."""
+    return [word for word in _WORD_BREAK.split(text) if word]
 
 
 def ends_in_nonterminal(phrase: bytes) -> bool:
