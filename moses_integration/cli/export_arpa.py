@@ -18,6 +18,7 @@ from phrase_scorer.language_model.arpa import Arpa, arpa_order, read_arpa, write
 from phrase_scorer.runtime.console import progress_bar, say
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import STANDARD, OutputFile
+from phrase_scorer.runtime.streams import refuse_pipes
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class ExportRequest:
         for file in more:
             if not Path(file).exists():
                 raise DataError("cannot read: No such file or directory", path=file)
+        if self.moses_ini:
+            refuse_pipes(self.arpa)  # read for its order, then whole
         if self.min_count > 1 and not more:
             raise UsageError("--min-count needs --text or --nbest")
         if self.output == STANDARD:

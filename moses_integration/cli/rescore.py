@@ -16,7 +16,6 @@ from moses_integration.cli.options import (
 )
 from moses_integration.formats.ini_edits import START_WEIGHT
 from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
-from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.formats.table_check import Finding, check_table
 from moses_integration.rescoring.request import DEFAULT_FLOOR, WORKER_IMPORTS, RescoreRequest
 from moses_integration.system.check import IniTarget, stale_warnings
@@ -29,12 +28,11 @@ from phrase_scorer.cli.options import (
 )
 from phrase_scorer.cli.score import tell_scoring, warn_of_unknown
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.output import STANDARD
 from phrase_scorer.runtime.workers import start_imports
-from phrase_scorer.text.phrase_pairs import PairBlock
 
 if TYPE_CHECKING:
     from moses_integration.rescoring.block import RescoreCounts
+    from moses_integration.rescoring.stream import TableReader
     from phrase_scorer.scoring.scorer import PhraseScorer
 
 SHOWN_FINDINGS = 20
@@ -94,21 +92,19 @@ def rescore_command(request: RescoreRequest) -> None:
     if request.processes > 1 and not request.estimate:
         start_imports(WORKER_IMPORTS)
     from moses_integration.rescoring.columns import load_columns, scorers_of
+    from moses_integration.rescoring.stream import TableReader, rescore
 
     request.arithmetic.use_threads()
     columns = load_columns(request)
     scorers = scorers_of(columns)
-    files = request.files
-    is_read_once = files.table == STANDARD
-    tell_scoring(scorers, None if is_read_once else partial(_sample, request.phrase_table))
+    reader, files = TableReader(request.phrase_table), request.files
+    tell_scoring(scorers, partial(reader.sample, SAMPLED_ENTRIES))
     if request.estimate:
-        _tell_estimate(request, scorers)
+        _tell_estimate(reader, scorers)
         return
     assert files.output is not None
-    from moses_integration.rescoring.stream import rescore
-
     counts = rescore(
-        request.phrase_table,
+        reader,
         files.output,
         columns,
         floor=request.floor,
@@ -123,21 +119,10 @@ def rescore_command(request: RescoreRequest) -> None:
         _write_ini(request, request.moses_ini, request.feature)
 
 
-def _sample(table: PhraseTable) -> PairBlock:
-    """The pairs at the beginning of a table."""
-    block = PairBlock([], [])
-    for read in table.blocks():
-        block.sources.extend(read.pairs.sources)
-        block.targets.extend(read.pairs.targets)
-        if len(block.sources) >= SAMPLED_ENTRIES:
-            break
-    return block
-
-
-def _tell_estimate(request: RescoreRequest, scorers: Sequence[PhraseScorer]) -> None:
+def _tell_estimate(reader: TableReader, scorers: Sequence[PhraseScorer]) -> None:
     from moses_integration.rescoring.estimate import estimate
 
-    result = estimate(request.phrase_table, scorers)
+    result = estimate(reader, scorers)
     for line in result.lines():
         click.echo(line)
     for name, side in result.sides.items():

@@ -22,6 +22,7 @@ from phrase_scorer.errors import UsageError
 from phrase_scorer.language_model.arpa import arpa_order
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.output import OutputFile, make_new_folder
+from phrase_scorer.runtime.streams import refuse_pipes
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class IniRequest:
     def __post_init__(self) -> None:
         if self.in_place == bool(self.output):
             raise UsageError("give --output FILE or --in-place")
+        refuse_pipes(*self.language_models)
 
 
 @click.command(epilog="""\b

@@ -30,7 +30,7 @@ from moses_integration.system.check import IniTarget, check_model
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.output import check_option, delete, reason
-from phrase_scorer.runtime.streams import compression, line_blocks, numbered_lines
+from phrase_scorer.runtime.streams import compression, line_blocks, numbered_lines, refuse_pipes
 
 Format = Literal["probing", "compact", "ondisk"]
 
@@ -113,6 +113,7 @@ class BinarizeRequest:
     def __post_init__(self) -> None:
         if self.check_input and not self.target.moses_ini:
             raise UsageError("--check-input needs --moses-ini")
+        refuse_pipes(self.table)
         inputs = {"PHRASE_TABLE": self.table, "--check-input": self.check_input}
         self.target.check_out({**inputs, "--output": self.file})
         if self.file.exists():

@@ -31,7 +31,7 @@ from moses_integration.system.filtering import filter_model
 from phrase_scorer.errors import DataError, UsageError, quoted, require_at_least
 from phrase_scorer.runtime.output import write_file
 from phrase_scorer.runtime.report import write_json
-from phrase_scorer.runtime.streams import compression, numbered_lines
+from phrase_scorer.runtime.streams import compression, numbered_lines, refuse_pipes
 
 WeightOptimizer = Literal["mert", "mira"]
 Component = tuple[str, int]  # feature name and place among its scores, from 0
@@ -82,6 +82,7 @@ class TuneRequest:
     rescore_nbest: Path | None = None  # learn from this list of the tuning set; decode no more
 
     def __post_init__(self) -> None:
+        refuse_pipes(self.source, self.reference, self.rescore_nbest)
         if self.rescore_nbest:
             if self.source is not None or self.resume or self.settings.runs != 1:
                 raise UsageError("--rescore-nbest goes without --source, --resume and --runs")

@@ -21,7 +21,7 @@ from phrase_scorer.language_model.arpa import load_kenlm
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import STANDARD, OutputFile
-from phrase_scorer.runtime.streams import numbered_lines
+from phrase_scorer.runtime.streams import numbered_lines, refuse_pipes
 from phrase_scorer.text.phrase_pairs import PairBlock
 
 BLOCK_HYPOTHESES = 20_000  # scored together, more or less
@@ -77,6 +77,7 @@ class NbestRequest:
 
     def _check_features(self) -> None:
         default = self._default_names()
+        refuse_pipes(*self.language_models)
         if self.whole_list:
             raise UsageError("--whole-list needs --rerank WEIGHTS")
         if not self.source:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from moses_integration.formats.phrase_table import PhraseTable, TableBlock
+from moses_integration.formats.phrase_table import TableBlock
 from moses_integration.rescoring.stream import TableReader
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.phrase_pairs import PairBlock
@@ -74,10 +74,9 @@ def duration(seconds: float) -> str:
 
 
 def estimate(
-    table: PhraseTable, scorers: Sequence[PhraseScorer], sample: int = SAMPLE_ENTRIES
+    reader: TableReader, scorers: Sequence[PhraseScorer], sample: int = SAMPLE_ENTRIES
 ) -> Estimate:
     """Reads the first `sample` entries, scores some of them with each, and extrapolates."""
-    reader = TableReader(table)
     blocks = reader.table_blocks()
     taken = list(_take(blocks, sample))
     entries = sampled = sum(len(block.lines.lines) for block in taken)

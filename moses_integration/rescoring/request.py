@@ -130,7 +130,7 @@ class RescoreRequest:
     def processes(self) -> int:
         """In how many to score; one where starting others would take longer than the work."""
         table = self.files.table
-        if table != STANDARD and os.path.getsize(table) < SMALL_INPUT:
+        if os.path.isfile(table) and os.path.getsize(table) < SMALL_INPUT:
             return 1
         return self.arithmetic.threads or available_cores()
 

@@ -8,7 +8,6 @@ killed and gone on with. Memory does not grow with the table.
 from __future__ import annotations
 
 import hashlib
-import os
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -38,15 +37,16 @@ from moses_integration.rescoring.request import (
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.journal import JournaledFile
-from phrase_scorer.runtime.output import STANDARD, OutputFile
+from phrase_scorer.runtime.output import OutputFile
 from phrase_scorer.runtime.streams import Lines, line_blocks, paused_garbage_collection, prefetch
 from phrase_scorer.runtime.workers import ordered_map
 from phrase_scorer.scoring.scorer import single_threaded_torch
+from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.version import __version__
 
 
 def rescore(
-    table: PhraseTable,
+    reader: TableReader,
     output: str | Path,
     columns: Sequence[Column],
     *,
@@ -63,7 +63,7 @@ def rescore(
     A run that is broken off leaves its finished blocks, if there are any, for `resume`.
 
     Args:
-        table: Read once.
+        reader: Of the table, which is read once.
         output: gz where the name ends so, else plain. `-` is standard output; that, a FIFO or a
             device gets neither journal nor signature.
         columns: In this order.
@@ -81,13 +81,13 @@ def rescore(
         UsageError: An impossible floor, or resuming what is not a file.
         PhraseScorerError: A worker died.
     """
+    table = reader.table
     place = OutputFile(output, inputs=[table.path])
     check_floor(floor)
     check_resume(place, resume=resume)
     known = read_signature(table.path)
     for column in [] if allow_duplicate else columns:
         refuse_twice(table.path, known, column.name, column.model)
-    reader = TableReader(table)
     blocks = reader.text_blocks()
     with single_threaded_torch(), paused_garbage_collection(), closing(blocks):
         first = next(blocks, None)
@@ -148,17 +148,40 @@ def _in_this_process(
 
 @dataclass
 class TableReader:
-    """A table as it is read, with checksum and place; what it reads may raise DataError."""
+    """A table as it is read, with checksum and place; what it reads may raise DataError.
+
+    It is read once, for it may be a pipe: what `sample` took from its beginning is given again.
+    """
 
     table: PhraseTable
     digest: Any = field(default_factory=hashlib.sha256)  # of the text read so far
     position: int = 0  # in the (compressed) file, in bytes
 
+    def __post_init__(self) -> None:
+        digest = self.digest.update
+        self._unread = line_blocks(self.table.path, on_chunk=digest, position=self._reached)
+        self._sampled: list[Lines] = []  # read, but not yet given to anybody else
+
     @property
     def size(self) -> int | None:
-        """Bytes of the file; None for standard input."""
+        """Bytes of the file; None for standard input and pipes."""
         path = self.table.path
-        return None if os.fspath(path) == STANDARD else Path(path).stat().st_size
+        return Path(path).stat().st_size if Path(path).is_file() else None
+
+    def sample(self, entries: int) -> PairBlock:
+        """About so many pairs, from the beginning of the table."""
+        found = PairBlock([], [])
+        for block in self.table.blocks(self._kept()):
+            found.sources.extend(block.pairs.sources)
+            found.targets.extend(block.pairs.targets)
+            if len(found.sources) >= entries:
+                break
+        return found
+
+    def _kept(self) -> Iterator[Lines]:
+        for lines in self._unread:
+            self._sampled.append(lines)
+            yield lines
 
     def text_blocks(self) -> Generator[TextBlock]:
         """The blocks, read and cut in a thread of their own."""
@@ -170,7 +193,7 @@ class TableReader:
         return self.table.blocks(self._lines())
 
     def _lines(self) -> Iterator[Lines]:
-        return line_blocks(self.table.path, on_chunk=self.digest.update, position=self._reached)
+        return chain(self._sampled, self._unread)
 
     def _reached(self, position: int) -> None:
         self.position = position

@@ -14,6 +14,7 @@ from phrase_scorer.cli.train import TrainingRequest, model_options, preset_optio
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.streams import refuse_pipes
 from phrase_scorer.text.vocabulary import Vocabulary
 
 MIN_COUNT = 2
@@ -103,6 +104,9 @@ class PerplexityRequest:
     arpas: tuple[str, ...]
     as_json: bool
     arithmetic: Arithmetic
+
+    def __post_init__(self) -> None:
+        refuse_pipes(*self.arpas)
 
 
 @click.command(epilog="""\b

@@ -71,19 +71,16 @@ def score(read: PairReader, request: PairsRequest) -> None:
             out.write("".join(f"{value:.6f}\n" for value in values.tolist()).encode())
 
 
-def tell_scoring(scorers: Sequence[PhraseScorer], sample: Callable[[], PairBlock] | None) -> None:
+def tell_scoring(scorers: Sequence[PhraseScorer], sample: Callable[[], PairBlock]) -> None:
     """Tells where scores are no probabilities, and the error of those that are not exact.
 
-    It is measured on the pairs of `sample`, which are read only then; None: they cannot be.
+    It is measured on the pairs of `sample`, which are read only then.
     """
     for scorer in scorers:
         if not scorer.is_probability:
             say("the model is masked: scores are pseudo-log-likelihoods, no log-probabilities")
     rounded = [scorer for scorer in scorers if not scorer.arithmetic.is_exact]
     if not rounded:
-        return
-    if sample is None:
-        say(f"{rounded[0].precision}: standard input is read once, so no error is measured")
         return
     from phrase_scorer.scoring.accuracy import measure_accuracy
 

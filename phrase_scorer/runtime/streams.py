@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple, TypeVar, cast
 from xopen import xopen
 from zlib_ng import zlib_ng
 
-from phrase_scorer.errors import DataError
+from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.output import STANDARD, reason
 
 _Item = TypeVar("_Item")
@@ -110,9 +110,10 @@ def text_blocks(path: str | Path, block_bytes: int = BLOCK_BYTES) -> Iterator[li
 
 @contextmanager
 def open_input(path: str | Path) -> Iterator[tuple[IO[bytes], IO[bytes] | None]]:
-    """(decompressed stream, the file below it) for reading; no file below for standard input.
+    """(decompressed stream, the file below it) for reading; no file below for what has no places.
 
-    The first bytes decide what it is, not the name: Moses, too, reads plain text named `.gz`.
+    That is standard input, or a pipe. The first bytes decide what it is, not the name: Moses, too,
+    reads plain text named `.gz`.
     """
     if os.fspath(path) == STANDARD:
         stdin = sys.stdin.buffer
@@ -120,7 +121,18 @@ def open_input(path: str | Path) -> Iterator[tuple[IO[bytes], IO[bytes] | None]]
         yield _decompressing(cast(io.BufferedReader, buffered)), None
         return
     with open(path, "rb") as raw:
-        yield _decompressing(raw), raw
+        yield _decompressing(raw), raw if raw.seekable() else None
+
+
+def refuse_pipes(*paths: str | Path | None) -> None:
+    """Refuses (UsageError), before any work, pipes for what is read more than once."""
+    for path in paths:
+        if (
+            path is not None
+            and os.path.exists(path)
+            and not (os.path.isfile(path) or os.path.isdir(path))
+        ):
+            raise UsageError(f"{path} is read more than once: give a file, not a pipe")
 
 
 def compression(raw: io.BufferedReader) -> str | None:

@@ -14,6 +14,7 @@ import pytest
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring import stream as rescore
 from moses_integration.rescoring.estimate import Estimate, Side, duration, estimate, unknown_words
+from moses_integration.rescoring.stream import TableReader
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.streams import line_blocks
 from phrase_scorer.scoring.scorer import PhraseScorer
@@ -63,7 +64,7 @@ le Haus ||| Haus ||| 1
 def test_whole_table(tmp_path, scorer):
     path = tmp_path / "t"
     path.write_bytes(WORDS)
-    found = estimate(PhraseTable(path), [scorer])
+    found = estimate(TableReader(PhraseTable(path)), [scorer])
     assert (found.sampled, found.entries, found.sources, found.extent) == (4, 4, 2, "")
     assert found.sides == {
         "source": Side(8, 2, [b"Haus"]),
@@ -95,7 +96,7 @@ def test_size_from_a_sample(pack, least, tmp_path, scorer, monkeypatch):
     lines = [b"la %d ||| the ||| %.9f %.9f" % (n, *_two(chance)) for n in range(entries)]
     path = tmp_path / "t"
     path.write_bytes(pack(b"\n".join(lines)))
-    found = estimate(PhraseTable(path, block_entries=500), [scorer], 20_000)
+    found = estimate(TableReader(PhraseTable(path, block_entries=500)), [scorer], 20_000)
     assert found.sampled == 20_000
     assert found.extent == "about "
     assert least <= found.entries <= 44_000
@@ -108,7 +109,7 @@ def _two(chance: random.Random) -> tuple[float, float]:
 def test_size_of_standard_input_is_unknown(scorer, monkeypatch):
     text = b"".join(b"la %d ||| the ||| 1\n" % n for n in range(100))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
-    found = estimate(PhraseTable("-", block_entries=10), [scorer], 20)
+    found = estimate(TableReader(PhraseTable("-", block_entries=10)), [scorer], 20)
     assert (found.sampled, found.entries) == (20, 20)
     lines = list(found.lines())
     assert lines[0] == "entries            at least 20 (sample: 20)"
@@ -119,16 +120,16 @@ def test_bad_line_in_the_sample(tmp_path, scorer):
     path = tmp_path / "t"
     path.write_bytes(WORDS + b"\n")
     with pytest.raises(DataError) as caught:
-        estimate(PhraseTable(path), [scorer])
+        estimate(TableReader(PhraseTable(path)), [scorer])
     assert str(caught.value) == f'{path}:5: blank line: ""'
-    found = estimate(PhraseTable(path, on_bad_line="keep"), [scorer])
+    found = estimate(TableReader(PhraseTable(path, on_bad_line="keep")), [scorer])
     assert (found.sampled, found.entries) == (5, 5)
 
 
 def test_table_without_a_good_line(tmp_path, scorer):
     path = tmp_path / "t"
     path.write_bytes(b"\n\n")
-    found = estimate(PhraseTable(path, on_bad_line="keep"), [scorer])
+    found = estimate(TableReader(PhraseTable(path, on_bad_line="keep")), [scorer])
     assert (found.sampled, found.sources) == (2, 0)
     assert list(found.lines())[4] == "speed              0 entries/s"
 
@@ -137,5 +138,5 @@ def test_empty_table(tmp_path, scorer):
     path = tmp_path / "t"
     path.write_bytes(b"")
     with pytest.raises(DataError) as caught:
-        estimate(PhraseTable(path), [scorer])
+        estimate(TableReader(PhraseTable(path)), [scorer])
     assert str(caught.value) == f"{path}: the phrase table is empty"

@@ -18,7 +18,7 @@ from toys import toy_lines
 
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring.columns import Column, translation_column
-from moses_integration.rescoring.stream import RescoreCounts, rescore
+from moses_integration.rescoring.stream import RescoreCounts, TableReader, rescore
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.phrase_pairs import PairBlock
@@ -45,7 +45,7 @@ def table(tmp_path):
 
 def run(table: Path, output: Path, column: Column = SLOW, **options) -> RescoreCounts:
     known = PhraseTable(table, block_entries=BLOCK_ENTRIES)
-    return rescore(known, output, [column], show_progress=False, **options)
+    return rescore(TableReader(known), output, [column], show_progress=False, **options)
 
 
 def content(folder: Path, name: str = "out.gz") -> dict[str, bytes]:
