@@ -83,11 +83,18 @@ def require_literals(settings: object) -> None:
             require_choice(name, getattr(settings, name), get_args(kind))
 
 
+def printable(text: str) -> str:
+    """The text on one line, with what a terminal would obey, or cannot show, escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def quoted(text: bytes | str) -> str:
     """The text in double quotes on one line: control characters escaped, a long one shortened."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = printable(text)
     if len(text) > LONGEST_QUOTE:
         text = text[: LONGEST_QUOTE - 1] + "…"
     return f'"{text}"'
