@@ -39,7 +39,9 @@ HELP_SECTIONS = {
 }
 
 
-def read_table_or_pairs(path: str, *, with_counts: bool | None = False) -> Iterator[PairBlock]:
+def read_table_or_pairs(
+    path: str, *, with_counts: bool | None = False, any_table: bool = False
+) -> Iterator[PairBlock]:
     """The pairs of a phrase table, or of lines "source<TAB>target" or "source ||| target".
 
     The first line decides: two bars or more make a phrase table, one bar a list of pairs.
@@ -51,7 +53,7 @@ def read_table_or_pairs(path: str, *, with_counts: bool | None = False) -> Itera
     lines = chain([first], blocks)
     bars = first.lines[0].count(SEPARATOR)
     if bars > 1:
-        table = PhraseTable(path, with_counts=with_counts is not False)
+        table = PhraseTable(path, with_counts=with_counts is not False, any_table=any_table)
         yield from (block.pairs for block in table.blocks(lines))
         return
     if with_counts:

@@ -20,6 +20,7 @@ from moses_integration.formats.table_check import Finding, check_table
 from moses_integration.rescoring.request import DEFAULT_FLOOR, WORKER_IMPORTS, RescoreRequest
 from moses_integration.system.check import IniTarget, stale_warnings
 from phrase_scorer.cli.options import (
+    any_table_option,
     option,
     precision_option,
     quiet_option,
@@ -68,6 +69,7 @@ Examples:
 @option("--floor", default=DEFAULT_FLOOR, metavar="LN", help="Least ln p written.")
 @option("--on-bad-line", type=click.Choice(["stop", "keep"]), default="stop", help="keep: pass it "
         "through with the neutral score 1 (where it has scores), and count it.")  # fmt: skip
+@any_table_option
 @option("--allow-duplicate", is_flag=True, help="Add a column that is there already.")
 @option("--estimate", is_flag=True, help="Only say what it would take, from a sample.")
 @option("--resume", is_flag=True, help="Go on with a run that was broken off, if any.")
@@ -161,9 +163,12 @@ Examples:
 @option("--moses-ini", metavar="FILE",
         help="Check the num-features and weights of this moses.ini, too.")  # fmt: skip
 @table_name_option
+@any_table_option
 @option("--all", "show_all", is_flag=True,
         help=f"Show all findings, not {SHOWN_FINDINGS} per kind.")  # fmt: skip
-def check(table: str, moses_ini: str | None, table_name: str | None, show_all: bool) -> int:
+def check(
+    table: str, moses_ini: str | None, table_name: str | None, any_table: bool, show_all: bool
+) -> int:
     """Check every line of PHRASE_TABLE; the exit code is 1 if any is wrong.
 
     Errors: missing fields; scores, alignments and properties that Moses cannot read. Warnings:
@@ -181,6 +186,7 @@ def check(table: str, moses_ini: str | None, table_name: str | None, show_all: b
 
     report = check_table(
         table,
+        any_table=any_table,
         require_scores=(lambda scores: require_scores(feature, scores)) if feature else None,
         on_finding=show,
     )

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -26,6 +27,8 @@ SEPARATOR = b"|||"
 BLANKS = b" \t\r"  # around scores; the carriage return of a CRLF line end is one of them
 BLOCK_ENTRIES = 8192
 LONGEST_BLOCK = 4 * BLOCK_ENTRIES  # where a source has more targets than that, it is cut
+SUMS_TO_BELIEVE = 10  # of different scores, each 1, before a table is taken for a reordering table
+SUM_ERROR = 1e-4  # of 4 numbers with 5 digits and more
 FIELDS = 3  # source, target, scores: what an entry must have
 
 OnBadLine = Literal["stop", "keep"]
@@ -77,6 +80,7 @@ class PhraseTable:
     on_bad_line: OnBadLine = "stop"  # "keep": it is passed on, listed in `TableBlock.bad`
     with_counts: bool = False  # read the pairs' joint counts (the fifth field's last number)
     block_entries: int = BLOCK_ENTRIES  # about how many entries a block has
+    any_table: bool = False  # take what looks like a reordering table, too
 
     def blocks(self, lines: Iterable[Lines] | None = None) -> Iterator[TableBlock]:
         """The entries in order; `lines` may come from a reader of the caller's.
@@ -97,9 +101,16 @@ class PhraseTable:
         return self._parse_each(lines) if block is None else block
 
     def require_known_scores(self, lines: Lines) -> None:
-        """Takes the number of scores from the first lines, if it is not known yet."""
+        """Takes the number of scores from the first lines, if it is not known yet.
+
+        A DataError tells of a reordering table, unless `any_table` wants it.
+        """
         if self.scores is None:
             self.scores = self._count_scores(lines)
+            if not self.any_table and (signs := signs_of_reordering(lines.lines)):
+                what = f"looks like a reordering table: {signs}, no alignment"
+                told = "rescore, check, score and train take it with --any-table"
+                raise DataError(f"{what} ({len(lines.lines):,} lines); {told}", path=self.path)
 
     def _count_scores(self, lines: Lines) -> int:
         """Scores of the first line that has any; with "keep", of the first good line."""
@@ -218,6 +229,30 @@ def diagnose_scores(text: bytes, scores: int) -> Problem | None:
             return Problem("a score must be finite (Moses reads float32)", score)
     if len(found) != scores:
         return Problem(f"{len(found)} scores, expected {scores}", text.strip(BLANKS))
+    return None
+
+
+def signs_of_reordering(lines: Sequence[bytes]) -> str | None:
+    """What makes lines look like those of a lexicalised reordering table; None: nothing.
+
+    Such a line has three fields, and in the third the probabilities of 2, 3 or 4 orientations, in
+    one direction or in both (phrase-extract/lexical-reordering). Every line must be so, and
+    different scores sum to 1 so often that it is no accident.
+    """
+    if any(line.count(SEPARATOR) != FIELDS - 1 for line in lines):
+        return None
+    distinct = {line.rpartition(SEPARATOR)[2].strip(BLANKS) for line in lines}
+    try:
+        scores = np.array([list(map(float, text.split())) for text in distinct])
+    except ValueError:
+        return None
+    for orientations, directions in product((3, 4, 2), (1, 2)):
+        if scores.shape[1:] != (orientations * directions,):
+            continue
+        sums = scores.reshape(-1, orientations).sum(1)
+        if len(sums) >= SUMS_TO_BELIEVE and np.abs(sums - 1).max() < SUM_ERROR:
+            groups = " of two groups" if directions == 2 else ""
+            return f"{scores.shape[1]} scores{groups} that sum to 1"
     return None
 
 

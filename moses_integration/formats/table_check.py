@@ -64,15 +64,16 @@ class Report:
 def check_table(
     path: str | Path,
     *,
+    any_table: bool = False,
     require_scores: Callable[[int], None] | None = None,
     on_finding: Callable[[Finding], None],
 ) -> Report:
     """Reads a whole table; `on_finding` is given every error and warning, in the order of lines.
 
     `require_scores` is given the number of scores as soon as it is known. An unreadable, empty or
-    hierarchical table is a DataError.
+    hierarchical table is a DataError, and what looks like a reordering table unless `any_table`.
     """
-    table = PhraseTable(path, on_bad_line="keep")
+    table = PhraseTable(path, on_bad_line="keep", any_table=any_table)
     report = Report()
     order = _Order()
     for block in table.blocks():

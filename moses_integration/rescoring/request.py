@@ -55,6 +55,7 @@ class RescoreRequest:
     weights: tuple[float, ...] = ()  # start weights of the new columns; one stands for all
     floor: float = DEFAULT_FLOOR  # least natural-log value written
     on_bad_line: OnBadLine = "stop"
+    any_table: bool = False  # take what looks like a reordering table, too
     allow_duplicate: bool = False
     estimate: bool = False  # only say what it would take: no output is needed
     resume: bool = False
@@ -124,7 +125,8 @@ class RescoreRequest:
     @property
     def phrase_table(self) -> PhraseTable:
         """The table, to be read once from its beginning."""
-        return PhraseTable(self.files.table, on_bad_line=self.on_bad_line)
+        table, keep = self.files.table, self.on_bad_line
+        return PhraseTable(table, on_bad_line=keep, any_table=self.any_table)
 
     @property
     def processes(self) -> int:

@@ -75,17 +75,24 @@ def takes(kind: type[Request]) -> Callable[[Callable[..., Answer]], Callable[...
 class PairReader(Protocol):
     """Reads the pairs of a file, block by block.
 
-    `with_counts`: how often each was seen, too; None: if the file says so.
+    `with_counts`: how often each was seen, too; None: if the file says so. `any_table`: take what
+    looks like another kind of table.
     """
 
-    def __call__(self, path: str, *, with_counts: bool | None = False) -> Iterator[PairBlock]:
+    def __call__(
+        self, path: str, *, with_counts: bool | None = False, any_table: bool = False
+    ) -> Iterator[PairBlock]:
         """The blocks, in the order of the file."""
 
 
-def read_pairs(path: str, *, with_counts: bool | None = False) -> Iterator[PairBlock]:
+def read_pairs(
+    path: str, *, with_counts: bool | None = False, any_table: bool = False
+) -> Iterator[PairBlock]:
     """The reader for "source<TAB>target" lines, which have no counts."""
     if with_counts:
         raise UsageError("--weight-by-count needs a phrase table with counts")
+    if any_table:
+        raise UsageError("--any-table needs a phrase table")
     return read_tab_separated(path)
 
 
@@ -129,9 +136,14 @@ shortlist_option = option(
     metavar="N", help="Most frequent words that the model knows (of each side), <unk> included.",
 )  # fmt: skip
 quiet_option = option("--quiet", is_flag=True, help="Show no progress bar.")
+any_table_option = option("--any-table", is_flag=True, help="Take what looks like a reordering "
+                          "table for a phrase table.")  # fmt: skip
 # With `device_options` all that a `PairsRequest` is made of.
 scoring_options = together(
-    click.argument("pairs", metavar="PAIRS", default=STANDARD), model_option, output_option
+    click.argument("pairs", metavar="PAIRS", default=STANDARD),
+    model_option,
+    output_option,
+    any_table_option,
 )
 
 
@@ -142,6 +154,7 @@ class PairsRequest:
     pairs: str
     output: str
     model_path: Path
+    any_table: bool
     arithmetic: Arithmetic
 
     def __post_init__(self) -> None:

@@ -62,7 +62,7 @@ def score(read: PairReader, request: PairsRequest) -> None:
     scorer = PhraseScorer.load(request.model_path, request.arithmetic)
     if scorer.direction == "inverse":
         say("the model is inverse: scores are ln p(source | target)")
-    blocks = blocks_of(read(request.pairs))
+    blocks = blocks_of(read(request.pairs, any_table=request.any_table))
     first = next(blocks, PairBlock([], []))
     tell_scoring([scorer], lambda: first)
     with request.output_file() as out:
@@ -281,7 +281,7 @@ def align(read: PairReader, request: AlignRequest) -> None:
         say("the model is inverse: it reads the target, and predicts the source")
     undrawn = request.plot
     with request.output_file() as out:
-        for block in blocks_of(read(request.pairs)):
+        for block in blocks_of(read(request.pairs, any_table=request.any_table)):
             for alignment in aligner.alignments(block):
                 if undrawn:
                     plot_alignment(alignment, undrawn)

@@ -13,6 +13,7 @@ from phrase_scorer.cli.options import (
     PRESET,
     Command,
     PairReader,
+    any_table_option,
     device_options,
     model_option,
     option,
@@ -192,6 +193,7 @@ class TrainRequest(TrainingRequest):
     variant: str
     shared_words: bool
     weight_by_count: bool
+    any_table: bool
 
 
 @click.command("train", epilog="""\b
@@ -226,6 +228,7 @@ Examples:
 @option("--variant", type=click.Choice(["paper", "groundhog"]), default="paper", help="Form of "
         "encoder_decoder: as printed, or as in the authors' released code.")  # fmt: skip
 @option("--shared-words", is_flag=True, help="One shortlist, one embedding for both languages.")
+@any_table_option
 @option("--weight-by-count", is_flag=True, help="Weigh pairs by their counts.  [paper: no]")
 @preset_option("--batch-pairs", "Pairs per update.")
 @preset_option("--schedule", "Course of the learning rate; timed: it falls to 0 at --max-minutes.",
@@ -256,7 +259,7 @@ def train_command(read: PairReader, request: TrainRequest) -> int:
         shared_words=request.shared_words,
     )
     data = collect_training_data(
-        read(request.path, with_counts=request.weight_by_count),
+        read(request.path, with_counts=request.weight_by_count, any_table=request.any_table),
         path=request.path,
         shortlist=request.shortlist,
         direction=config.direction,

@@ -10,7 +10,7 @@ import json
 import re
 
 import pytest
-from toys import TOY_INI, TOY_LINES, TOY_TABLE, names, save_model
+from toys import DATA, TOY_INI, TOY_LINES, TOY_TABLE, names, save_model
 
 FEW = "expected at least 3 (source ||| target ||| scores)"
 
@@ -244,3 +244,28 @@ def test_table_that_is_not_there(run, folder, model_path):
     assert (done.code, done.error) == (1, "t: cannot read: No such file or directory")
     done = run("check", ".")
     assert (done.code, done.error) == (1, ".: cannot read: Is a directory")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rescore {} out --model {model} --quiet",
+        "rescore {} out --model {model} --quiet --on-bad-line keep --precision int8",
+        "rescore {} --model {model} --estimate",
+        "check {}",
+        "score {} --model {model}",
+        "train {} --model new --quiet --max-updates 1",
+    ],
+)
+def test_a_reordering_table_is_no_phrase_table(command, run, folder, model_path):
+    table = DATA / "model" / "reordering-table.wbe-msd-bidirectional-fe.gz"
+    lines = gzip.decompress(table.read_bytes()).splitlines(keepends=True)[:1000]
+    (folder / "t").write_bytes(b"".join(lines))
+    words = command.format("t", model=model_path).split()
+    assert run(*words)[::2] == (
+        1,
+        "error: t: looks like a reordering table: 6 scores of two groups that sum to 1, no "
+        "alignment (1,000 lines); rescore, check, score and train take it with --any-table\n",
+    )
+    assert names(folder) == ["t"]
+    assert run(*words, "--any-table").code == 0

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from toys import DATA
 
 from moses_integration.formats import phrase_table
 from moses_integration.formats.phrase_table import (
@@ -18,6 +19,7 @@ from moses_integration.formats.phrase_table import (
     cut_at_sources,
     diagnose,
     first_entry_scores,
+    signs_of_reordering,
 )
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.streams import Lines, line_blocks
@@ -436,3 +438,72 @@ def test_first_line_that_is_not_an_entry(text, message, tmp_path):
     with pytest.raises(DataError) as caught:
         first_entry_scores(tmp_path / "t")
     assert str(caught.value) == f"{tmp_path}/t{message}"
+
+
+# -- what is no phrase table ---------------------------------------------------------------------
+
+REORDERING = gzip.decompress(
+    (DATA / "model" / "reordering-table.wbe-msd-bidirectional-fe.gz").read_bytes()
+).split(b"\n")[:-1]
+TOLD = "rescore, check, score and train take it with --any-table"
+
+
+def with_scores(lines: list[bytes], scores: str) -> list[bytes]:
+    """The lines with some of their scores, "0 2", or with sums of several, "0 1+2"."""
+    changed = []
+    for line in lines:
+        phrases, _, found = line.rpartition(b"||| ")
+        values = list(map(float, found.split()))
+        chosen = [sum(values[int(i)] for i in part.split("+")) for part in scores.split()]
+        changed.append(phrases + b"||| " + " ".join(f"{v:g}" for v in chosen).encode())
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("scores", "signs"),
+    [
+        ("0 1 2 3 4 5", "6 scores of two groups that sum to 1"),  # msd, bidirectional
+        ("0 1 2", "3 scores that sum to 1"),  # msd
+        ("0 1+2 3 4+5", "4 scores of two groups that sum to 1"),  # monotonicity, bidirectional
+        ("0 1+2", "2 scores that sum to 1"),  # monotonicity
+    ],
+)
+def test_a_real_reordering_table_is_refused(scores, signs):
+    lines = with_scores(REORDERING[:5000], scores)
+    expected = f"t: looks like a reordering table: {signs}, no alignment (5,000 lines); {TOLD}"
+    for options in ({}, {"on_bad_line": "keep"}):
+        assert refusal(*lines, **options) == expected
+    assert len(parse(*lines, any_table=True).pairs.sources) == 5000
+
+
+def test_four_orientations_are_known():
+    """mslr: discontinuous ones stand apart, left and right."""
+    lines = [line + b" 0.0" for line in with_scores(REORDERING[:5000], "0 1 2")]
+    assert signs_of_reordering(lines) == "4 scores that sum to 1"
+    lines = [b"%b %b" % (a, a.rpartition(b"||| ")[2]) for a in lines]
+    assert signs_of_reordering(lines) == "8 scores of two groups that sum to 1"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        REORDERING[:3],  # might be an accident
+        [*REORDERING[:5000], REORDERING[0] + b" ||| 0-0"],
+        [*REORDERING[:5000], b"a ||| b ||| 0.5 0.25 0.24 0.5 0.25 0.25"],
+        [b"a ||| b ||| 0.5 0.5"] * 10_000,
+        [b"a %d ||| b ||| 0.5 0.5" % n for n in range(10_000)],
+        [b"a ||| b ||| %b" % (b"1 " * n) for n in range(1, 20)],
+        [b"a ||| b ||| x"] * 100,
+        [b"a ||| b |||"] * 100,
+    ],
+)
+def test_what_does_not_look_like_a_reordering_table(lines):
+    assert signs_of_reordering(lines) is None
+
+
+def test_a_real_phrase_table_without_its_further_fields_is_none():
+    lines = gzip.decompress((DATA / "model" / "phrase-table.gz").read_bytes()).split(b"\n")[:-1]
+    short = [b"|||".join(line.split(b"|||")[:3]) for line in lines]
+    for scores in ("0 1 2 3", "0 1", "0 2", "1 3", "0 1 2", "0 1 2 3 0 1"):
+        for start in range(0, len(short), 8192):
+            assert signs_of_reordering(with_scores(short[start : start + 8192], scores)) is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moses_integration.formats.phrase_table import PhraseTable, diagnose
+from moses_integration.formats.phrase_table import PhraseTable, diagnose, signs_of_reordering
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.streams import Lines
 
@@ -85,3 +85,10 @@ def test_added_and_stripped_is_the_same(lines, ended):
     assert [STRIPPED.sub(rb"\1", line) for line in after] == lines
     for line in after:
         assert line.split(b"|||")[2].split()[2] == b"@"
+
+
+@given(st.lists(st.lists(SCORE, min_size=6, max_size=6), min_size=1, max_size=40))
+def test_scores_that_happen_to_be_are_no_reordering_table(rows):
+    """However they are drawn, 10 different sums of 1 and no other are no accident."""
+    lines = [b"a ||| b ||| " + b" ".join(row) for row in rows]
+    assert signs_of_reordering(lines) is None
