@@ -26,6 +26,7 @@ from moses_integration.formats.phrase_table import (
     PhraseTable,
     first_entry_scores,
 )
+from moses_integration.formats.table_check import alignment_errors
 from moses_integration.system.check import IniTarget, check_model
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.console import progress_bar
@@ -35,7 +36,6 @@ from phrase_scorer.runtime.streams import compression, line_blocks, numbered_lin
 Format = Literal["probing", "compact", "ondisk"]
 
 COMPARED_HYPOTHESES = 20  # per sentence
-_POINT = re.compile(rb"(\d+)-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -230,14 +230,10 @@ def _unfit(line: bytes, kind: Format) -> str | None:
 
 def _unfit_alignment(fields: Sequence[bytes]) -> str | None:
     """The reason why processPhraseTableMin, which encodes words by their alignment, cannot."""
-    points = fields[FIELDS].split() if len(fields) > FIELDS else []
-    if not points:
+    if len(fields) <= FIELDS or not fields[FIELDS].strip(BLANKS):
         return "no alignment: processPhraseTableMin wants one in every line"
-    source, target = len(fields[0].split()), len(fields[1].split())
-    for point in points:
-        found = _POINT.fullmatch(point)
-        if not found or int(found[1]) >= source or int(found[2]) >= target:
-            return f"alignment point {quoted(point)} does not fit the phrases"
+    for _, point in alignment_errors(fields):
+        return f"alignment point {quoted(point)} does not fit the phrases"
     return None
 
 

@@ -29,6 +29,7 @@ from moses_integration.formats.signature import read_signature
 from moses_integration.system.check import check_model
 from moses_integration.system.filtering import filter_model
 from phrase_scorer.errors import DataError, UsageError, quoted, require_at_least
+from phrase_scorer.runtime.numbers import real_number, whole_number
 from phrase_scorer.runtime.output import write_file
 from phrase_scorer.runtime.report import write_json
 from phrase_scorer.runtime.streams import compression, numbered_lines, refuse_pipes
@@ -298,7 +299,10 @@ class _History:
         found = ITERATION.match(line)
         if not found:
             return
-        self.iterations, self.bleu = int(found[1]), 100 * float(found[2])
+        iteration, bleu = whole_number(found[1]), real_number(found[2])
+        if iteration is None or bleu is None:
+            return
+        self.iterations, self.bleu = iteration, 100 * bleu
         seconds, self.started = time.monotonic() - self.started, time.monotonic()
         if self.repeats:
             self.repeats = False

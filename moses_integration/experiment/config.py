@@ -176,7 +176,7 @@ class Experiment:
             content = tomllib.loads(Path(path).read_text())
         except OSError as error:
             raise DataError(f"cannot read: {reason(error)}", path=path) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, too long a number
             raise DataError(f"not TOML: {error}", path=path) from error
         try:
             return _experiment(content, Path(path).resolve().parent)

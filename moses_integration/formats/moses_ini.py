@@ -15,11 +15,13 @@ from functools import cached_property
 from pathlib import Path
 
 from phrase_scorer.errors import DataError, UsageError, quoted
+from phrase_scorer.runtime.numbers import real_number, whole_number
 from phrase_scorer.runtime.output import reason
 
 Weights = dict[str, tuple[float, ...]]  # by feature name, in the order of the file
 
 TEXT_TABLE = "PhraseDictionaryMemory"  # the one class that reads a phrase-based table as text
+MOST_FEATURES = 10_000  # of one table; mert is at its end with 30
 MERT_NAME = re.compile(r"[A-Za-z][0-9A-Za-z]*")  # mert-moses.pl takes any other for sparse
 BINARISERS = {
     "PhraseDictionaryCompact": "processPhraseTableMin -in NEW.gz -out NEW -nscores {} -threads 1",
@@ -279,12 +281,14 @@ def _read_options(item: IniLine) -> dict[str, str]:
 def _phrase_table(
     item: IniLine, name: str, options: dict[str, str], weight_item: IniLine | None
 ) -> PhraseTableFeature:
-    count = options.get("num-features", "1")  # FeatureFunction.cpp: m_numScoreComponents(1)
-    if not re.fullmatch("[0-9]+", count):
-        raise item.error(f"num-features is not a number: {quoted(count)}")
+    text = options.get("num-features", "1")  # FeatureFunction.cpp: m_numScoreComponents(1)
+    count = whole_number(text, MOST_FEATURES)
+    if count is None:
+        what = f"num-features is not a number up to {MOST_FEATURES}"
+        raise item.error(f"{what}: {quoted(text)}")
     weights = _weights_on(weight_item) if weight_item else None
     return PhraseTableFeature(
-        item, item.name, _path_on(item), name, options, int(count), weights, weight_item
+        item, item.name, _path_on(item), name, options, count, weights, weight_item
     )
 
 
@@ -294,10 +298,10 @@ def _path_on(item: IniLine) -> str:
 
 
 def _weights_on(item: IniLine) -> tuple[float, ...]:
-    try:
-        return tuple(float(token) for token in item.tokens[1:])
-    except ValueError as error:
-        raise item.error("a weight is not a number") from error
+    weights = [weight for token in item.tokens[1:] if (weight := real_number(token)) is not None]
+    if len(weights) < len(item.tokens) - 1:
+        raise item.error("a weight is not a number")
+    return tuple(weights)
 
 
 def _names(tables: Sequence[PhraseTableFeature]) -> str:

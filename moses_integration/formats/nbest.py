@@ -16,14 +16,14 @@ from pathlib import Path
 from moses_integration.formats.moses_ini import MERT_NAME
 from moses_integration.formats.phrase_table import SEPARATOR
 from phrase_scorer.errors import DataError, UsageError, quoted
+from phrase_scorer.runtime.numbers import real_number, whole_number
 from phrase_scorer.runtime.streams import numbered_lines
 
 LOG_10 = 2.302585092994046  # natural logarithm of 10: KenLM speaks log10, Moses does not
 
 _FIELDS = 4  # number, hypothesis, features, total: what a line must have
 _FEATURES = 2  # the place of the features among the fields
-_NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|nan)")
-_SPAN = re.compile(rb"(\d+)(?:-(\d+))?=(?:(\d+)(?:-(\d+))?)?")
+_SPAN = re.compile(rb"(\d{1,20})(?:-(\d{1,20}))?=(?:(\d{1,20})(?:-(\d{1,20}))?)?")
 
 Features = dict[bytes, list[float]]
 Span = tuple[int, int]  # first word and the one after the last, from 0
@@ -41,9 +41,10 @@ class Hypothesis:
     def sentence(self) -> int:
         """Which input sentence it translates, from 0."""
         text = self.fields[0].strip()
-        if not text.isdigit():
+        number = whole_number(text)
+        if number is None:
             raise self.error("the sentence number is not a number", text)
-        return int(text)
+        return number
 
     @cached_property
     def words(self) -> list[bytes]:
@@ -61,20 +62,20 @@ class Hypothesis:
                     raise self.error("a feature stands twice", token)
                 values = features[token[:-1]] = []
             else:
-                try:
-                    values.append(float(token))  # type: ignore[union-attr]
-                except (AttributeError, ValueError):
-                    message = "neither Name= nor a number among the features"
-                    raise self.error(message, token) from None
+                value = real_number(token, finite=False)
+                if values is None or value is None:
+                    raise self.error("neither Name= nor a number among the features", token)
+                values.append(value)
         return features
 
     @property
     def total(self) -> float:
         """The decoder's weighted sum."""
         text = self.fields[3].strip()
-        if not _NUMBER.fullmatch(text):
+        total = real_number(text, finite=False)
+        if total is None:
             raise self.error("the total is not a number", text)
-        return float(text)
+        return total
 
     @property
     def segmentation(self) -> list[tuple[Span, Span]]:

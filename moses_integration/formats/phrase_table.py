@@ -9,7 +9,6 @@ which line it is and what is wrong with it.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -20,6 +19,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.numbers import real_number
 from phrase_scorer.runtime.streams import Lines, line_blocks
 from phrase_scorer.text.phrase_pairs import PairBlock
 
@@ -34,7 +34,6 @@ FIELDS = 3  # source, target, scores: what an entry must have
 OnBadLine = Literal["stop", "keep"]
 
 _SCORE_BYTES = b"0123456789.eE+- \t"
-_SCORE = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _LARGEST_SCORE = float(np.finfo(np.float32).max)  # Moses reads float32
 _WORD_BREAK = re.compile(rb"[ \t]+")
 _PYTHON_BLANKS = (b"\r", b"\v", b"\f")  # bytes.split() breaks words there, Moses does not
@@ -218,15 +217,13 @@ def diagnose_scores(text: bytes, scores: int) -> Problem | None:
     """What is wrong with the third field of a line; None: nothing."""
     found = words_of(text.strip(BLANKS))
     for score in found:
-        if not _SCORE.fullmatch(score):
-            if score.lower().lstrip(b"+-") in (b"inf", b"infinity", b"nan"):
-                return Problem("a score must be finite", score)
+        value = real_number(score.lower(), finite=False)
+        if value is None:
             return Problem("a score is not a number", score)
-        value = float(score)
+        if not abs(value) <= _LARGEST_SCORE:  # nan, too
+            return Problem("a score must be finite (Moses reads float32)", score)
         if value < 0:
             return Problem("negative score (Moses takes the logarithm of each)", score)
-        if not value <= _LARGEST_SCORE or math.isnan(value):
-            return Problem("a score must be finite (Moses reads float32)", score)
     if len(found) != scores:
         return Problem(f"{len(found)} scores, expected {scores}", text.strip(BLANKS))
     return None
@@ -260,7 +257,8 @@ def joint_count(fields: list[bytes]) -> float:
     """How often a pair was extracted: the last of the counts "e f ef", or 1 without counts."""
     rest = fields[3].split(SEPARATOR) if len(fields) > FIELDS else []
     counts = rest[1].split() if len(rest) > 1 else []
-    return float(counts[-1]) if counts and _SCORE.fullmatch(counts[-1]) else 1.0
+    count = real_number(counts[-1]) if counts else None
+    return 1.0 if count is None else count
 
 
 def surface_words(phrases: list[bytes]) -> list[list[bytes]]:

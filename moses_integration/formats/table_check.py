@@ -21,6 +21,7 @@ from moses_integration.formats.phrase_table import (
     diagnose,
 )
 from phrase_scorer.errors import quoted
+from phrase_scorer.runtime.numbers import whole_number
 
 Severity = Literal["error", "warning"]
 
@@ -128,20 +129,24 @@ def _text_warnings(line: bytes) -> Iterator[str]:
 def _field_errors(fields: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
     """What stops Moses in the fields after the scores."""
     if len(fields) > FIELDS and fields[FIELDS].strip():
-        yield from _alignment_errors(fields)
+        yield from alignment_errors(fields)
     if len(fields) > 6 and b"{{" in fields[6]:
         for key in _PROPERTY.findall(fields[6]):
             if key not in KNOWN_PROPERTIES:
                 yield "a property that Moses does not know (it would stop)", key
 
 
-def _alignment_errors(fields: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
+def alignment_errors(fields: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
+    """What is wrong with the fourth field of an entry, and the text that is."""
     source, target = len(fields[0].split()), len(fields[1].split())
     for point in fields[FIELDS].split():
         match = _POINT.fullmatch(point)
         if not match:
             yield "not an alignment point (Moses stops)", point
-        elif int(match[1]) >= source or int(match[2]) >= target:
+        elif any(
+            whole_number(place, size - 1) is None
+            for place, size in zip(match.groups(), (source, target), strict=True)
+        ):
             yield "alignment point outside the phrases (Moses reads foreign memory)", point
 
 

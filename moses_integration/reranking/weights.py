@@ -18,13 +18,13 @@ from moses_integration.decoder.tuning import TuningSettings, bleu, one_weight
 from moses_integration.formats.moses_ini import Weights
 from moses_integration.formats.nbest import Hypothesis, read_nbest
 from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.numbers import real_number, whole_number
 from phrase_scorer.runtime.output import OutputFile, write_file
 from phrase_scorer.runtime.streams import line_blocks, numbered_lines
 
 NBEST_MIRA_ROUNDS = 300  # kbmira's rounds, as in scripts/nbest-rescore/train.py
 RESTARTS = 20  # mert's random starts, as in mert-moses.pl
 
-_DENSE = re.compile(r"F(\d+) (\S+)")
 _BEST = re.compile(r"Best point: (.*) => (\S+)")
 
 
@@ -84,12 +84,15 @@ class _Learner:
         self.run("kbmira", "--dense-init", start, "-J", str(NBEST_MIRA_ROUNDS),
                  "-r", str(self.settings.seed), "-o", out)  # fmt: skip
         values, sparse = list(self.initial), {}
-        for line in out.read_text().splitlines():
-            if found := _DENSE.fullmatch(line):
-                values[int(found[1])] = float(found[2])
-            elif "_" in line:
-                name, _, value = line.rpartition(" ")
-                sparse[name] = (float(value),)
+        for number, line in numbered_lines(out):
+            name, _, text = line.rpartition(b" ")
+            place, value = whole_number(name[1:], len(values) - 1), real_number(text)
+            if value is None:
+                raise DataError("not a weight", path=out, line=number, text=line)
+            if name.startswith(b"F") and place is not None:
+                values[place] = value
+            else:
+                sparse[os.fsdecode(name)] = (value,)
         return {**self._by_name(values), **sparse}
 
     def mert(self) -> Weights:
@@ -99,9 +102,11 @@ class _Learner:
         self.run("mert", "-d", str(count), "-n", str(RESTARTS), "-r", str(self.settings.seed),
                  "--threads", str(self.settings.threads), "--ifile", start)  # fmt: skip
         best = _BEST.findall(self.log.read_text(errors="replace"))
-        if not best:
+        told = best[-1][0].split() if best else []
+        values = [value for text in told if (value := real_number(text)) is not None]
+        if len(values) != count:
             raise ProgramError(f"mert told no best point; its log is {self.log}")
-        return self._by_name([float(value) for value in best[-1][0].split()])
+        return self._by_name(values)
 
     def _by_name(self, values: Sequence[float]) -> Weights:
         weights: Weights = {}
@@ -202,13 +207,11 @@ def read_weights(path: str | Path) -> Weights:
         if text and text[0].startswith(b"["):
             section = text[0]
         elif text and section == b"[weight]":
-            try:
-                if not text[0].endswith(b"=") or len(text) < 2:
-                    raise ValueError
-                weights[os.fsdecode(text[0][:-1])] = tuple(map(float, text[1:]))
-            except ValueError as error:
+            values = [value for v in text[1:] if (value := real_number(v)) is not None]
+            if not text[0].endswith(b"=") or not values or len(values) < len(text) - 1:
                 what = "not a line of weights, Name= 0.2 0.2"
-                raise DataError(what, path=path, line=number, text=line) from error
+                raise DataError(what, path=path, line=number, text=line)
+            weights[os.fsdecode(text[0][:-1])] = tuple(values)
     if not weights:
         raise DataError("no weights in it", path=path)
     return weights

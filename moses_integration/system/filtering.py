@@ -18,6 +18,7 @@ from moses_integration.formats.phrase_table import SEPARATOR
 from moses_integration.formats.signature import read_signature, write_signature
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import progress_bar
+from phrase_scorer.runtime.numbers import whole_number
 from phrase_scorer.runtime.output import OutputFile, write_file
 from phrase_scorer.runtime.streams import line_blocks
 
@@ -130,7 +131,11 @@ def _is_filterable(feature: Feature) -> bool:
 def _factors(feature: Feature) -> Factors:
     for token in feature.item.tokens:
         if token.startswith(b"input-factor="):
-            return tuple(map(int, token.partition(b"=")[2].split(b",")))
+            texts = token.partition(b"=")[2].split(b",")
+            factors = [f for text in texts if (f := whole_number(text)) is not None]
+            if len(factors) < len(texts):
+                raise feature.item.error("not a list of factors: input-factor=0,1")
+            return tuple(factors)
     return (0,)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from moses_integration.formats.ini_edits import with_columns
 from moses_integration.formats.moses_ini import (
+    MOST_FEATURES,
     TEXT_TABLE,
     MosesIni,
     PhraseTableFeature,
@@ -23,6 +24,7 @@ from moses_integration.formats.moses_ini import (
 from moses_integration.formats.phrase_table import first_entry_scores
 from moses_integration.formats.signature import read_signature
 from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.runtime.numbers import whole_number
 from phrase_scorer.runtime.output import reason
 
 NOTED_SCORES = {  # where a binarised table notes its number of scores: file in its folder, pattern
@@ -108,9 +110,10 @@ def _noted_scores(folder: Path, name: str, pattern: str) -> int:
         found = re.search(pattern, path.read_text("latin-1"), re.MULTILINE)
     except OSError as error:
         raise DataError(f"cannot read: {reason(error)}", path=path) from error
-    if not found:
+    scores = whole_number(found[1], MOST_FEATURES) if found else None
+    if scores is None:
         raise DataError("no number of scores in it", path=path)
-    return int(found[1])
+    return scores
 
 
 def _signed_scores(place: Path) -> int | None:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.runtime.numbers import real_number, whole_number
 from phrase_scorer.runtime.output import OutputFile
 from phrase_scorer.runtime.streams import numbered_lines
 
@@ -91,10 +92,13 @@ def _read_counts(lines: Iterator[tuple[int, bytes]], path: str | Path) -> list[i
         if text == b"\\data\\":
             begun = True
         elif found and begun:
-            if int(found[1]) != len(counts) + 1:
+            order, count = whole_number(found[1]), whole_number(found[2])
+            if order != len(counts) + 1:
                 message = "n-gram orders are not 1, 2, 3, …"
                 raise DataError(message, path=path, line=number, text=line)
-            counts.append(int(found[2]))
+            if count is None:
+                raise DataError("too many n-grams", path=path, line=number, text=line)
+            counts.append(count)
         elif text == b"\\1-grams:" and counts:
             return counts
         elif text and begun:
@@ -125,13 +129,12 @@ def _parse(entries: Entries, order: int, places: dict[bytes, int], path: str | P
     log10, back_off = np.empty(len(entries)), np.zeros(len(entries))
     for row, (number, text) in enumerate(entries):
         fields = text.split(b"\t")
+        numbers = [n for field in fields[::2] if (n := real_number(field)) is not None]
         try:
-            log10[row] = float(fields[0])
-            if len(fields) == 3:
-                back_off[row] = float(fields[2])
-            words[row] = [places[word] for word in fields[1].split(b" ")]
-            if len(fields) > 3 or not log10[row] <= 0:  # nan, too
+            if len(numbers) < len(fields[::2]) or len(fields) > 3 or numbers[0] > 0:
                 raise ValueError
+            log10[row], back_off[row] = (*numbers, 0.0)[:2]
+            words[row] = [places[word] for word in fields[1].split(b" ")]
         except (ValueError, KeyError, IndexError) as error:
             message = f"not a {order}-gram of known words with log10 p"
             raise DataError(message, path=path, line=number, text=text) from error

@@ -23,8 +23,8 @@ BAD_LINES = {
     "missing fields": (b"a ||| b", f'2 fields, {FEW}: "a ||| b"'),
     "blank line": (b"", 'blank line: ""'),
     "no number": (b"a ||| b ||| 1 0,5", 'a score is not a number: "0,5"'),
-    "nan": (b"a ||| b ||| nan 1", 'a score must be finite: "nan"'),
-    "inf": (b"a ||| b ||| 1 inf", 'a score must be finite: "inf"'),
+    "nan": (b"a ||| b ||| nan 1", 'a score must be finite (Moses reads float32): "nan"'),
+    "inf": (b"a ||| b ||| 1 inf", 'a score must be finite (Moses reads float32): "inf"'),
     "negative": (
         b"a ||| b ||| 1 -0.5 ||| 0-0",
         'negative score (Moses takes the logarithm of each): "-0.5"',

@@ -197,6 +197,13 @@ def test_no_test_is_called_like_the_tuning_set(write):
     assert str(caught.value) == f'{path}: a [[test]] needs another name: "Tuning-Set"'
 
 
+@pytest.mark.parametrize("text", ["threads = " + "9" * 5000, "a = " + "[" * 100_000, "a = '\xe9'"])
+def test_toml_that_python_cannot_hold(text, tmp_path):
+    (tmp_path / "e.toml").write_text(text, "latin-1")
+    with pytest.raises(DataError, match=r"e\.toml: not TOML: "):
+        Experiment.read(tmp_path / "e.toml")
+
+
 def test_no_toml(write, tmp_path):
     with pytest.raises(DataError, match=r"e\.toml: not TOML: "):
         Experiment.read(write("a = "))

@@ -17,7 +17,7 @@ from moses_integration.formats.moses_ini import (
     require_scores,
     weights_of,
 )
-from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.errors import DataError, UsageError, quoted
 
 
 def message(data: bytes, name: str | None = None, new_columns: int = 1) -> str:
@@ -195,11 +195,21 @@ REFUSALS = {
         of(b"PhraseDictionaryMemory path= a"),
         'moses.ini:2: not of the form key=value: "a": "PhraseDictionaryMemory path= a"',
     ),
-    "num-features": (
-        of(b"PhraseDictionaryMemory num-features=4x path=p"),
-        'moses.ini:2: num-features is not a number: "4x": '
-        '"PhraseDictionaryMemory num-features=4x path=p"',
-    ),
+    **{
+        f"num-features={text[:12]}": (
+            of(b"PhraseDictionaryMemory num-features=%b" % text.encode()),
+            f"moses.ini:2: num-features is not a number up to 10000: {quoted(text)}: "
+            + quoted(f"PhraseDictionaryMemory num-features={text}"),
+        )
+        for text in ("4x", "", "-1", "1_0", "10001", "2000000000", "9" * 5000)
+    },
+    **{
+        f"weight {text}": (
+            of(b"PhraseDictionaryMemory", f"PhraseDictionaryMemory0= {text}".encode()),
+            f'moses.ini:4: a weight is not a number: "PhraseDictionaryMemory0= {text}"',
+        )
+        for text in ("nan", "inf", "1_0", "٣", "1e999")
+    },
 }
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from toys import GOLDEN as ALL_GOLDEN
 
 from moses_integration.formats.nbest import Hypothesis, check_feature_name, read_nbest
-from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.errors import DataError, UsageError, quoted
 
 GOLDEN = ALL_GOLDEN / "nbest"
 LISTS = ["plain", "all-fields", "moses2"]
@@ -93,6 +93,11 @@ def test_sparse_features_have_a_value_each():
         (b"2 ||| a ||| 1 LM0= 1 ||| 1", 'neither Name= nor a number among the features: "1"'),
         (b"2 ||| a ||| LM0= 1,5 ||| 1", 'neither Name= nor a number among the features: "1,5"'),
         (b"2 ||| a ||| LM0= 1 LM0= 2 ||| 1", 'a feature stands twice: "LM0="'),
+        (b"2 ||| a ||| LM0= 1_0 ||| 1", 'neither Name= nor a number among the features: "1_0"'),
+        (b"9" * 5000 + b" ||| a ||| LM0= 1 ||| 1", "the sentence number is not a number: "
+         + quoted("9" * 5000)),
+        (b"2 ||| a ||| LM0= 1 ||| 1 ||| 0=" + b"9" * 5000, "not a segmentation "
+         "(source=target \u2026): " + quoted("0=" + "9" * 5000)),
         (b"2 ||| a ||| LM0= 1 ||| best", 'the total is not a number: "best"'),
         (b"2 ||| a ||| LM0= 1 ||| 1", "no segmentation; decode with --segmentation"),
         (b"2 ||| a ||| LM0= 1 ||| 1 ||| 0-0", "no segmentation; decode with --segmentation"),

@@ -173,7 +173,7 @@ def test_score_that_moses_reads(score):
     ("score", "what"),
     [
         *(
-            (s, "a score must be finite")
+            (s, "a score must be finite (Moses reads float32)")
             for s in b"nan NaN -nan inf Inf +inf -inf Infinity".split()
         ),
         *(

@@ -10,7 +10,7 @@ import pytest
 
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.formats.table_check import Finding, Report, check_table
-from phrase_scorer.errors import DataError
+from phrase_scorer.errors import DataError, quoted
 
 CRLF = "warning: CRLF line end (the binarisers of Moses keep the carriage return)"
 CONTROL = "warning: control character in a line"
@@ -60,7 +60,7 @@ def test_clean_table(tmp_path):
         (b"x ||| y", [f'2 fields, {FEW}: "x ||| y"']),
         (b"  ||| y ||| 1 1", ['empty source phrase: "  ||| y ||| 1 1"']),
         (b"x ||| y ||| 1", ['1 scores, expected 2: "1"']),
-        (b"x ||| y ||| 1 NaN", ['a score must be finite: "NaN"']),
+        (b"x ||| y ||| 1 NaN", ['a score must be finite (Moses reads float32): "NaN"']),
         (b"x ||| y ||| 1 -1", ['negative score (Moses takes the logarithm of each): "-1"']),
         (b"x ||| y ||| 1 1,5", ['a score is not a number: "1,5"']),
         # errors: what stops Moses after the scores
@@ -69,6 +69,8 @@ def test_clean_table(tmp_path):
         (b"x ||| y ||| 1 1 ||| 1-0", [f'{OUTSIDE}: "1-0"']),
         (b"x ||| y ||| 1 1 ||| 0-1 0-0", [f'{OUTSIDE}: "0-1"']),
         (b"x ||| ||| 1 1 ||| 0-0", [f'{OUTSIDE}: "0-0"']),
+        (b"x ||| y ||| 1 1 ||| 0-" + b"9" * 5000, [f"{OUTSIDE}: {quoted('0-' + '9' * 5000)}"]),
+        (b"x ||| y ||| 1 1 ||| " + b"0" * 300 + b"-0", []),
         (
             b"x ||| y ||| 1 1 ||| ||| ||| ||| {{Counts 1}} {{Mine 2}} {{}}",
             [f'{PROPERTY}: "Mine"', f'{PROPERTY}: "}}}}"'],

@@ -97,6 +97,13 @@ def test_weights_are_read_as_written(tmp_path, decoder_weights):
     ("text", "message"),
     [
         (b"LM0= 1\nTM0 1\n", ':2: not a line of weights, Name= 0.2 0.2: "TM0 1"'),
+        *(
+            (
+                f"LM0= 1 {text}\n".encode(),
+                f':1: not a line of weights, Name= 0.2 0.2: "LM0= 1 {text}"',
+            )
+            for text in ("nan", "inf", "1_0", "1e999")
+        ),
         (b"LM0= x\n", ':1: not a line of weights, Name= 0.2 0.2: "LM0= x"'),
         (b"LM0=\n", ':1: not a line of weights, Name= 0.2 0.2: "LM0="'),
         (b"# nothing\n", ": no weights in it"),

@@ -19,7 +19,7 @@ from toys import GOLDEN as ALL_GOLDEN
 from moses_integration.formats.moses_ini import MosesIni
 from moses_integration.formats.signature import SignedColumn, read_signature, write_signature
 from moses_integration.system.filtering import Filtered, filter_model, filter_table, source_phrases
-from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.errors import DataError, UsageError, quoted
 
 GOLDEN = ALL_GOLDEN / "filtering"
 
@@ -229,6 +229,15 @@ def test_a_folder_with_a_blank_is_told_before_filtering(model):
     why = "it must not be empty, nor have a blank or a # in it"
     assert str(caught.value) == f'moses.ini cannot hold the path "{path}": {why}'
     assert list(Path("o t").iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["x", "0,", "9" * 5000, "1_0"])
+def test_factors_that_are_no_numbers(text, model):
+    line = f"PhraseDictionaryMemory path=t.gz input-factor={text}"
+    Path("ini").write_text(f"[feature]\n{line}\n")
+    with pytest.raises(DataError) as caught:
+        run_filter(Path("ini"), [Path("input")], Path("out"))
+    assert str(caught.value) == f"ini:2: not a list of factors: input-factor=0,1: {quoted(line)}"
 
 
 def test_no_table_to_filter(model):

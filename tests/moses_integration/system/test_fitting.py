@@ -216,6 +216,8 @@ def test_binarised_table_that_notes_nothing(tmp_path):
     assert refusal(text, tmp_path) == "pt/Misc.dat: cannot read: No such file or directory"
     (tmp_path / "pt" / "Misc.dat").write_text("Version 8\n")
     assert refusal(text, tmp_path) == "pt/Misc.dat: no number of scores in it"
+    (tmp_path / "pt" / "Misc.dat").write_text(f"NumScores {'9' * 5000}\n")
+    assert refusal(text, tmp_path) == "pt/Misc.dat: no number of scores in it"
 
 
 def test_no_table_tells(tmp_path):

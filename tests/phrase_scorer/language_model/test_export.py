@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.language_model.arpa import read_arpa, write_arpa
 from phrase_scorer.language_model.export import SharedVocabulary, _with_back_off, export, links_of
 from phrase_scorer.language_model.model import LanguageModel
@@ -144,6 +144,14 @@ BROKEN = {
         "",
         'given.arpa:8: not a line of an ARPA header: "-1.5\\t<unk>\\t0"',
     ),
+    **{
+        f"a count of {len(count)} digits": (
+            "ngram 2=6",
+            f"ngram 2={count}",
+            "given.arpa:4: too many n-grams: " + quoted(f"ngram 2={count}"),
+        )
+        for count in ("99999999999", "9" * 5000)
+    },
     "wrong count": ("ngram 2=6", "ngram 2=5", "given.arpa:24: 6 2-grams, but the header says 5"),
     "cut short": ("\\end\\", "", "given.arpa: cut short: \\end\\ is missing after the 3-grams"),
     "no number": (
