@@ -17,6 +17,7 @@ from phrase_scorer.runtime.output import reason, write_file
 from phrase_scorer.version import __version__
 
 SIGNATURE_FORMAT = 1
+SIGNATURE_SUFFIX = ".signature.json"  # behind the table's name
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class SignedColumn:
 
 def signature_path(table: str | Path) -> Path:
     """Where the signature of a table stands."""
-    return Path(f"{os.fspath(table)}.signature.json")
+    return Path(f"{os.fspath(table)}{SIGNATURE_SUFFIX}")
 
 
 def write_signature(

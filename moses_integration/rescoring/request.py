@@ -8,6 +8,7 @@ torch is not imported: a refusal costs no time.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +17,17 @@ from typing import NamedTuple
 from moses_integration.formats.ini_edits import START_WEIGHT, with_columns
 from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
 from moses_integration.formats.phrase_table import OnBadLine, PhraseTable
+from moses_integration.formats.signature import SIGNATURE_SUFFIX
 from moses_integration.system.check import IniTarget
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.journal import BESIDE
 from phrase_scorer.runtime.output import STANDARD, OutputFile, is_same_file, make_new_folder, reason
 from phrase_scorer.runtime.workers import SMALL_INPUT, available_cores
 
 DEFAULT_FLOOR = -50.0
 WORKER_IMPORTS = ("moses_integration.rescoring.block",)  # what worker processes unpickle needs it
+WRITTEN_BESIDE = (*BESIDE, SIGNATURE_SUFFIX)  # OUTPUT, behind its name
 LOWEST_FLOOR = -87.0  # exp(-87) is still a normal float32, which is what Moses reads into
 
 
@@ -78,11 +82,12 @@ class RescoreRequest:
             if output != self.output and not (self.resume and Path(str(self.output)).is_dir()):
                 self.edited_ini()
                 make_new_folder(str(self.output), "OUTPUT")
-            place = OutputFile(output, inputs=[table])
+            place = rescored_place(output, [table, target.moses_ini])
             if target.moses_ini_out and not place.replaces:
                 raise UsageError(f"--moses-ini-out needs a file as OUTPUT, not {place.path}")
             check_resume(place, resume=self.resume)
-        target.check_out({"PHRASE_TABLE": table, "OUTPUT": output})
+        written = {f"OUTPUT{suffix}": f"{output}{suffix}" for suffix in WRITTEN_BESIDE}
+        target.check_out({"PHRASE_TABLE": table, "OUTPUT": output, **written})
         if self.feature and target.moses_ini_out and output is not None:
             self.edited_ini()  # an impossible edit is refused before hours of scoring
 
@@ -179,6 +184,11 @@ def check_floor(floor: float) -> None:
     """Checks that a floor is below 0, and not so low that Moses would take the score for 0."""
     if not LOWEST_FLOOR <= floor < 0:
         raise UsageError(f"--floor must be from {LOWEST_FLOOR:g} to below 0, not {floor:g}")
+
+
+def rescored_place(output: str | Path, inputs: Iterable[str | None]) -> OutputFile:
+    """Where a rescored table is written; no input may be one of the files that come with it."""
+    return OutputFile(output, inputs=inputs, beside=WRITTEN_BESIDE)
 
 
 def check_resume(output: OutputFile, *, resume: bool) -> None:

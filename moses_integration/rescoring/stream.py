@@ -33,6 +33,7 @@ from moses_integration.rescoring.request import (
     WORKER_IMPORTS,
     check_floor,
     check_resume,
+    rescored_place,
 )
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.console import progress_bar
@@ -82,7 +83,7 @@ def rescore(
         PhraseScorerError: A worker died.
     """
     table = reader.table
-    place = OutputFile(output, inputs=[table.path])
+    place = rescored_place(output, [str(table.path)])
     check_floor(floor)
     check_resume(place, resume=resume)
     known = read_signature(table.path)

@@ -8,9 +8,9 @@ file gets its name only when it is whole.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.output import write_errors
+from phrase_scorer.runtime.output import give_name, take_lock, write_errors, write_file
 
 READ_BYTES = 1 << 20  # at once, while what is there is verified
+BESIDE = (".partial", ".journal")  # what the names of the two files have behind that of the whole
 
 
 @dataclass(frozen=True)
@@ -45,37 +46,39 @@ class JournaledFile:
 
     Raises:
         DataError: An unfinished run is there and `resume` is not wanted, or it is of another kind;
-            another process writes the file; it cannot be written.
+            another process writes the file; it cannot be written; a file of one of our names is not
+            from us.
     """
 
     def __init__(self, path: str | Path, run: Mapping[str, Any], *, resume: bool = False) -> None:
         self.path = os.fspath(path)
         self._place = os.path.realpath(self.path) if os.path.islink(self.path) else self.path
-        self.partial = f"{self._place}.partial"
-        self.journal = f"{self._place}.journal"
+        self.partial, self.journal = (f"{self._place}{suffix}" for suffix in BESIDE)
         self.finished: list[FinishedBlock] = []  # by this process and those before it
         self._run = json.loads(json.dumps(run))
         self._resume = resume
+        self._named = False  # whether the file has its name already
+        self._known: dict[str, Any] | None = None  # what the unfinished run is that is here
         self._whole = False
 
     def __enter__(self) -> JournaledFile:
         with write_errors(self.path):
-            self._file = self._locked()
+            self._refuse_others(is_ours=True)
+            self._open()
             try:
-                self.finished = list(self._verified(self._journaled()))
+                self._refuse_others(is_ours=self._known is not None)
                 if self.finished:
                     self._require_same_run()
                 end = self.finished[-1].end if self.finished else 0
                 self._file.truncate(end)
                 self._file.seek(end)
-                self._lines = open(self.journal, "wb")
-                self._lines.write(_line({"run": self._run}))
-                self._lines.writelines(_line(asdict(block)) for block in self.finished)
-                self._lines.flush()
+                # Replaced whole, so that whatever stands in the file has a journal that says so.
+                blocks = map(asdict, self.finished)
+                write_file(self.journal, b"".join(map(_line, [{"run": self._run}, *blocks])))
+                self._lines = open(self.journal, "ab")
             except BaseException:
-                if not self.finished:
-                    os.unlink(self.partial)
-                    Path(self.journal).unlink(missing_ok=True)
+                if os.fstat(self._file.fileno()).st_size == 0:
+                    Path(self.partial).unlink(missing_ok=True)
                 self._file.close()
                 raise
         return self
@@ -85,6 +88,9 @@ class JournaledFile:
         last = self.finished[-1].end if self.finished else 0
         entry = FinishedBlock(read, lines, last + len(block), zlib.crc32(block), counted)
         with write_errors(self.path):
+            if self._named:  # what is read has grown
+                os.replace(self._place, self.partial)
+                self._named = False
             self._file.write(block)
             self._file.flush()
             self._lines.write(_line(asdict(entry)))
@@ -101,17 +107,18 @@ class JournaledFile:
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         if error is not None and self.finished:
             lines = sum(block.lines for block in self.finished)
+            where = self._place if self._named else self.partial
             error.add_note(
-                f"{lines:,} lines are done and stay in {self.partial}; --resume goes on with them"
+                f"{lines:,} lines are done and stay in {where}; --resume goes on with them"
             )
         try:
-            with write_errors(self.path):
-                self._lines.close()
-                if self._whole:
-                    os.replace(self.partial, self._place)
-                    os.unlink(self.journal)
-                elif not self.finished:
+            with write_errors(self.path), self._lines:
+                if self._whole and not self._named:
+                    give_name(self._file, self.partial, self._place)
+                elif not self._whole and not self.finished:
                     os.unlink(self.partial)
+                # Once the file has its name, another run may begin: then the journal is of that.
+                if (self._whole or not self.finished) and _is_open_as(self._lines, self.journal):
                     os.unlink(self.journal)
         finally:
             # A block that could not be written may still stand in Python's buffer: it is lost, and
@@ -119,35 +126,52 @@ class JournaledFile:
             with suppress(OSError):
                 self._file.close()
 
-    def _locked(self) -> BinaryIO:
-        """The partial file, which no other process writes.
+    def _open(self) -> None:
+        """Opens the file that no other process writes, and reads past its finished blocks.
 
-        That may be the whole file, of a process that was killed before it removed its journal: it
-        becomes the partial file again, once it is locked. One that still lives holds the lock.
+        That may be the whole file, of a process that was killed before it removed its journal: then
+        it keeps its name. One that still lives holds the lock.
         """
+        may_be_named = self._resume
         while True:
-            whole = self._is_named_too_early()
-            name = self._place if whole else self.partial
-            descriptor = os.open(name, os.O_RDWR | (0 if whole else os.O_CREAT), 0o666)
-            file = open(descriptor, "r+b")  # noqa: SIM115 - closed on leaving the context
+            self._named = may_be_named and self._is_named_too_early()
+            name = self._place if self._named else self.partial
+            flags = os.O_RDWR | os.O_NOFOLLOW | (0 if self._named else os.O_CREAT)
+            self._file = open(os.open(name, flags, 0o600), "r+b")  # noqa: SIM115 - closed on leaving
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-                raise DataError("another run is writing this file", path=self.path) from None
-            # Meanwhile its owner may have given it its final name: then it is not ours to write.
-            if _is_open_as(file, name) and self._is_named_too_early() == whole:
-                if whole:
-                    os.replace(self._place, self.partial)
-                return file
-            file.close()
+                if not take_lock(self._file):
+                    raise DataError("another run is writing this file", path=self.path)
+                # Its owner may have named it meanwhile: then it is not ours to write.
+                is_still = self._named == (may_be_named and self._is_named_too_early())
+                if _is_open_as(self._file, name) and is_still:
+                    self._known, blocks = self._read_journal()
+                    self.finished = list(self._verified(blocks))
+                    if not self._named or len(self.finished) == len(blocks):
+                        return
+                    may_be_named = False  # it is another file, of the same size
+            except BaseException:
+                self._file.close()
+                raise
+            self._file.close()
 
     def _is_named_too_early(self) -> bool:
         """Whether the file to go on with has its final name, but its journal is still there."""
-        if not self._resume or os.path.exists(self.partial) or not os.path.exists(self._place):
+        if os.path.exists(self.partial) or not os.path.exists(self._place):
             return False
-        blocks = self._journaled()
+        _, blocks = self._read_journal()
         return bool(blocks) and blocks[-1].end == os.path.getsize(self._place)
+
+    def _refuse_others(self, *, is_ours: bool) -> None:
+        """Refuses to write over what has one of our names, but is not from us.
+
+        Without a journal of ours nothing is; but what is empty may be of a run that was killed.
+        """
+        for name in (self.partial, self.journal):
+            with suppress(FileNotFoundError):
+                status = os.lstat(name)
+                if not stat.S_ISREG(status.st_mode) or (status.st_size and not is_ours):
+                    message = f"{name} is there, and not from an unfinished run: move it away"
+                    raise DataError(message, path=self.path)
 
     def _require_same_run(self) -> None:
         """Refuses to go on unasked, or with a run of another kind."""
@@ -158,12 +182,13 @@ class JournaledFile:
                 f"delete {self.partial} to begin again",
                 path=self.path,
             )
-        there = json.loads(self._journal_lines()[0])["run"]
+        there = self._known or {}
         for key in {**there, **self._run}:
             if there.get(key) != self._run.get(key):
+                delete = self.journal if self._named else self.partial
                 raise DataError(
                     f"the unfinished run here had another {key} ({there.get(key)}, now "
-                    f"{self._run.get(key)}); delete {self.partial} to begin again",
+                    f"{self._run.get(key)}); delete {delete} to begin again",
                     path=self.path,
                 )
 
@@ -186,22 +211,21 @@ class JournaledFile:
             size -= len(part)
         return checksum
 
-    def _journaled(self) -> list[FinishedBlock]:
-        """What the journal says, up to a line that is broken."""
+    def _read_journal(self) -> tuple[dict[str, Any] | None, list[FinishedBlock]]:
+        """(what the unfinished run is, its blocks up to a line that is broken); None: not ours."""
         blocks: list[FinishedBlock] = []
-        for line in self._journal_lines()[1:]:
+        try:
+            with open(self.journal, "rb") as file:
+                run = dict(json.loads(file.readline(READ_BYTES))["run"])
+                lines = file.read().split(b"\n")[:-1]  # one without its end was not written whole
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            return None, []
+        for line in lines:
             try:
                 blocks.append(FinishedBlock(**json.loads(line)))
             except (ValueError, TypeError):
                 break
-        return blocks
-
-    def _journal_lines(self) -> list[bytes]:
-        try:
-            content = Path(self.journal).read_bytes()
-        except FileNotFoundError:
-            content = b""
-        return content.split(b"\n")[:-1]  # a line without its end was not written whole
+        return run, blocks
 
 
 def _is_open_as(file: BinaryIO, name: str) -> bool:

@@ -47,14 +47,13 @@ def test_disk_full(folder, model_path):
 
 
 @pytest.mark.parametrize("name", ["out", "out.gz"])
-def test_disk_full_at_the_very_end(name, folder, model_path):
-    """The last bytes wait in a buffer, and fail when the file is closed."""
+def test_disk_full_at_the_very_beginning(name, folder, model_path):
     (folder / "t").write_bytes(TOY_TABLE)
     done = program(
         *["rescore", "t", name, "--model", model_path, "--quiet"],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50)),
     )
-    expected = f"error: {name}: cannot write: File too large\n".encode()
+    expected = f"error: {name}.journal: cannot write: File too large\n".encode()
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", expected)
     assert names(folder) == ["t"]
 

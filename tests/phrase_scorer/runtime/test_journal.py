@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,13 +48,15 @@ def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path):
     assert (tmp_path / "out").read_bytes() == b"".join(BLOCKS)
 
 
-def test_cut_at_every_byte(tmp_path):
-    """A process may be killed between any two bytes of either file."""
+def test_cut_at_every_byte(tmp_path, monkeypatch):
+    """A process may be killed between any two bytes of either file, but for the journal's head."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # a matter of seconds here
     path = tmp_path / "out"
     write(path, BLOCKS[:3], whole=False)
     partial, journal = (tmp_path / "out.partial"), (tmp_path / "out.journal")
     written, noted = partial.read_bytes(), journal.read_bytes()
-    cuts = [(len(written), cut) for cut in range(len(noted) + 1)]
+    head = noted.index(b"\n") + 1
+    cuts = [(len(written), cut) for cut in range(head, len(noted) + 1)]
     cuts += [(cut, len(noted)) for cut in range(len(written))]
     found = set()
     for size, noted_size in cuts:
@@ -73,6 +77,65 @@ def test_killed_between_the_new_name_and_the_end(tmp_path):
     assert write(tmp_path / "out", BLOCKS, resume=True) == len(BLOCKS)
     assert (tmp_path / "out").read_bytes() == b"".join(BLOCKS)
     assert names(tmp_path) == ["out"]
+
+
+def test_killed_before_anything_was_written(tmp_path):
+    (tmp_path / "out.partial").touch()
+    assert write(tmp_path / "out", BLOCKS) == 0
+    assert names(tmp_path) == ["out"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in names(folder)}
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    "there",
+    [
+        {"out.partial": b"of somebody"},
+        {"out.journal": b"of somebody"},
+        {"out.journal": b'{"run": 1}\n'},
+        {"out.partial": b"of somebody", "out.journal": b""},
+        {"out.partial": b"of somebody", "out.journal": b'{"run": {"model"'},
+        {"out": b"older", "out.journal": b"[1]\n"},
+    ],
+)
+def test_a_file_of_our_name_that_is_not_ours_is_left_alone(there, resume, tmp_path):
+    for name, content in there.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        write(tmp_path / "out", BLOCKS, resume=resume)
+    name = "out.partial" if "out.partial" in there else "out.journal"
+    assert str(caught.value) == (
+        f"{tmp_path}/out: {tmp_path}/{name} is there, and not from an unfinished run: move it away"
+    )
+    assert contents(tmp_path) == there
+
+
+@pytest.mark.parametrize("name", ["out.partial", "out.journal"])
+def test_a_planted_link_is_not_followed(name, tmp_path):
+    (tmp_path / "precious").write_bytes(b"")
+    (tmp_path / name).symlink_to("precious")
+    with pytest.raises(DataError) as caught:
+        write(tmp_path / "out", BLOCKS)
+    assert str(caught.value) == (
+        f"{tmp_path}/out: {tmp_path}/{name} is there, and not from an unfinished run: move it away"
+    )
+    assert names(tmp_path) == sorted([name, "precious"])
+
+
+def test_nobody_else_reads_it_before_it_has_its_name_and_mode(tmp_path):
+    path, before = tmp_path / "out", os.umask(0o027)
+    try:
+        for mode in (0o640, 0o604):
+            write(path, BLOCKS[:1], whole=False)
+            assert (tmp_path / "out.partial").stat().st_mode & 0o777 == 0o600
+            write(path, BLOCKS, resume=True)
+            assert path.stat().st_mode & 0o777 == mode
+            path.chmod(0o604)
+    finally:
+        os.umask(before)
 
 
 def test_a_block_that_was_changed_is_done_again(tmp_path):
@@ -110,6 +173,41 @@ def test_a_run_of_another_kind_is_not_gone_on_with(tmp_path):
     )
 
 
+def test_a_file_that_has_its_name_keeps_it_when_going_on_is_refused(tmp_path):
+    """Killed before its journal was removed; then resumed otherwise, or broken off again."""
+    path = tmp_path / "out"
+    write(path, BLOCKS, whole=False)
+    (tmp_path / "out.partial").rename(path)
+    there = contents(tmp_path)
+    with pytest.raises(DataError) as caught, JournaledFile(path, {**RUN, "floor": -9}, resume=True):
+        pass
+    assert str(caught.value) == (
+        f"{path}: the unfinished run here had another floor (-50.0, now -9); "
+        f"delete {path}.journal to begin again"
+    )
+    assert contents(tmp_path) == there
+    with pytest.raises(KeyError) as broken, JournaledFile(path, RUN, resume=True):
+        raise KeyError
+    assert broken.value.__notes__ == [
+        f"4 lines are done and stay in {path}; --resume goes on with them"
+    ]
+    assert contents(tmp_path) == there
+    more = [*BLOCKS, b"what the input has more\n"]
+    assert write(path, more, resume=True) == len(BLOCKS)
+    assert contents(tmp_path) == {"out": b"".join(more)}
+
+
+def test_another_file_of_the_same_size_is_not_gone_on_with(tmp_path):
+    """The partial file was deleted, and an older result stands there, just as long."""
+    path = tmp_path / "out"
+    write(path, BLOCKS[:1], whole=False)
+    (tmp_path / "out.partial").unlink()
+    path.write_bytes(b"older\n")
+    write(path, BLOCKS[:2], resume=True, whole=False)
+    assert path.read_bytes() == b"older\n"
+    assert (tmp_path / "out.partial").read_bytes() == b"".join(BLOCKS[:2])
+
+
 def test_two_at_once(tmp_path):
     path = tmp_path / "out"
     with JournaledFile(path, RUN) as file:
@@ -139,6 +237,41 @@ def test_a_second_run_at_the_very_end_of_the_first_takes_nothing_away(tmp_path, 
     assert refused == [f"{path}: another run is writing this file"]
     assert path.read_bytes() == b"".join(BLOCKS)
     assert names(tmp_path) == ["out"]
+
+
+def test_two_processes_at_the_very_end_of_the_first(tmp_path):
+    """The first stands still when the file has its name, the journal not yet removed."""
+    code = """
+import os
+from phrase_scorer.runtime.journal import JournaledFile
+
+def replace(old, new):
+    rename(old, new)
+    if new == "out":
+        print("named", flush=True)
+        input()
+
+rename, os.replace = os.replace, replace
+with JournaledFile("out", {"floor": -50.0, "model": "abc"}) as file:
+    file.write(b"all", 0, 1, {})
+    file.complete()
+"""
+    path = tmp_path / "out"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdin=-1, stdout=-1) as first:
+        assert first.stdout.readline() == b"named\n"
+        with pytest.raises(DataError) as caught:
+            write(path, BLOCKS, resume=True)
+        assert str(caught.value) == f"{path}: another run is writing this file"
+        assert names(tmp_path) == ["out", "out.journal"]
+        # One that begins anew may: what it notes is not the first one's to remove.
+        write(path, BLOCKS[:2], whole=False)
+        first.communicate(b"\n")
+    assert first.returncode == 0
+    assert names(tmp_path) == ["out", "out.journal", "out.partial"]
+    assert path.read_bytes() == b"all"
+    assert write(path, BLOCKS, resume=True) == 2
 
 
 def test_of_a_link_the_file_that_it_leads_to_is_written(tmp_path):
