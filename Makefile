@@ -22,6 +22,12 @@ demo: $(VENV)/installed
 	@echo; echo "before:"; gzip -dc data/model/phrase-table.gz | sed -n '1000,1009p'
 	@echo; echo "after:"; gzip -dc $(DEMO)/phrase-table.rnn.gz | sed -n '1000,1009p'
 	@echo; grep -e '^PhraseDictionaryMemory' -e '^TranslationModel0' $(DEMO)/moses.rnn.ini
+	@echo; echo "Next, where Moses is on the PATH: tune the new weight and translate with it."
+	@echo "  $(BIN)/phrase-scorer tune --moses-ini $(DEMO)/moses.rnn.ini --source data/corpus/tune.en \\"
+	@echo "      --reference data/corpus/tune.fr --working-dir $(DEMO)/tuned --max-iterations 2"
+	@echo "  $(BIN)/phrase-scorer decode --moses-ini $(DEMO)/tuned/moses.ini --input data/corpus/test.en \\"
+	@echo "      --output $(DEMO)/test.out"
+	@echo "  $(BIN)/phrase-scorer evaluate --reference data/corpus/test.fr rnn=$(DEMO)/test.out"
 
 test: $(VENV)/installed
 	$(BIN)/ruff format --check .

@@ -198,6 +198,22 @@ def test_weight_zero_changes_nothing_in_moses(folder):
 
 
 @needs_moses
+def test_moses_runs_in_the_folder_of_the_new_ini(folder, monkeypatch):
+    """Relative paths of the old moses.ini, which stands elsewhere, are rewritten for it."""
+    monkeypatch.chdir(folder)
+    relative = (folder / "moses.ini").read_text().replace(f"{folder}/", "../")
+    for name in ("old", "new"):
+        (folder / name).mkdir()
+    (folder / "old" / "moses.ini").write_text(relative)
+    arguments = ["table", "new/table.gz", "--model", "rnn", "--quiet", "--weight", "0.5"]
+    arguments += ["--moses-ini", "old/moses.ini", "--moses-ini-out", "new/moses.ini"]
+    assert main(["rescore", *arguments]) == 0
+    expected = n_best(folder / "moses.0.5.ini")
+    monkeypatch.chdir(folder / "new")
+    assert n_best(folder / "new" / "moses.ini") == expected
+
+
+@needs_moses
 def test_moses_reads_the_log_probability(folder):
     """The new feature of a translation is the sum of ln p over the phrases it is made of."""
     source = [sentence.split() for sentence in INPUT.splitlines()]

@@ -107,6 +107,7 @@ def export_arpa(request: ExportRequest) -> None:
     path, target = request.arpa, request.target
     if ini := target.read():
         place = str(Path(request.output).resolve())
+        ini = target.seen_from_out(ini)
         ini = with_language_model(ini, place, arpa_order(path), request.start_weight)
     model = LanguageModel.load(request.model_path, request.arithmetic.torch_device())
     given = _with_more_ngrams(read_arpa(path), request)

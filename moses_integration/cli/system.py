@@ -11,7 +11,7 @@ import click
 
 from moses_integration.cli.options import FILE, new_folder_option
 from moses_integration.ems import installed_program, write_ems_files
-from moses_integration.formats.ini_edits import START_WEIGHT, with_language_model
+from moses_integration.formats.ini_edits import START_WEIGHT, seen_from, with_language_model
 from moses_integration.formats.moses_ini import MosesIni
 from moses_integration.preparation import PrepareRequest, prepare_corpus
 from moses_integration.system.check import stale_warnings
@@ -21,7 +21,7 @@ from phrase_scorer.cli.options import Command, option, quiet_option, request_of,
 from phrase_scorer.errors import UsageError
 from phrase_scorer.language_model.arpa import arpa_order
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.output import OutputFile, make_new_folder
+from phrase_scorer.runtime.output import STANDARD, OutputFile, make_new_folder
 from phrase_scorer.runtime.streams import refuse_pipes
 
 
@@ -81,6 +81,8 @@ def ini(request: IniRequest) -> None:
         say(f"{request.moses_ini}: one more KENLM, {path}")
     if request.output or after is not before:
         output = request.output or request.moses_ini
+        if output != STANDARD:
+            after = seen_from(after, Path(output).parent)
         with OutputFile(output, inputs=request.language_models) as out:
             out.write(after.to_bytes())
 

@@ -110,6 +110,32 @@ def with_absolute_paths(ini: MosesIni) -> MosesIni:
     return ini.with_lines(lines)
 
 
+def seen_from(ini: MosesIni, folder: str | os.PathLike[str]) -> MosesIni:
+    """The ini with its relative paths rewritten, so that they lead to the same files from a folder.
+
+    A file that is not there is taken to be meant from the folder of the ini.
+    """
+    origin = Path(ini.path).resolve().parent
+    folder = Path(folder).resolve()
+    if folder == origin:
+        return ini
+
+    def moved(item: IniLine, path: str) -> str:
+        try:
+            place = place_of(item, path)
+        except DataError:
+            place = origin / path
+        return os.path.relpath(place, folder)
+
+    relative = [feature for feature in feature_files(ini) if not os.path.isabs(feature.path)]
+    files = {f.line: (f.class_name, moved(f.item, f.path)) for f in relative}
+    lines = list(with_files(ini, files).lines)
+    for item in ini.values("weight-file"):
+        if not os.path.isabs(path := os.fsdecode(item.text)):
+            _replace(lines, item, os.fsencode(moved(item, path)))
+    return ini.with_lines(lines)
+
+
 def with_language_model(ini: MosesIni, path: str, order: int, weight: float) -> MosesIni:
     """The ini with one more n-gram model, `KENLM name=LM… factor=0 path=… order=…`, and its weight.
 

@@ -88,6 +88,8 @@ class RescoreRequest:
             check_resume(place, resume=self.resume)
         written = {f"OUTPUT{suffix}": f"{output}{suffix}" for suffix in WRITTEN_BESIDE}
         target.check_out({"PHRASE_TABLE": table, "OUTPUT": output, **written})
+        if self.feature:
+            _require_named(self.feature, table)
         if self.feature and target.moses_ini_out and output is not None:
             self.edited_ini()  # an impossible edit is refused before hours of scoring
 
@@ -100,6 +102,8 @@ class RescoreRequest:
             raise UsageError("PHRASE_TABLE is a folder: its own moses.ini is read and rewritten")
         if self.output == STANDARD:
             raise UsageError("PHRASE_TABLE is a folder, so OUTPUT must be one, not -")
+        if not Path(self.table, "moses.ini").exists():
+            raise DataError("not a folder that `filter` made: no moses.ini in it", path=self.table)
         ini = MosesIni.read(Path(self.table, "moses.ini"))
         table = ini.phrase_table(self.ini_target.table_name).file()
         output = ini_out = None
@@ -163,21 +167,45 @@ class RescoreRequest:
         assert ini is not None
         assert feature is not None
         assert output is not None
-        path = _path_in_ini(ini, feature.path, table, output)
-        return with_columns(ini, feature, path=path, start_weights=self.start_weights)
+        edited = self.files.ini_target.seen_from_out(ini)
+        folder = None if edited is ini else Path(str(self.files.ini_target.moses_ini_out)).parent
+        path = _path_in_ini(feature, table, output, folder)
+        return with_columns(edited, feature, path=path, start_weights=self.start_weights)
 
 
-def _path_in_ini(ini: MosesIni, old: str, table: str, output: str) -> str:
+def _path_in_ini(
+    feature: PhraseTableFeature, table: str, output: str, moved_to: Path | None
+) -> str:
     """`path=` of the new table: absolute where the old one was.
 
-    A relative one is relative to where Moses is run: the current folder or the ini's, whichever
-    leads from the old path to the table that was read.
+    A relative one is relative to where Moses is run: the folder that the ini moves to or, where it
+    stays, the current folder or the ini's, whichever leads from the old path to the table.
     """
-    if not os.path.isabs(old):
-        for folder in (Path.cwd(), Path(ini.path).resolve().parent):
-            if is_same_file(folder / old, table):
+    if not os.path.isabs(feature.path):
+        if moved_to is not None:
+            return os.path.relpath(output, moved_to)
+        for folder in (Path.cwd(), Path(feature.item.ini_path).resolve().parent):
+            if is_same_file(folder / feature.path, table):
                 return os.path.relpath(output, folder)
     return str(Path(output).resolve())
+
+
+def _require_named(feature: PhraseTableFeature, table: str) -> None:
+    """Refuses a table that is not the one of moses.ini: a line would lead to other entries then.
+
+    What is no regular file, a pipe say, cannot be compared; nor can a file that is not there be,
+    but by its name.
+    """
+    if not os.path.isfile(table):
+        return
+    try:
+        is_named = is_same_file(feature.file(), table)
+    except DataError:  # not there
+        named = Path(feature.path).name
+        is_named = Path(table).name in (named, f"{named}.gz")
+    if not is_named:
+        message = f"names {feature.path}, not {table}"
+        raise DataError(message, path=feature.item.ini_path, line=feature.line)
 
 
 def check_floor(floor: float) -> None:

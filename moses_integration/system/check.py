@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from moses_integration.formats.ini_edits import seen_from
 from moses_integration.formats.moses_ini import (
     BINARISERS,
     MERT_NAME,
@@ -150,6 +151,12 @@ class IniTarget:
     def feature(self, ini: MosesIni) -> PhraseTableFeature:
         """The phrase table that is meant, chosen by `MosesIni.phrase_table`."""
         return ini.phrase_table(self.table_name)
+
+    def seen_from_out(self, ini: MosesIni) -> MosesIni:
+        """The ini as it must read where it is written: its relative paths hold from there."""
+        if not self.moses_ini_out:
+            return ini
+        return seen_from(ini, Path(self.moses_ini_out).parent)
 
     def write(self, ini: MosesIni) -> bool:
         """Writes the edited moses.ini, if it is wanted; whether it was."""

@@ -129,12 +129,12 @@ def rescored(run, folder, model_path):
     """Rescores "t" with an ini of some path=; returns the new path= and what was said."""
     (folder / "t").write_bytes(TOY_TABLE)
 
-    def call(path: str, output: str, ini: str = "ini") -> tuple[str, str]:
+    def call(path: str, output: str, ini: str = "ini", new: str = "new.ini") -> tuple[str, str]:
         (folder / ini).write_text(TOY_INI.format(path))
-        arguments = ["--moses-ini", ini, "--moses-ini-out", "new.ini", "--quiet"]
+        arguments = ["--moses-ini", ini, "--moses-ini-out", new, "--quiet"]
         done = run("rescore", "t", output, "--model", model_path, *arguments)
         assert (done.code, done.out) == (0, "")
-        text = (folder / "new.ini").read_text()
+        text = (folder / new).read_text()
         found = re.search(r"path=(\S+)", text)
         before = TOY_INI.format(found[1]).replace("num-features=2", "num-features=3")
         assert text == before.replace("0.2 0.3", "0.2 0.3 0.1")
@@ -157,12 +157,43 @@ def test_path_relative_to_the_current_folder(rescored, folder):
 
 def test_path_relative_to_the_folder_of_the_ini(rescored, folder):
     (folder / "model").mkdir()
-    assert rescored("../t", "out.gz", "model/ini")[0] == "../out.gz"
-    assert rescored("../t", "model/out.gz", "model/ini")[0] == "out.gz"
+    assert rescored("../t", "model/out.gz", "model/ini", "model/new.ini")[0] == "out.gz"
+    assert rescored("../t", "out.gz", "model/ini", "model/newer.ini")[0] == "../out.gz"
 
 
-def test_relative_path_that_leads_nowhere_becomes_absolute(rescored, folder):
-    assert rescored("elsewhere/pt.gz", "out.gz")[0] == str(folder / "out.gz")
+def test_paths_hold_from_the_folder_of_the_new_ini(rescored, folder):
+    (folder / "model").mkdir()
+    assert rescored("../t", "out.gz", "model/ini")[0] == "out.gz"
+    assert rescored("t", "out2.gz", "ini", "model/new.ini")[0] == "../out2.gz"
+
+
+def test_all_relative_paths_hold_from_the_folder_of_the_new_ini(run, folder, model_path):
+    (folder / "model").mkdir()
+    (folder / "out").mkdir()
+    (folder / "model" / "t").write_bytes(TOY_TABLE)
+    (folder / "model" / "lm.arpa").write_bytes(b"")
+    more = f"KENLM name=LM0 path=lm.arpa\nKENLM name=LM1 path={folder}/lm\nKENLM path=no/lm\n"
+    ini = TOY_INI.format("t").replace("[weight]", more + "[weight]")
+    (folder / "model" / "ini").write_text(ini)
+    arguments = ["--moses-ini", "model/ini", "--moses-ini-out", "out/ini", "--quiet"]
+    done = run("rescore", "model/t", "out/new.gz", "--model", model_path, *arguments)
+    assert done.code == 0
+    found = re.findall(r"path=(\S+)", (folder / "out" / "ini").read_text())
+    assert found == ["new.gz", "../model/lm.arpa", f"{folder}/lm", "../model/no/lm"]
+
+
+def test_table_that_is_not_there_is_known_by_its_name(rescored, folder):
+    assert rescored("elsewhere/t", "out.gz")[0] == str(folder / "out.gz")
+
+
+@pytest.mark.parametrize("named", ["other", "elsewhere/other.gz"])
+def test_table_that_the_ini_does_not_name(named, run, folder, model_path):
+    (folder / "t").write_bytes(TOY_TABLE)
+    (folder / "other").write_bytes(TOY_TABLE)
+    (folder / "ini").write_text(TOY_INI.format(named))
+    done = run("rescore", "t", "out", "--model", model_path, "--moses-ini", "ini")
+    assert (done.code, done.out, done.error) == (1, "", f"ini:3: names {named}, not t")
+    assert names(folder) == ["ini", "other", "t"]
 
 
 def test_start_weight(run, folder, model_path):

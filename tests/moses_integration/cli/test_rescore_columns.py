@@ -272,7 +272,7 @@ def test_folders_that_are_refused(filtered, models, rescore):
         ("f", "t"): (2, "OUTPUT t: File exists"),
         ("f", "no/g"): (2, "OUTPUT no/g: No such file or directory"),
         ("f", "-"): (2, "PHRASE_TABLE is a folder, so OUTPUT must be one, not -"),
-        ("empty", "g"): (1, "empty/moses.ini: cannot read: No such file or directory"),
+        ("empty", "g"): (1, "empty: not a folder that `filter` made: no moses.ini in it"),
     }
     for arguments, (code, expected) in cases.items():
         assert rescore(*arguments, *model) == (code, f"error: {expected}\n")
@@ -287,3 +287,8 @@ def test_folder_that_a_failure_leaves_can_be_used(filtered, models, rescore):
     assert list(Path("g").iterdir()) == []
     Path("f/t.gz").write_bytes(gzip.compress(TABLE.encode()))
     assert rescore("f", "g", "--model", models["f1"])[0] == 0
+
+
+def test_folder_that_filter_did_not_make(rescore, models):
+    expected = f"error: {models['f1']}: not a folder that `filter` made: no moses.ini in it\n"
+    assert rescore(models["f1"], "out.gz", "--model", models["f1"]) == (1, expected)
