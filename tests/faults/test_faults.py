@@ -1,4 +1,4 @@
-"""Stopped or let down at every system call on outputs: old or new, never half; then gone on with."""
+"""Stopped or let down at every system call on outputs: old or new, never half; then gone on."""
 
 from __future__ import annotations
 
