@@ -29,6 +29,7 @@ from phrase_scorer.runtime.device import Arithmetic
 
 if TYPE_CHECKING:
     from phrase_scorer.models import ModelConfig
+    from phrase_scorer.models.directory import ModelDirectory
     from phrase_scorer.training.data import TrainingData
     from phrase_scorer.training.settings import TrainingSettings
     from phrase_scorer.training.trainer import TrainingResult
@@ -110,13 +111,28 @@ class TrainingRequest:
         config = ModelConfig(2, 2, architecture, **preset.sizes | sizes | fixed)
         with torch.device("meta"):
             build(config, given=sizes)
-        training = dict(preset.training)
-        if self.choices.schedule == "timed":
-            training |= {"max_updates": UNLIMITED, "minutes": self.max_minutes}
-        settings = TrainingSettings(**training | self.choices.of(TrainingSettings))
+        directory = ModelDirectory(self.model_path)
         if self.resume:
-            ModelDirectory(self.model_path).require_state()
+            directory.require_state()
+        training = dict(preset.training)
+        if minutes := self.scheduled_minutes(directory):
+            training |= {"max_updates": UNLIMITED, "schedule": "timed", "minutes": minutes}
+        settings = TrainingSettings(**training | self.choices.of(TrainingSettings))
         return config, settings
+
+    def scheduled_minutes(self, directory: ModelDirectory) -> float:
+        """The minutes at whose end the learning rate falls to 0; 0: it follows the updates.
+
+        `max_minutes` means that where nothing else was chosen to end the training. One that is
+        resumed keeps the schedule that it began with, and `max_minutes` only limits this run.
+        """
+        given = self.max_minutes or 0.0
+        if self.choices.schedule:
+            return given if self.choices.schedule == "timed" else 0.0
+        if self.resume:
+            began_with = float(directory.load_state()[1]["settings"]["minutes"])
+            return (given or began_with) if began_with else 0.0
+        return 0.0 if self.choices.max_updates else given
 
     def run(self, data: TrainingData, config: ModelConfig, settings: TrainingSettings) -> int:
         """Trains, says how it ended; returns the exit code."""
@@ -167,7 +183,8 @@ model_options = together(
 # How long it is trained, when it is saved, where it is computed.
 training_options = together(
     preset_option("--max-updates", "Updates in all."),
-    option("--max-minutes", type=float, metavar="M", help="Stop after this many minutes."),
+    option("--max-minutes", type=float, metavar="M", help="Stop after this many minutes. Where "
+           "neither --schedule nor --max-updates is given, the learning rate falls to 0 then."),
     preset_option("--optimizer", "Algorithm of the updates.",
                   click.Choice(["adamw", "adadelta"]), None),
     preset_option("--learning-rate", "Highest learning rate.", float, "X"),

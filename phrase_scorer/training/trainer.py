@@ -35,6 +35,7 @@ from phrase_scorer.training.settings import TrainingSettings
 VALIDATION_BATCH = 512
 DIVERGED = 20  # updates in a row without a finite gradient
 LOG_EVERY = 50  # updates
+TIMED_BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 
 @dataclass(frozen=True)
@@ -300,11 +301,17 @@ class Trainer:
             yield pair_batch(self.pairs, self.order.rows(number), self.device)
 
     def _bar(self, show: bool) -> tqdm[Any]:
+        """A bar over the pairs of all updates or, where a timed schedule ends it, over its time."""
+        if minutes := self.settings.minutes:
+            done = min(self.progress.seconds, 60 * minutes)
+            return progress_bar(
+                "training", show=show, total=60 * minutes, initial=done, bar_format=TIMED_BAR
+            )
         per_update = min(self.settings.batch_pairs, len(self.pairs))
         return progress_bar(
             "training",
             show=show,
-            total=None if self.settings.minutes else self.settings.max_updates * per_update,
+            total=self.settings.max_updates * per_update,
             initial=self.progress.update * per_update,
             unit=" pairs" if self.model.reads_source else " sentences",
             smoothing=0.05,
@@ -324,7 +331,10 @@ class TrainingLog:
     def note(self, progress: Progress, loss: Tensor, norm: Tensor, batch: Batch) -> None:
         """After an update."""
         self._losses.append(loss)
-        self._bar.update(batch.target.words.shape[1])
+        if minutes := self._settings.minutes:
+            self._bar.update(min(progress.seconds, 60 * minutes) - self._bar.n)
+        else:
+            self._bar.update(batch.target.words.shape[1])
         if progress.update % LOG_EVERY:
             return
         mean = float(torch.stack(self._losses).mean())

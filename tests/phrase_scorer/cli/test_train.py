@@ -179,18 +179,47 @@ def test_another_architecture_cannot_resume(run, folder):
     )
 
 
+TIME = ["--max-minutes", "0.02", "--hidden", "8", "--validate-every", "1000000"]
+
+
 @pytest.mark.usefixtures("table")
-def test_a_timed_training_fills_its_time(run, folder):
-    timed = ["--schedule", "timed", "--max-minutes", "0.02", "--hidden", "8", "--quiet"]
-    code, _, error = run("train", "table", "--model", "m", *timed)
+@pytest.mark.parametrize("options", [[], ["--schedule", "timed"]])
+def test_a_timed_training_fills_its_time(run, folder, options):
+    """So does any that only --max-minutes ends."""
+    code, _, error = run("train", "table", "--model", "m", *TIME, *options)
     assert code == 0
     assert "stopped by minutes after" in error
+    assert "training: 100%" in error  # of the time
     log = [
         json.loads(line) for line in (folder / "m" / "training_log.jsonl").read_text().splitlines()
     ]
     rates = [line["learning_rate"] for line in log if "learning_rate" in line]
     assert log[-1]["seconds"] >= 1.2
     assert not rates or rates[-1] < 4e-3
+    settings = json.loads((folder / "m" / "config.json").read_bytes())["training"]
+    assert (settings["schedule"], settings["minutes"]) == ("timed", 0.02)
+
+
+@pytest.mark.usefixtures("table")
+def test_a_limit_of_time_keeps_a_chosen_schedule(run, folder):
+    assert run("train", "table", "--model", "m", *TIME, "--max-updates", "900000")[0] == 0
+    settings = json.loads((folder / "m" / "config.json").read_bytes())["training"]
+    assert (settings["schedule"], settings["minutes"]) == ("linear", 0.0)
+    resumed = [*TIME, "--resume", "--quiet", "--max-updates", "900000"]
+    assert "stopped by minutes" in run("train", "table", "--model", "m", *resumed)[2]
+
+
+@pytest.mark.usefixtures("table")
+def test_a_timed_training_is_resumed_as_timed(run):
+    began = ["train", "table", "--model", "m", *TIME, "--quiet"]
+    assert run(*began)[0] == 0
+    for more in (["--max-minutes", "0.02"], []):
+        code, _, error = run(*began[:4], *TIME[2:], "--quiet", "--resume", *more)
+        assert (code, "stopped by minutes after" in error) == (0, True)
+    code, _, error = run(*began[:4], *TIME[2:], "--quiet", "--resume", "--max-minutes", "1")
+    assert (code, error.splitlines()[-1]) == (
+        1, "error: m: cannot resume: minutes was 0.02, now 1.0",
+    )  # fmt: skip
 
 
 CHOICES = ", ".join(ARCHITECTURES)
