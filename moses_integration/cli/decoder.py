@@ -39,6 +39,10 @@ from moses_integration.reranking.weights import (
     write_weights,
 )
 from phrase_scorer.cli.options import (
+    CORES,
+    COUNT,
+    COUNT_OR_NONE,
+    SEED,
     device_options,
     option,
     output_option,
@@ -73,11 +77,11 @@ Examples:
 @option("--working-dir", required=True, type=FILE, metavar="DIR", help="A new folder.")
 @option("--optimizer", type=click.Choice(["mert", "mira"]), default="mert",
         help="MERT, or batch MIRA.")  # fmt: skip
-@option("--runs", default=1, help="Tuning runs, each with its own seed.")
-@option("--seed", default=1, help="The first run's seed.")
-@option("--nbest", default=100, help="Hypotheses per sentence.")
-@option("--max-iterations", default=25, help="Iterations per run, at most.")
-@option("--threads", default=1, help="Threads of decoder and optimizer.")
+@option("--runs", type=COUNT, default=1, help="Tuning runs, each with its own seed.")
+@option("--seed", type=SEED, default=1, help="The first run's seed.")
+@option("--nbest", type=COUNT, default=100, help="Hypotheses per sentence.")
+@option("--max-iterations", type=COUNT, default=25, help="Iterations per run, at most.")
+@option("--threads", type=CORES, default=1, help="Threads of decoder and optimizer.")
 @decoder_options
 @option("--resume", is_flag=True, help="Go on with a tuning that was interrupted.")
 @option("--rescore-nbest", type=FILE, metavar="LIST", help="Learn weights for this n-best list "
@@ -133,12 +137,12 @@ Examples:
 @option("--moses-ini", required=True, metavar="FILE", help="The model to translate with.")
 @option("--input", "source", default=STANDARD, metavar="FILE", help="Tokenised text to translate.")
 @option("--output", default=STANDARD, metavar="FILE", help="Where translations are written.")
-@option("--nbest", type=(FILE, click.IntRange(1)), metavar="FILE N",
+@option("--nbest", type=(FILE, COUNT), metavar="FILE N",
         help="Also write an n-best list: up to N hypotheses per sentence.")  # fmt: skip
 @option("--distinct", is_flag=True, help="Only hypotheses whose words differ.")
 @option("--segmentation", is_flag=True, help="Show the phrases' spans in the n-best list.")
 @option("--alignment", is_flag=True, help="Show the word alignment in the n-best list.")
-@option("--threads", type=click.IntRange(1), default=1, help="Threads of the decoder.")
+@option("--threads", type=CORES, default=1, help="Threads of the decoder.")
 @decoder_options
 @option("--log", type=FILE, metavar="FILE",
         help="The decoder's log.  [default: OUTPUT.log, or decode.log]")  # fmt: skip
@@ -170,13 +174,13 @@ Examples:
 @ini_options("the binary table")
 @option("--check-input", type=FILE, metavar="FILE", help="Decode sentences of this text with both "
         "tables and compare the n-best lists.")  # fmt: skip
-@option("--check-sentences", type=click.IntRange(1), default=10, metavar="N",
+@option("--check-sentences", type=COUNT, default=10, metavar="N",
         help="How many of its sentences to decode, from the first.")  # fmt: skip
-@option("--table-limit", type=click.IntRange(0), default=100, metavar="N",
+@option("--table-limit", type=COUNT_OR_NONE, default=100, metavar="N",
         help="ondisk: targets kept per source; 0: all.")  # fmt: skip
-@option("--sort-score", type=click.IntRange(0), default=2, metavar="I",
+@option("--sort-score", type=COUNT_OR_NONE, default=2, metavar="I",
         help="ondisk: the score (from 0) by which they are chosen.")  # fmt: skip
-@option("--threads", type=click.IntRange(1), default=1, metavar="N",
+@option("--threads", type=CORES, default=1, metavar="N",
         help="compact: threads of its program; the others have one.")  # fmt: skip
 @moses_options
 @quiet_option

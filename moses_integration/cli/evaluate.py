@@ -17,7 +17,7 @@ from moses_integration.evaluation.report import (
     report_text,
 )
 from moses_integration.evaluation.significance import TOKENIZERS, Text
-from phrase_scorer.cli.options import option, output_option, takes
+from phrase_scorer.cli.options import COUNT, SEED, option, output_option, takes
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.output import STANDARD, OutputFile, is_same_file
@@ -96,9 +96,9 @@ Examples:
         "sentence (.png, .svg or .pdf).")  # fmt: skip
 @option("--source", metavar="FILE", help="What was translated: the report then shows the sentences "
         "that gain and lose most.")  # fmt: skip
-@option("--samples", type=click.IntRange(1), default=1000, metavar="N",
-        help="Number of resampled test sets, and of shuffles.")  # fmt: skip
-@option("--seed", type=click.IntRange(0), default=12345, help="Random seed of both.")
+@option("--samples", type=COUNT, default=1000, metavar="N",
+        help="Bounded of resampled test sets, and of shuffles.")  # fmt: skip
+@option("--seed", type=SEED, default=12345, help="Random seed of both.")
 @option("--no-significance", "significance", is_flag=True, callback=lambda *given: not given[-1],
         help="Compute no intervals and no p-values.")  # fmt: skip
 @takes(EvaluateRequest)

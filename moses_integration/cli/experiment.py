@@ -14,7 +14,7 @@ from moses_integration.experiment.config import Experiment
 from moses_integration.experiment.plan import Plan
 from moses_integration.experiment.report import collect, table1_markdown, write_table1
 from moses_integration.experiment.runner import Runner
-from phrase_scorer.cli.options import option, takes
+from phrase_scorer.cli.options import CORES, option, takes
 from phrase_scorer.runtime.console import say
 
 
@@ -83,7 +83,7 @@ experiment.toml (paths are relative to its folder):
 @option("--output-dir", required=True, type=FILE, metavar="DIR", help="Where "
         "everything is kept; table1.md, table1.json and table1.svg are the results.")  # fmt: skip
 @option(
-    "--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+    "--jobs", type=CORES, default=1, show_default=True, metavar="N",
     help="Steps at the same time, each with the configuration's threads; with more than one,"
     " what they say is in DIR/logs.",
 )  # fmt: skip

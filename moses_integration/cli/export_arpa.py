@@ -12,7 +12,17 @@ import click
 from moses_integration.formats.ini_edits import START_WEIGHT, with_language_model
 from moses_integration.formats.nbest import read_nbest
 from moses_integration.system.check import IniTarget
-from phrase_scorer.cli.options import device_options, model_option, option, quiet_option, takes
+from phrase_scorer.cli.options import (
+    COUNT,
+    SHARE,
+    WEIGHT,
+    Bounded,
+    device_options,
+    model_option,
+    option,
+    quiet_option,
+    takes,
+)
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.language_model.arpa import Arpa, arpa_order, read_arpa, write_arpa
 from phrase_scorer.runtime.console import progress_bar, say
@@ -76,17 +86,17 @@ Examples:
 @option("--text", "texts", multiple=True, metavar="FILE", help="Tokenised text, for more n-grams.")
 @option("--nbest", "nbest_lists", multiple=True, metavar="LIST",
         help="n-best list of Moses, for the n-grams of its hypotheses.")  # fmt: skip
-@option("--min-count", type=click.IntRange(1), default=1, metavar="N",
+@option("--min-count", type=COUNT, default=1, metavar="N",
         help="How often texts and lists together must have an n-gram.")  # fmt: skip
-@option("--share", type=click.FloatRange(0.0, 1.0, min_open=True), default=1.0, metavar="X",
+@option("--share", type=Bounded(float, 0, 1, above=True), default=1.0, metavar="X",
         help="The network's share in a mixture with the ARPA file's probabilities.")  # fmt: skip
 @option(
-    "--prune", type=click.FloatRange(0.0), default=0.0, show_default=False, metavar="SHARE",
+    "--prune", type=SHARE, default=0.0, show_default=False, metavar="SHARE",
     help="Leave out n-grams whose loss raises perplexity by less (Stolcke 1998), say 1e-8.",
 )  # fmt: skip
 @option("--moses-ini", metavar="FILE", help="A moses.ini that is to have the file, too.")
 @option("--moses-ini-out", metavar="FILE", help="Where to write the edited moses.ini.")
-@option("--start-weight", default=START_WEIGHT, metavar="X",
+@option("--start-weight", type=WEIGHT, default=START_WEIGHT, metavar="X",
         help="Weight of the new KENLM feature, before tuning.")  # fmt: skip
 @device_options
 @quiet_option

@@ -17,9 +17,16 @@ from moses_integration.cli.options import (
 from moses_integration.formats.ini_edits import START_WEIGHT
 from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
 from moses_integration.formats.table_check import Finding, check_table
-from moses_integration.rescoring.request import DEFAULT_FLOOR, WORKER_IMPORTS, RescoreRequest
+from moses_integration.rescoring.request import (
+    DEFAULT_FLOOR,
+    LOWEST_FLOOR,
+    WORKER_IMPORTS,
+    RescoreRequest,
+)
 from moses_integration.system.check import IniTarget, stale_warnings
 from phrase_scorer.cli.options import (
+    WEIGHT,
+    Bounded,
     any_table_option,
     option,
     precision_option,
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
     from moses_integration.rescoring.stream import TableReader
     from phrase_scorer.scoring.scorer import PhraseScorer
 
+FLOOR = Bounded(float, LOWEST_FLOOR, 0)
 SHOWN_FINDINGS = 20
 SAMPLED_ENTRIES = 20_000  # of the table's beginning; some of them measure the accuracy
 
@@ -63,10 +71,10 @@ Examples:
 @unknown_words_of_option
 @ini_options("the new columns")
 @option(
-    "--weight", "weights", type=float, multiple=True, metavar="W",
+    "--weight", "weights", type=WEIGHT, multiple=True, metavar="W",
     help=f"Start weight of the new columns, or of each in turn; tune them.  [{START_WEIGHT}]",
 )  # fmt: skip
-@option("--floor", default=DEFAULT_FLOOR, metavar="LN", help="Least ln p written.")
+@option("--floor", type=FLOOR, default=DEFAULT_FLOOR, metavar="LN", help="Least ln p written.")
 @option("--on-bad-line", type=click.Choice(["stop", "keep"]), default="stop", help="keep: pass it "
         "through with the neutral score 1 (where it has scores), and count it.")  # fmt: skip
 @any_table_option

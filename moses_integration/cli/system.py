@@ -17,7 +17,17 @@ from moses_integration.preparation import PrepareRequest, prepare_corpus
 from moses_integration.system.check import stale_warnings
 from moses_integration.system.filtering import LONGEST_PHRASE, filter_model
 from moses_integration.system.fitting import Fit, fit_ini
-from phrase_scorer.cli.options import Command, option, quiet_option, request_of, takes
+from phrase_scorer.cli.options import (
+    CORES,
+    COUNT,
+    WEIGHT,
+    Bounded,
+    Command,
+    option,
+    quiet_option,
+    request_of,
+    takes,
+)
 from phrase_scorer.errors import UsageError
 from phrase_scorer.language_model.arpa import arpa_order
 from phrase_scorer.runtime.console import say
@@ -52,10 +62,10 @@ Examples:
 @click.argument("moses_ini", metavar="MOSES_INI")
 @option("--output", metavar="FILE", help="The new moses.ini; - is standard output.")
 @option("--in-place", is_flag=True, help="Replace MOSES_INI, if anything in it changes.")
-@option("--weight", default=START_WEIGHT, metavar="W",
+@option("--weight", type=WEIGHT, default=START_WEIGHT, metavar="W",
         help="Start weight of each new score, to be tuned.")  # fmt: skip
 @option("--table-name", metavar="NAME", help="Fit only this table.  [default: all]")
-@option("--scores", type=click.IntRange(1), metavar="N", help="Scores per entry of a table that "
+@option("--scores", type=COUNT, metavar="N", help="Scores per entry of a table that "
         "does not tell (PhraseDictionaryCompact).")  # fmt: skip
 @option("--language-model", "language_models", multiple=True, metavar="FILE", help="ARPA file of "
         "an n-gram model to add; --weight is its start weight. Repeat for several.")  # fmt: skip
@@ -140,7 +150,7 @@ Examples:
         help="Tokenised text that is to be translated. Repeat for several.")  # fmt: skip
 @click.argument("more_inputs", nargs=-1, metavar="[FILE]...")
 @new_folder_option
-@option("--longest", type=click.IntRange(1), default=LONGEST_PHRASE, metavar="N",
+@option("--longest", type=COUNT, default=LONGEST_PHRASE, metavar="N",
         help="Longest source phrase, in words.")  # fmt: skip
 @quiet_option
 @takes(FilterRequest)
@@ -187,11 +197,17 @@ Examples:
 @_unless("--no-escape", "escape", "Leave & | < > ' \" [ ] as they are.")
 @_unless("--no-normalize", "normalise", "Leave punctuation as it is.")
 @_unless("--no-clean", "clean", "Keep all sentence pairs.")
-@option("--min-length", default=1, metavar="N", help="Shortest sentence kept, in words.")
-@option("--max-length", default=80, metavar="N", help="Longest sentence kept, in words.")
-@option("--ratio", default=9.0, metavar="X",
+@option(
+    "--min-length", type=COUNT, default=1, metavar="N", help="Shortest sentence kept, in words."
+)
+@option(
+    "--max-length", type=COUNT, default=80, metavar="N", help="Longest sentence kept, in words."
+)
+@option("--ratio", type=Bounded(float, 1, 1e9), default=9.0, metavar="X",
         help="Largest ratio of the longer to the shorter side.")  # fmt: skip
-@option("--threads", "processes", default=1, metavar="N", help="Processes that tokenise.")
+@option(
+    "--threads", "processes", type=CORES, default=1, metavar="N", help="Processes that tokenise."
+)
 @quiet_option
 def prepare(files: tuple[str, ...], first_language: str, **options: Any) -> None:
     """Normalise, tokenise, case and clean a corpus (two files), or a text (one file).

@@ -15,7 +15,7 @@ import click
 from typing_extensions import override
 
 from phrase_scorer.cli.language_model import perplexity, train_lm
-from phrase_scorer.cli.options import PairReader
+from phrase_scorer.cli.options import PairReader, option
 from phrase_scorer.cli.score import align, generate, info, score
 from phrase_scorer.cli.studies import experiment, gradients
 from phrase_scorer.cli.train import train_command
@@ -57,7 +57,7 @@ def build_group(read: PairReader, sections: Mapping[str, Sequence[click.Command]
         context_settings={"help_option_names": ["-h", "--help"], "obj": read},
     )
     @click.version_option(__version__, prog_name="phrase-scorer")
-    @click.option("--debug", is_flag=True, help="Show where in the program an error was raised.")
+    @option("--debug", is_flag=True, help="Show where in the program an error was raised.")
     def group(debug: bool) -> None:
         """Scores the phrase pairs of Moses phrase tables with an RNN encoder-decoder.
 

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import click
 
-from phrase_scorer.cli.options import device_options, model_option, option, takes
+from phrase_scorer.cli.options import (
+    COUNT,
+    SHARE,
+    Bounded,
+    device_options,
+    model_option,
+    option,
+    takes,
+)
 from phrase_scorer.cli.train import TrainingRequest, model_options, preset_option, training_options
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say
@@ -53,20 +61,20 @@ Examples:
 @model_options
 @option("--validation", metavar="FILE",
         help="Text to validate on.  [default: 2 % held out of TEXT]")  # fmt: skip
-@option("--order", default=7, metavar="N",
+@option("--order", type=COUNT, default=7, metavar="N",
         help="Longest n-grams: a word and the words before it that are read.")  # fmt: skip
 @preset_option("--embedding", "Width of the words' embeddings.")
 @preset_option("--hidden", "Units of the first layer.")
 @preset_option("--second-hidden", "Units of the second layer.")
-@preset_option("--dropout", "Share of units left out in training.", float, "P")
-@option("--short-histories", type=float, metavar="P", help="Share of training contexts cut short, "
+@preset_option("--dropout", "Share of units left out in training.", SHARE, "P")
+@option("--short-histories", type=SHARE, metavar="P", help="Share of training contexts cut short, "
         "for export-arpa's lower orders.  [default: 0.25]")  # fmt: skip
-@option("--min-count", type=click.IntRange(1), default=MIN_COUNT, metavar="N", help="Rarer words "
+@option("--min-count", type=COUNT, default=MIN_COUNT, metavar="N", help="Rarer words "
         "are <unk>; of words seen once it learns what an unknown word is.")  # fmt: skip
-@option("--batch-sentences", "batch_pairs", type=int, metavar="N",
+@option("--batch-sentences", "batch_pairs", type=COUNT, metavar="N",
         help="Sentences per update.  [default: preset's]")  # fmt: skip
 @preset_option("--initial-deviation", "Weights start uniform in ±X; 0: as in He et al. 2015.",
-               float, "X")  # fmt: skip
+               Bounded(float, 0, 1e6), "X")  # fmt: skip
 @training_options
 @takes(TrainLmRequest)
 def train_lm(request: TrainLmRequest) -> int:

@@ -6,11 +6,14 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol, TypeVar, get_args, get_type_hints
 
 import click
+from click.core import ParameterSource
+from typing_extensions import override
 
-from phrase_scorer.errors import UsageError
+from phrase_scorer.errors import LONGEST_QUOTE, UsageError, quoted
 from phrase_scorer.runtime.device import Arithmetic, Precision
 from phrase_scorer.runtime.output import STANDARD, OutputFile
 from phrase_scorer.text.phrase_pairs import PairBlock, read_tab_separated
@@ -19,8 +22,80 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
-option = functools.partial(click.option, show_default=True)  # what every command declares with
-SEED = click.IntRange(0, 2**31 - 1)
+
+class Bounded(click.ParamType):  # type: ignore[type-arg]  # some versions are not generic
+    """A number within bounds: neither nan nor infinite, nor so large that nobody means it."""
+
+    name = "number"
+
+    def __init__(
+        self, kind: type[int] | type[float], least: float, most: float, *, above: bool = False
+    ) -> None:
+        self.kind, self.least, self.most, self.above = kind, least, most, above
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            number = self.kind(value)
+        except ValueError:
+            number = float("nan")
+        if not self.least <= number <= self.most or (self.above and number == self.least):
+            name = param.opts[0] if param else self.name
+            raise UsageError(f"{name} must be {self}, not {_shown(value)}")
+        return number
+
+    def __str__(self) -> str:
+        what = "a whole number" if self.kind is int else "a number"
+        if self.above:
+            return f"{what} above {self.least:g} and at most {self.most:g}"
+        return f"{what} from {self.least:.10g} to {self.most:.10g}"
+
+
+COUNT = Bounded(int, 1, 2**31 - 1)
+COUNT_OR_NONE = Bounded(int, 0, 2**31 - 1)
+SEED = COUNT_OR_NONE
+WORDS = Bounded(int, 2, 2**31 - 1)  # of a shortlist
+CORES = Bounded(int, 1, 4096)
+MINUTES = Bounded(float, 0, 1e9, above=True)
+SHARE = Bounded(float, 0, 1)
+POSITIVE = Bounded(float, 0, 1e6, above=True)
+WEIGHT = Bounded(float, -1e6, 1e6)
+
+
+class OnceOption(click.Option):
+    """An option that takes one value (unless `multiple`): a second one is refused, not dropped."""
+
+    @override
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        def add(action: str, **given: Any) -> None:
+            parser.add_option(action=action.replace("store", "append"), **given)
+
+        super().add_to_parser(SimpleNamespace(add_option=add), ctx)  # type: ignore[arg-type]
+
+    @override
+    def consume_value(self, ctx: click.Context, opts: Any) -> tuple[Any, ParameterSource]:
+        values, source = super().consume_value(ctx, opts)
+        if self.multiple or source is not ParameterSource.COMMANDLINE:
+            return values, source
+        if self.is_flag and len(set(values)) > 1:
+            rivals = [o for o in ctx.command.params if o.name == self.name]
+            given = [o.opts[0] for o in rivals if getattr(o, "flag_value", None) in values]
+            raise UsageError(f"{' and '.join(given)} contradict each other; give one of them")
+        if not self.is_flag and len(values) > 1:
+            times = "twice" if len(values) == 2 else f"{len(values)} times"
+            shown = ", ".join(map(_shown, values))
+            raise UsageError(f"{self.opts[0]} is given {times} ({shown}); it takes one value")
+        return values[0], source
+
+
+def _shown(value: Any) -> str:
+    """A value of an option as it was typed; in quotes where it is long or not printable."""
+    text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return text if text.isprintable() and 0 < len(text) <= LONGEST_QUOTE else quoted(text)
+
+
+# What every command declares with.
+option = functools.partial(click.option, cls=OnceOption, show_default=True)
 PRESET = click.Choice(["small", "base", "paper"])  # PRESET_NAMES, without importing torch
 
 
@@ -114,7 +189,7 @@ def _one_device(_: click.Context, __: click.Parameter, name: str) -> str:
 
 
 _DEVICES = "Where to compute: auto, cpu, cuda, cuda:1, …"
-_threads = option("--threads", type=int, metavar="N", help="CPU cores to use.  [default: all]")
+_threads = option("--threads", type=CORES, metavar="N", help="CPU cores to use.  [default: all]")
 device_options = together(
     option("--device", default="auto", callback=_one_device, help=_DEVICES), _threads
 )
@@ -132,7 +207,7 @@ output_option = option("--output", default=STANDARD, show_default=False, metavar
 seed_option = option("--seed", type=SEED, default=1, metavar="N",
                      help="Seed of all random numbers.")  # fmt: skip
 shortlist_option = option(
-    "--shortlist", type=click.IntRange(2), default=15_000,  # paper, section 4.1: of each language
+    "--shortlist", type=WORDS, default=15_000,  # paper, section 4.1: of each language
     metavar="N", help="Most frequent words that the model knows (of each side), <unk> included.",
 )  # fmt: skip
 quiet_option = option("--quiet", is_flag=True, help="Show no progress bar.")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from phrase_scorer.cli.options import (
+    COUNT,
+    POSITIVE,
     SEED,
     PairReader,
     PairsRequest,
@@ -168,13 +170,13 @@ Examples:
 """)  # fmt: skip
 @click.argument("phrases", metavar="PHRASE...", nargs=-1, required=True)
 @model_option
-@option("--beam", type=int, metavar="N", help="Width of the beam search.  [default: 10]")
-@option("--sample", type=int, metavar="N", help="Draw N targets at random instead.")
-@option("--n-best", type=int, metavar="N", help="Show N targets per phrase.  [default: all]")
-@option("--temperature", type=float, metavar="T",
+@option("--beam", type=COUNT, metavar="N", help="Width of the beam search.  [default: 10]")
+@option("--sample", type=COUNT, metavar="N", help="Draw N targets at random instead.")
+@option("--n-best", type=COUNT, metavar="N", help="Show N targets per phrase.  [default: all]")
+@option("--temperature", type=POSITIVE, metavar="T",
         help="Divisor of the logits when sampling.  [default: 1]")  # fmt: skip
 @option("--seed", type=SEED, metavar="N", help="Random seed of --sample.  [default: 1]")
-@option("--max-words", type=int, metavar="N", help="Longest target, in words.  [default: 20]")
+@option("--max-words", type=COUNT, metavar="N", help="Longest target, in words.  [default: 20]")
 @option("--allow-unknown", is_flag=True, help="Let <unk> be one of the words.")
 @option("--json", "as_json", is_flag=True, help="Print one JSON object per phrase.")
 @device_options

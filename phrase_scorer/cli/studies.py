@@ -12,7 +12,12 @@ from typing import Any
 import click
 
 from phrase_scorer.cli.options import (
+    CORES,
+    COUNT,
+    MINUTES,
+    POSITIVE,
     PRESET,
+    WEIGHT,
     Command,
     PairReader,
     device_options,
@@ -22,7 +27,7 @@ from phrase_scorer.cli.options import (
     shortlist_option,
     takes,
 )
-from phrase_scorer.errors import DataError, UsageError, require_choice
+from phrase_scorer.errors import DataError, require_choice
 from phrase_scorer.runtime.console import progress_bar, say
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.streams import numbered_lines
@@ -35,15 +40,12 @@ def folder_option(text: str) -> Callable[[Command], Command]:
     return option("--output-dir", required=True, type=folder, metavar="DIR", help=text)
 
 
-def listed(kind: Callable[[str], Any] = str.strip) -> Callable[..., tuple[Any, ...]]:
+def listed(kind: click.ParamType[Any] = click.STRING) -> Callable[..., tuple[Any, ...]]:
     """A callback for an option with several values: "5,10,20"; each of them once."""
 
-    def read(_: click.Context, parameter: click.Parameter, text: str) -> tuple[Any, ...]:
-        try:
-            return tuple(dict.fromkeys(map(kind, text.split(","))))
-        except ValueError:
-            name = parameter.opts[0]
-            raise UsageError(f'{name}: "{text}" is not a list of numbers like 5,10,20') from None
+    def read(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[Any, ...]:
+        words = map(str.strip, text.split(","))
+        return tuple(dict.fromkeys(kind.convert(word, parameter, ctx) for word in words))
 
     return read
 
@@ -83,12 +85,14 @@ Examples:
 @option("--systems", default=",".join(SYSTEMS), show_default=False, callback=listed(),
         metavar="NAMES", help="Systems to compare, separated by commas.  [default: all]",
         )  # fmt: skip
-@option("--parameters", default=5_000_000, metavar="N", help="Parameters per model, about.")
-@option("--minutes", default=10.0, metavar="M", help="Training minutes per model.")
+@option(
+    "--parameters", type=COUNT, default=5_000_000, metavar="N", help="Parameters per model, about."
+)
+@option("--minutes", type=MINUTES, default=10.0, metavar="M", help="Training minutes per model.")
 @option("--preset", type=PRESET, default="small", help="Where the training settings come from.")
 @shortlist_option
 @option("--weight-by-count", is_flag=True, help="Weigh pairs by their counts in training.")
-@option("--validation-pairs", default=10_000, metavar="N",
+@option("--validation-pairs", type=COUNT, default=10_000, metavar="N",
         help="About how many pairs of held-out source phrases.")  # fmt: skip
 @seed_option
 @device_options
@@ -144,16 +148,22 @@ Examples:
 @option("--text", metavar="FILE", help="Real sentences too: tokenised, one per line.")
 @option("--cells", default="rnn,lstm,gru", callback=listed(), metavar="NAMES",
         help="Cells to compare, separated by commas.")  # fmt: skip
-@option("--scales", default="0.7,1,2", callback=listed(float), metavar="X,...",
+@option("--scales", default="0.7,1,2", callback=listed(POSITIVE), metavar="X,...",
         help="Factors of the recurrent matrices at the start: below, at and above 1.")  # fmt: skip
-@option("--distances", default="5,10,20,40,80", callback=listed(int), metavar="N,...",
+@option("--distances", default="5,10,20,40,80", callback=listed(COUNT), metavar="N,...",
         help="Words between the first one and its copy.")  # fmt: skip
-@option("--steps", default=60, metavar="N", help="Length of measured sequences.")
-@option("--hidden", default=64, metavar="N", help="Units of each cell.")
-@option("--updates", default=1000, metavar="N", help="Updates per network.")
-@option("--forget-bias", default=1.0, metavar="B", help="Where an LSTM's forget gates start.")
+@option("--steps", type=COUNT, default=60, metavar="N", help="Length of measured sequences.")
+@option("--hidden", type=COUNT, default=64, metavar="N", help="Units of each cell.")
+@option("--updates", type=COUNT, default=1000, metavar="N", help="Updates per network.")
+@option(
+    "--forget-bias",
+    type=WEIGHT,
+    default=1.0,
+    metavar="B",
+    help="Where an LSTM's forget gates start.",
+)
 @seed_option
-@option("--threads", default=1, metavar="N",
+@option("--threads", type=CORES, default=1, metavar="N",
         help="CPU cores to use; the products are too small for more.")  # fmt: skip
 @quiet_option
 @takes(GradientsRequest)

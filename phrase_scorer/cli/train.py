@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from phrase_scorer.cli.options import (
+    COUNT,
+    COUNT_OR_NONE,
+    MINUTES,
+    POSITIVE,
     PRESET,
+    SHARE,
+    WEIGHT,
+    Bounded,
     Command,
     PairReader,
     any_table_option,
@@ -167,7 +174,7 @@ def _tell_result(result: TrainingResult) -> None:
 
 
 def preset_option(
-    name: str, text: str, kind: type | click.ParamType[Any] = int, metavar: str | None = "N"
+    name: str, text: str, kind: click.ParamType[Any] = COUNT, metavar: str | None = "N"
 ) -> Callable[[Command], Command]:
     """An option whose default the preset decides."""
     return option(name, type=kind, metavar=metavar, help=f"{text}  [default: preset's]")
@@ -183,16 +190,16 @@ model_options = together(
 # How long it is trained, when it is saved, where it is computed.
 training_options = together(
     preset_option("--max-updates", "Updates in all."),
-    option("--max-minutes", type=float, metavar="M", help="Stop after this many minutes. Where "
+    option("--max-minutes", type=MINUTES, metavar="M", help="Stop after this many minutes. Where "
            "neither --schedule nor --max-updates is given, the learning rate falls to 0 then."),
     preset_option("--optimizer", "Algorithm of the updates.",
                   click.Choice(["adamw", "adadelta"]), None),
-    preset_option("--learning-rate", "Highest learning rate.", float, "X"),
-    option("--validate-every", type=int, metavar="N", help="Updates between two validations."),
-    option("--patience", type=int, metavar="N",
+    preset_option("--learning-rate", "Highest learning rate.", POSITIVE, "X"),
+    option("--validate-every", type=COUNT, metavar="N", help="Updates between two validations."),
+    option("--patience", type=COUNT_OR_NONE, metavar="N",
            help="Stop after this many validations without improvement."),
     seed_option,
-    option("--checkpoint-minutes", default=10.0, metavar="M",
+    option("--checkpoint-minutes", type=Bounded(float, 0, 1e9), default=10.0, metavar="M",
            help="Save the state this often; also at Ctrl-C and SIGTERM."),
     option("--resume", is_flag=True, help="Continue a training that was stopped."),
     option("--overwrite", is_flag=True, help="Replace the model that is there."),
@@ -229,9 +236,9 @@ Examples:
         "transformer, decoder_only, masked (a pseudo-probability).")  # fmt: skip
 @option("--cell", metavar="NAME",
         help="Recurrent cell: rnn, lstm or gru.  [default: gru; of seq2seq: lstm]")  # fmt: skip
-@option("--forget-bias", type=float, metavar="B", help="Where an LSTM's forget gates start; "
+@option("--forget-bias", type=WEIGHT, metavar="B", help="Where an LSTM's forget gates start; "
         "1 remembers from the start.  [default: 0]")  # fmt: skip
-@option("--dropout", type=float, metavar="P", help="Share of units left out in training, "
+@option("--dropout", type=SHARE, metavar="P", help="Share of units left out in training, "
         "say 0.3 for small data.  [default: 0]")  # fmt: skip
 @option("--positions", type=click.Choice(["sinusoidal", "learned"]),
         help="What a Transformer adds to its embeddings.  [default: sinusoidal]")  # fmt: skip
@@ -252,7 +259,9 @@ Examples:
                click.Choice(["constant", "linear", "inverse-sqrt", "timed"]), None)  # fmt: skip
 @option("--precision", type=click.Choice(["float32", "bfloat16"]),
         help="Numbers of the products in training; weights and states stay float32.")  # fmt: skip
-@option("--validation-pairs", type=int, metavar="N", help="About how many pairs to hold out.")
+@option(
+    "--validation-pairs", type=COUNT_OR_NONE, metavar="N", help="About how many pairs to hold out."
+)
 @training_options
 @click.pass_obj
 @takes(TrainRequest)

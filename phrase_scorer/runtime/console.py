@@ -40,8 +40,13 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
             _leave_upon(signal.SIGHUP)
     try:
         return _telling_notes(group, arguments)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        see = f" See {context.command_path} --help." if context else ""
+        say(f"error: {' '.join(error.format_message().split())}{see}")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         say("interrupted")

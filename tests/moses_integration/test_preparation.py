@@ -185,8 +185,8 @@ def test_refusals(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--min-length", "0"], "--min-length must be at least 1 and at most --max-length"),
-        (["--ratio", "0.5"], "--ratio and --threads must be at least 1"),
+        (["--min-length", "81"], "--min-length must be at least 1 and at most --max-length"),
+        (["--ratio", "0.5"], "--ratio must be a number from 1 to 1000000000, not 0.5"),
         (["--lowercase", "--truecase-model-dir", "m"],
          "--truecase-model-dir goes with --truecase only"),
         (["fr"], "give one file and --languages LANG, or two files and two languages"),

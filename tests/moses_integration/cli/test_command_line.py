@@ -103,9 +103,15 @@ USAGE = [
     (["check"], "Missing argument 'PHRASE_TABLE'."),
     (["check", "t", "--nope"], "No such option '--nope'."),
     (["train", "t"], "Missing option '--model'."),
-    (["train", "t", "--model", "m", "--max-updates", "x"], "'x' is not a valid integer."),
+    (
+        ["train", "t", "--model", "m", "--max-updates", "x"],
+        "--max-updates must be a whole number from 1 to 2147483647, not x",
+    ),
     (["train", "t", "--model", "m", "--preset", "huge"], "'huge' is not one of 'small', 'base', "),
-    (["train", "t", "--model", "m", "--shortlist", "1"], "1 is not in the range x>=2."),
+    (
+        ["train", "t", "--model", "m", "--shortlist", "1"],
+        "--shortlist must be a whole number from 2 to 2147483647, not 1",
+    ),
 ]
 
 
@@ -113,8 +119,7 @@ USAGE = [
 def test_usage_error_of_the_parser(arguments, expected, run):
     done = run(*arguments)
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("Usage: phrase-scorer")
-    assert expected in done.err.splitlines()[-1]
+    assert expected in done.error
 
 
 @pytest.mark.parametrize(
@@ -138,16 +143,22 @@ def test_usage_error_of_the_parser(arguments, expected, run):
         ),
         (
             ["rescore", "t", "o", "--moses-ini", "ini", "--moses-ini-out", "n", "--weight", "nan"],
-            "every new column needs a finite start weight, given: nan",
+            "--weight must be a number from -1000000 to 1000000, not nan",
         ),
         (
             ["rescore", "t", "o", "--moses-ini", "ini", "--table-name", "TM7"],
             'ini: no phrase table "TM7" among TM0; choose one with --table-name',
         ),
         (["rescore", "t", "o", "--floor", "0"], "--floor must be from -87 to below 0, not 0"),
-        (["rescore", "t", "o", "--threads", "0"], "--threads must be at least 1, not 0"),
+        (
+            ["rescore", "t", "o", "--threads", "0"],
+            "--threads must be a whole number from 1 to 4096, not 0",
+        ),
         (["score", "t", "--device", "tpu"], None),
-        (["train", "t", "--max-updates", "0"], "max_updates must be at least 1, not 0"),
+        (
+            ["train", "t", "--max-updates", "0"],
+            "--max-updates must be a whole number from 1 to 2147483647, not 0",
+        ),
         (
             ["train", "p.tsv", "--weight-by-count"],
             "--weight-by-count needs a phrase table with counts",

@@ -103,7 +103,11 @@ def told(run):
 
 TUNE_ERRORS = {
     "no source": ([], 2, "give --source FILE, the tuning set (or --rescore-nbest LIST)"),
-    "no runs": (["--source", "s", "--runs", "0"], 2, "--runs must be at least 1, not 0"),
+    "no runs": (
+        ["--source", "s", "--runs", "0"],
+        2,
+        "--runs must be a whole number from 1 to 2147483647, not 0",
+    ),
     "quotes": (
         ["--source", "s", "--decoder-flags", "'"],
         2,
@@ -173,9 +177,10 @@ DECODE_ERRORS = {
 @pytest.mark.parametrize("kind", DECODE_ERRORS)
 def test_decode_errors(kind, told, run, folder):
     options, said, *exit_code = DECODE_ERRORS[kind]
-    command = ["decode", "--moses-ini", "ini", "--input", "s", "--output", "o", "--quiet"]
-    code = exit_code[0] if exit_code else 2
-    assert run(*command, "--moses-bin", "bin", *options) == (code, "", f"error: {said}\n")
+    for usual in (["--output", "o"], ["--moses-bin", "bin"]):
+        options = options if usual[0] in options else [*options, *usual]
+    done = run("decode", "--moses-ini", "ini", "--input", "s", "--quiet", *options)
+    assert done == (exit_code[0] if exit_code else 2, "", f"error: {said}\n")
     assert names(folder) == ["bin", "ini", "r", "s", "t.gz"]
 
 

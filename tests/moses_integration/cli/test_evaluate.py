@@ -197,8 +197,14 @@ def test_an_empty_reference(run, folder):
             "--reference test.fr a=base.out --tokenize 14",
             "'14' is not one of 'none', '13a', 'intl', 'char', 'zh'",
         ),
-        ("--reference test.fr a=base.out --samples 0", "0 is not in the range x>=1"),
-        ("--reference test.fr a=base.out --seed -1", "-1 is not in the range x>=0"),
+        (
+            "--reference test.fr a=base.out --samples 0",
+            "--samples must be a whole number from 1 to 2147483647, not 0",
+        ),
+        (
+            "--reference test.fr a=base.out --seed -1",
+            "--seed must be a whole number from 0 to 2147483647, not -1",
+        ),
     ],
 )
 def test_usage(line, message, run):

@@ -76,9 +76,9 @@ def test_generate_names_phrases_and_unknown_words(run, folder):
         (["--sample", "5", "--beam", "3"], "either --beam or --sample"),
         (["--temperature", "2"], "--temperature is for --sample"),
         (["--seed", "2"], "--seed is for --sample"),
-        (["--n-best", "0"], "--n-best must be at least 1, not 0"),
-        (["--beam", "0"], "--beam must be at least 1, not 0"),
-        (["--max-words", "0"], "--max-words must be at least 1, not 0"),
+        (["--n-best", "0"], "--n-best must be a whole number from 1 to 2147483647, not 0"),
+        (["--beam", "0"], "--beam must be a whole number from 1 to 2147483647, not 0"),
+        (["--max-words", "0"], "--max-words must be a whole number from 1 to 2147483647, not 0"),
     ],
 )
 def test_generate_wrongly(run, folder, options, message):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from phrase_scorer.cli.options import COUNT
+
 
 def test_gradients(run, folder):
     (folder / "text").write_text("the red house\na man and a dog\n" * 9)
@@ -19,7 +21,7 @@ def test_gradients(run, folder):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--distances", "2,x"], 2, '--distances: "2,x" is not a list of numbers like 5,10,20'),
+        (["--distances", "2,x"], 2, f"--distances must be {COUNT}, not x"),
         (["--cells", "elman"], 2, "unknown cell 'elman'; choose from rnn, lstm, gru"),
         (["--text", "none"], 1, "none: cannot read: No such file or directory"),
         (["--text", "empty"], 1, "empty: no text"),

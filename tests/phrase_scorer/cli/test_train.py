@@ -247,9 +247,9 @@ CHOICES = ", ".join(ARCHITECTURES)
         (["--forget-bias", "1"], "forget_bias 1.0: gru has no use for it"),
         (
             ["--cell", "lstm", "--forget-bias", "nan"],
-            "forget_bias must be a number, not nan",
+            "--forget-bias must be a number from -1000000 to 1000000, not nan",
         ),
-        (["--hidden", "0"], "hidden must be at least 1, not 0"),
+        (["--hidden", "0"], "--hidden must be a whole number from 1 to 2147483647, not 0"),
     ],
 )
 def test_impossible_models(run, folder, options, message):

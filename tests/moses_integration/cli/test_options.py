@@ -1,0 +1,114 @@
+"""Every option of every command, found by introspection: given twice, and numbers out of bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from moses_integration.cli import command_line
+from phrase_scorer.cli.options import Bounded, OnceOption
+
+HUGE = "1" + 30 * "0"
+# Number options that may be 0 or below, or that a request checks by itself.
+ZERO = {
+    *("train --patience", "train --checkpoint-minutes", "train --validation-pairs"),
+    *("train --dropout", "train-lm --dropout", "train-lm --short-histories"),
+    *("train-lm --initial-deviation", "train-lm --patience", "train-lm --checkpoint-minutes"),
+    *("binarize --table-limit", "binarize --sort-score", "export-arpa --prune"),
+    *("rescore --floor",),
+}
+BELOW_ZERO = {"rescore --floor"}
+
+
+def options_of(
+    command: click.Command, words: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Option]]:
+    """(words of the command, option), of all commands and their commands."""
+    for option in command.params:
+        if isinstance(option, click.Option):
+            yield words, option
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            yield from options_of(inner, (*words, str(inner.name)))
+
+
+OPTIONS = [
+    (words, option)
+    for words, option in options_of(command_line())
+    if option.opts != ["--version"]  # click's own; it ends at once
+]
+ONCE = [found for found in OPTIONS if not found[1].multiple and not found[1].is_flag]
+KINDS = [
+    (words, option, kind)
+    for words, option in OPTIONS
+    for kind in getattr(option.type, "types", [option.type])
+]
+NUMBERS = [(w, o) for w, o, kind in KINDS if isinstance(kind, Bounded) and o.nargs == 1]
+
+
+def name_of(value: object) -> str:
+    return value.opts[0] if isinstance(value, click.Option) else " ".join(map(str, value))
+
+
+def test_every_option_refuses_a_second_value_and_every_number_has_bounds():
+    assert len(ONCE) > 100
+    assert len(NUMBERS) > 60
+    for words, option, kind in KINDS:
+        assert isinstance(option, OnceOption), (words, option)
+        assert not isinstance(kind, click.types.IntParamType | click.types.FloatParamType)
+
+
+@pytest.mark.parametrize(("words", "option"), ONCE, ids=name_of)
+def test_a_value_given_twice(words, option, run):
+    value = option.type.choices[0] if isinstance(option.type, click.Choice) else "3"
+    values = [value] * option.nargs
+    name = option.opts[0]
+    done = run(*words, name, *values, name, *values)
+    shown = " ".join(values)
+    expected = f"{name} is given twice ({shown}, {shown}); it takes one value"
+    assert (done.code, done.error) == (2, expected)
+
+
+def test_a_value_given_often_or_strangely(run):
+    done = run("score", "--model", "A", "--model", "", "--model", "B\n")
+    expected = '--model is given 3 times (A, "", "B\\n"); it takes one value'
+    assert (done.code, done.error) == (2, expected)
+
+
+def test_flags_that_contradict_each_other(run):
+    done = run("prepare", "--truecase", "a", "--lowercase")
+    expected = "--truecase and --lowercase contradict each other; give one of them"
+    assert (done.code, done.error) == (2, expected)
+    done = run("prepare", "--lowercase", "a", "--lowercase", "--quiet", "--quiet")
+    assert done.error.startswith("Missing option '--languages'.")
+
+
+@pytest.mark.parametrize(("words", "option"), NUMBERS, ids=name_of)
+def test_numbers_out_of_bounds(words, option, run):
+    name = " ".join([*words, option.opts[0]])
+    for value in ("nan", "inf", "-inf", "-1", "0", HUGE, "1" * 5000, "x", ""):
+        done = run(*words, f"{option.opts[0]}={value}")
+        assert done.code == 2
+        is_legal = (
+            (value == "0" and (name in ZERO or "--seed" in name or "weight" in name))
+            or (value == "-1" and (name in BELOW_ZERO or "weight" in name))
+            or (value in ("0", "-1") and name.endswith("--forget-bias"))
+        )
+        if not is_legal:
+            assert done.error.startswith(f"{option.opts[0]} must be a "), value
+            assert len(done.error) < 250
+        else:
+            assert done.error.startswith("Missing ")
+
+
+def test_numbers_in_a_list(run):
+    for option in ("--scales", "--distances"):
+        for value in ("nan", "1,inf", "2,-1", "3,,4", f"4,{HUGE}", "0"):
+            done = run("gradients", "--output-dir", "g", option, value)
+            assert done.code == 2
+            assert done.error.startswith(f"{option} must be a ")
+    done = run("decode", "--moses-ini", "m", "--nbest", "n", HUGE)
+    expected = f"--nbest must be a whole number from 1 to 2147483647, not {HUGE}"
+    assert (done.code, done.error) == (2, expected)
