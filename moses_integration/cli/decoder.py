@@ -50,6 +50,7 @@ from phrase_scorer.cli.options import (
     takes,
     together,
 )
+from phrase_scorer.cli.score import warn_of_unknown
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.output import STANDARD, make_new_folder
 
@@ -250,13 +251,18 @@ def nbest(request: NbestRequest) -> None:
     nbest_list, output = request.nbest_list, request.output
     if request.rerank:
         weights = read_weights(request.rerank)
-        sentences = rerank(nbest_list, weights, output, whole_list=request.whole_list)
+        sentences = rerank(nbest_list, weights, output, whole_list=request.whole_list, say=say)
         say(f"{sentences:,} sentences reranked")
         return
     request.arithmetic.use_threads()
     features, show = _features(request), not request.quiet
     lines = add_features(nbest_list, request.source, output, features, show_progress=show)
     say(f"{lines:,} hypotheses scored")
+    for side in ("source", "target"):
+        counts = [f.vocabularies[side].counts for f in features if side in f.vocabularies]
+        if counts:
+            worst = max(counts, key=lambda each: each.unknown_share)
+            warn_of_unknown(side, worst.unknown_share, worst.most_frequent())
 
 
 def _features(request: NbestRequest) -> list[NBestFeature]:
@@ -273,7 +279,9 @@ def _features(request: NbestRequest) -> list[NBestFeature]:
         columns.translation_column(scorer(path), path, "inverse") for path in request.inverse_models
     ]
     feature_of = phrase_feature if request.level == "phrase" else sentence_feature
-    features = [feature_of(next(names), column.values) for column in scored]
+    features = [
+        feature_of(next(names), column.values, column.scorers[0].vocabularies) for column in scored
+    ]
     if request.unknown_words:
         unknown = columns.unknown_words_column(scored[0].scorers[0])
         features.append(sentence_feature(next(names), unknown.values))

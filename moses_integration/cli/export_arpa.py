@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -140,19 +139,9 @@ def _with_more_ngrams(arpa: Arpa, request: ExportRequest) -> Arpa:
     texts, lists = request.texts, request.nbest_lists
     if not texts and not lists:
         return arpa
-    hypotheses = chain.from_iterable(map(_hypotheses, lists))
+    hypotheses = (h.words for path in lists for group in read_nbest(path) for h in group)
     sentences = chain(chain.from_iterable(map(read_sentences, texts)), hypotheses)
     larger = grown(arpa, sentences, request.min_count)
     more = sum(map(len, larger.orders)) - sum(map(len, arpa.orders))
     say(f"{more:,} more n-grams, of {', '.join((*texts, *lists))}")
     return larger
-
-
-def _hypotheses(path: str) -> Iterator[list[bytes]]:
-    """The words of each hypothesis of an n-best list."""
-    is_empty = True
-    for group in read_nbest(path):
-        is_empty = False
-        yield from (hypothesis.words for hypothesis in group)
-    if is_empty:
-        raise DataError("no hypotheses", path=path)

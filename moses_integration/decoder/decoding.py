@@ -224,8 +224,8 @@ def _sentence_difference(
     if not unexcused:
         return None
     worst = unexcused[0]
-    place = f"sentence {worst.sentence}, {quoted(b' '.join(worst.words))}"
-    near = [h for h in (extra if worst in missing else missing) if h.words == worst.words]
+    place = f"sentence {worst.sentence}, {quoted(b' '.join(worst.tokens))}"
+    near = [h for h in (extra if worst in missing else missing) if h.tokens == worst.tokens]
     if not near:
         return f"{place} is in one n-best list only"
     nearest = min(near, key=lambda h: abs(h.total - worst.total))
@@ -235,7 +235,7 @@ def _sentence_difference(
 
 def _difference(one: Hypothesis, other: Hypothesis) -> str | None:
     """The first difference of two hypotheses."""
-    if one.words != other.words:
+    if one.tokens != other.tokens:
         return "other words"
     for name in {**one.features, **other.features}:
         mine, others = one.features.get(name), other.features.get(name)

@@ -25,6 +25,7 @@ from moses_integration.decoder.decoding import Decoder, split_flags
 from moses_integration.decoder.programs import Moses, ProgramError, run_program
 from moses_integration.formats.ini_edits import with_absolute_paths, with_weight_file, with_weights
 from moses_integration.formats.moses_ini import TEXT_TABLE, MosesIni, Weights, weights_of
+from moses_integration.formats.phrase_table import surface_words
 from moses_integration.formats.signature import read_signature
 from moses_integration.system.check import check_model
 from moses_integration.system.filtering import filter_model
@@ -277,11 +278,11 @@ class Tuner:
 
 
 def bleu(hypotheses: Sequence[bytes], reference: Path) -> float:
-    """sacreBLEU, in percent, of tokenised lines: cased, without further tokenisation."""
+    """sacreBLEU, in percent, of tokenised lines' surface: cased, not tokenised further."""
     import sacrebleu
 
-    both = (hypotheses, _lines(reference))
-    texts = [[line.decode("utf-8", "replace") for line in lines] for lines in both]
+    both = map(surface_words, (list(hypotheses), _lines(reference)))
+    texts = [[b" ".join(line).decode("utf-8", "replace") for line in lines] for lines in both]
     score = sacrebleu.corpus_bleu(texts[0], [texts[1]], tokenize="none", force=True)
     return float(score.score)
 

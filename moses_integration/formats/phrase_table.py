@@ -275,7 +275,9 @@ def surface_words(phrases: list[bytes]) -> list[list[bytes]]:
 
 def words_of(text: bytes) -> list[bytes]:
     """What stands between blanks and TABs, with all factors."""
-    return [word for word in _WORD_BREAK.split(text) if word]
+    if b"\r" in text or b"\v" in text or b"\f" in text:
+        return [word for word in _WORD_BREAK.split(text) if word]
+    return text.split()
 
 
 def ends_in_nonterminal(phrase: bytes) -> bool:

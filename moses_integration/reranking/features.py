@@ -6,7 +6,7 @@ more than once, because hypotheses or phrases repeat, is computed once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -16,13 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from moses_integration.formats.nbest import LOG_10, Hypothesis, check_feature_name, read_nbest
+from moses_integration.formats.phrase_table import BLANKS, surface_words, words_of
 from phrase_scorer.errors import UsageError
-from phrase_scorer.language_model.arpa import load_kenlm
+from phrase_scorer.language_model.arpa import kenlm_total, load_kenlm
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import STANDARD, OutputFile
 from phrase_scorer.runtime.streams import numbered_lines, refuse_pipes
 from phrase_scorer.text.phrase_pairs import PairBlock
+from phrase_scorer.text.vocabulary import Vocabulary
 
 BLOCK_HYPOTHESES = 20_000  # scored together, more or less
 
@@ -32,6 +34,7 @@ Sentence = tuple[bytes, ...]
 Pair = tuple[Sentence, Sentence]
 Part = TypeVar("Part")  # what a model is asked for: a pair, or a sentence
 ScorePairs = Callable[[PairBlock], npt.NDArray[np.float32]]  # as a Column's values
+Vocabularies = Mapping[str, Vocabulary]  # by side, "source" and "target"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class NBestFeature:
 
     name: str  # letters and digits, as Moses' tools want it
     values: Callable[[Sequence[tuple[Words, Hypothesis]]], FeatureValues]  # natural logarithms
+    vocabularies: Vocabularies = field(default_factory=dict)  # of its model
 
 
 @dataclass(frozen=True)
@@ -114,18 +118,26 @@ def _check_names(names: Sequence[str]) -> None:
             raise UsageError(f"two features are called {name}; give --name for each")
 
 
-def sentence_feature(name: str, score: ScorePairs) -> NBestFeature:
+def sentence_feature(
+    name: str, score: ScorePairs, vocabularies: Vocabularies | None = None
+) -> NBestFeature:
     """The `score` of the whole hypothesis given the whole source (forced decoding)."""
-    return _feature(name, lambda source, h: [(tuple(source), tuple(h.words))], _of_pairs(score))
+
+    def pair(source: Words, hypothesis: Hypothesis) -> Sequence[Pair]:
+        return [(tuple(source), tuple(hypothesis.words))]
+
+    return _feature(name, pair, _of_pairs(score), vocabularies)
 
 
-def phrase_feature(name: str, score: ScorePairs) -> NBestFeature:
+def phrase_feature(
+    name: str, score: ScorePairs, vocabularies: Vocabularies | None = None
+) -> NBestFeature:
     """The sum of `score` over the phrase pairs that the decoder used (from the segmentation).
 
     A word that the decoder passed through untranslated counts as the pair (word, word), which is
-    the same in all hypotheses of a sentence.
+    the same in all hypotheses of a sentence; one that it dropped, as a pair with an empty target.
     """
-    return _feature(name, _phrases, _of_pairs(score))
+    return _feature(name, _phrases, _of_pairs(score), vocabularies)
 
 
 def language_model_feature(name: str, path: str | Path) -> NBestFeature:
@@ -133,8 +145,7 @@ def language_model_feature(name: str, path: str | Path) -> NBestFeature:
     model = load_kenlm(path, "--lm")
 
     def score(texts: list[Sentence]) -> list[float]:
-        lines = (b" ".join(text).decode("utf-8", "surrogateescape") for text in texts)
-        return [LOG_10 * model.score(line) for line in lines]
+        return [LOG_10 * kenlm_total(model, text) for text in texts]
 
     return _feature(name, _target, score)
 
@@ -147,13 +158,15 @@ def continuous_space_feature(name: str, path: str | Path, arithmetic: Arithmetic
     from phrase_scorer.language_model.model import LanguageModel
 
     model = LanguageModel.load(path, arithmetic.torch_device())
-    return _feature(name, _target, lambda texts: model.score(texts).tolist())
+    vocabularies = {"target": model.vocabulary}
+    return _feature(name, _target, lambda texts: model.score(texts).tolist(), vocabularies)
 
 
 def _feature(
     name: str,
     parts: Callable[[Words, Hypothesis], Sequence[Part]],
     score: Callable[[list[Part]], list[float]],
+    vocabularies: Vocabularies | None = None,
 ) -> NBestFeature:
     """The sum of `score` over the parts of a hypothesis; a part that is repeated is scored once."""
 
@@ -163,7 +176,7 @@ def _feature(
         known = dict(zip(distinct, score(distinct), strict=True))
         return np.array([sum(known[part] for part in some) for some in used])
 
-    return NBestFeature(name, values)
+    return NBestFeature(name, values, vocabularies or {})
 
 
 def _of_pairs(score: ScorePairs) -> Callable[[list[Pair]], list[float]]:
@@ -179,14 +192,9 @@ def _target(_: Words, hypothesis: Hypothesis) -> Sequence[Sentence]:
 
 
 def _phrases(source: Words, hypothesis: Hypothesis) -> Sequence[Pair]:
-    words, pairs = hypothesis.words, []
-    for (first, end), (target, target_end) in hypothesis.segmentation:
-        if end > len(source) or target_end > len(words):
-            sizes = f"{len(source)} source and {len(words)} target words"
-            text = hypothesis.fields[4].strip()
-            raise hypothesis.error(f"the segmentation does not fit {sizes}", text)
-        pairs.append((tuple(source[first:end]), tuple(words[target:target_end])))
-    return pairs
+    words = hypothesis.words
+    spans = hypothesis.segmentation(len(source))
+    return [(tuple(source[a:b]), tuple(words[c:d])) for (a, b), (c, d) in spans]
 
 
 def add_features(
@@ -196,21 +204,21 @@ def add_features(
     """Writes the n-best list with the features appended to each line; returns the number of lines.
 
     Raises:
-        DataError: A broken line, a sentence beyond the source, an empty hypothesis of a sentence
-            that is not empty, a feature that is there already, or an output that is the list.
+        DataError: A broken line or an empty list, a sentence beyond the source, a feature that is
+            there already or not finite, or an output that is the list.
         UsageError: A name that Moses' tools do not accept, or that is given twice.
     """
     names = [feature.name for feature in features]
     _check_names(names)
     out = OutputFile(output, inputs=[nbest, source])
-    sources = [line.split() for _, line in numbered_lines(source)]
+    sources = surface_words([line.strip(BLANKS) for _, line in numbered_lines(source)])
     lines = 0
     with (
         out,
         progress_bar("scoring", show=show_progress, total=len(sources), unit=" sentences") as bar,
     ):
         for block in _blocks(nbest, sources, names):
-            columns = [feature.values(block).tolist() for feature in features]
+            columns = [_finite_values(feature, block) for feature in features]
             enlarged = (
                 hypothesis.with_features(zip(names, values, strict=True)) + b"\n"
                 for (_, hypothesis), *values in zip(block, *columns, strict=True)
@@ -219,6 +227,15 @@ def add_features(
             lines += len(block)
             bar.update(block[-1][1].sentence + 1 - bar.n)
     return lines
+
+
+def _finite_values(feature: NBestFeature, block: Sequence[tuple[Words, Hypothesis]]) -> list[float]:
+    values = feature.values(block)
+    for place in np.flatnonzero(~np.isfinite(values)).tolist():
+        what = f"the value of {feature.name} would be {values[place]}: a broken model?"
+        raise block[place][1].error(what, None)
+    found: list[float] = values.tolist()
+    return found
 
 
 def _blocks(
@@ -232,7 +249,7 @@ def _blocks(
             what = f"sentence {number}, but the source has {len(sources)} (they count from 0)"
             raise hypotheses[0].error(what, hypotheses[0].fields[0].strip())
         for hypothesis in hypotheses:
-            _check(hypothesis, sources[number], names)
+            _check_new(hypothesis, names)
         block += [(sources[number], hypothesis) for hypothesis in hypotheses]
         if len(block) >= BLOCK_HYPOTHESES:
             yield block
@@ -241,11 +258,10 @@ def _blocks(
         yield block
 
 
-def _check(hypothesis: Hypothesis, source: Words, names: Sequence[str]) -> None:
-    if source and not hypothesis.words:
-        raise hypothesis.error("empty hypothesis of a sentence that is not empty", None)
+def _check_new(hypothesis: Hypothesis, names: Sequence[str]) -> None:
     text = hypothesis.fields[2]
     for name in names:
-        if b" %b= " % name.encode() in text:
+        label = b"%b=" % name.encode()
+        if label in text and label in words_of(text):
             there = f"the feature {name} is there already; choose another --name"
             raise hypothesis.error(there, None)

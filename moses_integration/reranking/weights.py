@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from math import isfinite
 from operator import mul
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from moses_integration.decoder.programs import Argument, Moses, ProgramError, ru
 from moses_integration.decoder.tuning import TuningSettings, bleu, one_weight
 from moses_integration.formats.moses_ini import Weights
 from moses_integration.formats.nbest import Hypothesis, read_nbest
+from moses_integration.formats.phrase_table import BLANKS, words_of
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.numbers import real_number, whole_number
 from phrase_scorer.runtime.output import OutputFile, write_file
@@ -24,6 +27,8 @@ from phrase_scorer.runtime.streams import line_blocks, numbered_lines
 
 NBEST_MIRA_ROUNDS = 300  # kbmira's rounds, as in scripts/nbest-rescore/train.py
 RESTARTS = 20  # mert's random starts, as in mert-moses.pl
+
+NEVER_LISTED = "UnknownWordPenalty"  # not tuneable, so in no n-best list
 
 _BEST = re.compile(r"Best point: (.*) => (\S+)")
 
@@ -52,8 +57,9 @@ def learn_weights(
     initial = [one_weight(start, name, place) for name, place in places]
     learner = _Learner(moses, folder, [name for name, _ in places], initial, settings)
     moses.note_in(learner.log)
-    learner.run("extractor", "--sctype", "BLEU", "--scconfig", "case:true", "-r", reference,
-                "-n", nbest)  # fmt: skip
+    # BLEU is of the surface, the first factor.
+    learner.run("extractor", "--sctype", "BLEU", "--scconfig", "case:true", "--factors", "0",
+                "-r", reference, "-n", nbest)  # fmt: skip
     return _normalised(learner.kbmira() if settings.optimizer == "mira" else learner.mert())
 
 
@@ -83,6 +89,8 @@ class _Learner:
         start.write_text("".join(f"{name}= {value:.8g}\n" for name, value in rows))
         self.run("kbmira", "--dense-init", start, "-J", str(NBEST_MIRA_ROUNDS),
                  "-r", str(self.settings.seed), "-o", out)  # fmt: skip
+        if not out.is_file():  # no weights changed anything
+            raise ProgramError(f"kbmira found no weights; its log is {self.log}")
         values, sparse = list(self.initial), {}
         for number, line in numbered_lines(out):
             name, _, text = line.rpartition(b" ")
@@ -124,18 +132,47 @@ def _normalised(weights: Weights) -> Weights:
 def _check_sentences(nbest: Path, reference: Path) -> Hypothesis:
     """The list's first hypothesis; refuses a list without all sentences of the reference."""
     first, sentences = None, 0
-    for hypotheses in read_nbest(nbest):
+    for hypotheses in _with_equal_features(nbest):
         first = first or hypotheses[0]
+        for hypothesis in hypotheses:
+            _check_finite(hypothesis)
         if hypotheses[0].sentence != sentences:
             raise hypotheses[0].error(f"sentence {sentences} is missing", None)
         sentences += 1
     references = sum(len(block.lines) for block in line_blocks(reference))
-    if first is None:
-        raise DataError("the n-best list is empty", path=nbest)
     if sentences != references:
         found = f"{sentences:,} sentences, but {reference} has {references:,} lines"
         raise DataError(found, path=nbest)
+    assert first
     return first
+
+
+def _with_equal_features(nbest: str | Path) -> Iterator[list[Hypothesis]]:
+    """The hypotheses of a list by sentence; refuses one without the first one's dense features.
+
+    The order is part of it: the extractor, and mert, know features by their places alone.
+    """
+    first, shape = None, None
+    for hypotheses in read_nbest(nbest):
+        for hypothesis in hypotheses:
+            features = hypothesis.features
+            found = list(features), list(map(len, features.values()))
+            if found != shape:  # as it is where there are sparse ones
+                dense = [each for each in zip(*found, strict=True) if b"_" not in each[0]]
+                first = dense if first is None else first
+                pairs = zip_longest(first, dense)
+                for name, _ in (one or other for one, other in pairs if one != other):
+                    what = "not the dense features of the first line, in its order"
+                    raise hypothesis.error(what, name)
+                shape = found
+        yield hypotheses
+
+
+def _check_finite(hypothesis: Hypothesis) -> None:
+    for name, values in hypothesis.features.items():
+        if not all(map(isfinite, values)):
+            shown = b"%b= %b" % (name, " ".join(map(str, values)).encode())
+            raise hypothesis.error("a feature is not finite", shown)
 
 
 def total(hypothesis: Hypothesis, weights: Mapping[bytes, Sequence[float]]) -> float:
@@ -152,28 +189,47 @@ def total(hypothesis: Hypothesis, weights: Mapping[bytes, Sequence[float]]) -> f
             found = f"{len(known)} weights for its {len(values)} values" if known else "no weight"
             raise hypothesis.error(f"the feature {os.fsdecode(name)} has {found}", None)
         result += sum(map(mul, known, values))
+    if not isfinite(result):
+        _check_finite(hypothesis)
+        raise hypothesis.error("the weighted sum is not finite", None)
     return result
 
 
 def rerank(
-    nbest: str | Path, weights: Weights, output: str | Path, *, whole_list: bool = False
-) -> int:
+    nbest: str | Path, weights: Weights, output: str | Path, *, whole_list: bool = False,
+    say: Callable[[str], object] = lambda _: None,
+) -> int:  # fmt: skip
     """Writes the best hypothesis per sentence, or the whole list in its new order.
 
     Hypotheses with equal totals keep their order. A sentence number that the list leaves out
-    becomes an empty line. Returns the number of sentences.
+    becomes an empty line. `say` is told of weights that weigh nothing. Returns the number of
+    sentences.
     """
-    sentences = 0
+    sentences, first = 0, True
     with OutputFile(output, inputs=[nbest]) as out:
         for ranked in _ranked(nbest, weights):
-            number = ranked[0][1].sentence
+            hypothesis = ranked[0][1]
+            if first and (idle := _idle_weights(weights, hypothesis)):
+                say(f"warning: weights for what the list has not: {', '.join(idle)}")
+            first = False
             if whole_list:
                 text = b"".join(h.with_total(score) + b"\n" for score, h in ranked)
             else:
-                text = b"\n" * (number - sentences) + b" ".join(ranked[0][1].words) + b"\n"
+                gap = b"\n" * (hypothesis.sentence - sentences)
+                text = gap + b" ".join(hypothesis.tokens) + b"\n"
             out.write(text)
-            sentences = number + 1
+            sentences = hypothesis.sentence + 1
     return sentences
+
+
+def _idle_weights(weights: Weights, hypothesis: Hypothesis) -> list[str]:
+    """The dense weights whose feature a list does not have; Moses itself never lists some."""
+    known = {os.fsdecode(name) for name in hypothesis.features}
+    return [
+        name
+        for name, values in weights.items()
+        if any(values) and not (name in known or "_" in name or name.startswith(NEVER_LISTED))
+    ]
 
 
 def nbest_bleu(nbest: Path, reference: Path, weights: Weights | None) -> float:
@@ -184,7 +240,7 @@ def nbest_bleu(nbest: Path, reference: Path, weights: Weights | None) -> float:
 
 def _ranked(nbest: str | Path, weights: Weights) -> Iterator[list[tuple[float, Hypothesis]]]:
     known = {os.fsencode(name): values for name, values in weights.items()}
-    for hypotheses in read_nbest(nbest):
+    for hypotheses in _with_equal_features(nbest):
         scored = [(total(h, known), h) for h in hypotheses]
         yield sorted(scored, key=lambda pair: -pair[0])  # stable
 
@@ -198,20 +254,24 @@ def write_weights(path: str | Path, weights: Weights) -> None:
 def read_weights(path: str | Path) -> Weights:
     """Weights as `write_weights` wrote them, or the [weight] section of a moses.ini.
 
-    A line of another kind, or no line at all, is a DataError.
+    A line of another kind, a name that stands twice, a weight that is not finite, or no line at all
+    is a DataError.
     """
     weights: Weights = {}
     section = b"[weight]"
     for number, line in numbered_lines(path):
-        text = line.partition(b"#")[0].split()
+        text = words_of(line.partition(b"#")[0].strip(BLANKS))
         if text and text[0].startswith(b"["):
             section = text[0]
         elif text and section == b"[weight]":
+            name = os.fsdecode(text[0][:-1])
             values = [value for v in text[1:] if (value := real_number(v)) is not None]
+            what = f"{name} has weights already" if name in weights else ""
             if not text[0].endswith(b"=") or not values or len(values) < len(text) - 1:
                 what = "not a line of weights, Name= 0.2 0.2"
+            if what:
                 raise DataError(what, path=path, line=number, text=line)
-            weights[os.fsdecode(text[0][:-1])] = tuple(values)
+            weights[name] = tuple(values)
     if not weights:
         raise DataError("no weights in it", path=path)
     return weights

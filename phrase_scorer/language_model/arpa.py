@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,3 +168,29 @@ def load_kenlm(path: str | Path, option: str) -> Any:
         return kenlm.Model(str(path))
     except OSError as error:
         raise DataError("not a language model that KenLM reads", path=path) from error
+
+
+def kenlm_total(model: Any, sentence: Sequence[bytes]) -> float:
+    """Log10 p of a sentence, its end included, under KenLM's model."""
+    text = b" ".join(sentence)
+    if text.split() == list(sentence):
+        return float(model.score(text))
+    return sum(kenlm_log10(model, sentence))
+
+
+def kenlm_log10(model: Any, sentence: Sequence[bytes]) -> list[float]:
+    """Log10 p of each word and of the end after them, under KenLM's model.
+
+    The words are taken byte for byte: kenlm itself would break them at other blanks than Moses.
+    """
+    text = b" ".join(sentence)
+    if text.split() == list(sentence):
+        return [log10 for log10, _, _ in model.full_scores(text)]
+    import kenlm
+
+    state, found = kenlm.State(), []
+    model.BeginSentenceWrite(state)
+    for word in (*sentence, END_WORD):
+        before, state = state, kenlm.State()
+        found.append(model.BaseScore(before, word.decode("utf-8", "replace"), state))
+    return found

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from phrase_scorer.language_model.arpa import END_WORD, load_kenlm, read_arpa
+from phrase_scorer.language_model.arpa import END_WORD, kenlm_log10, load_kenlm, read_arpa
 from phrase_scorer.language_model.export import SharedVocabulary
 from phrase_scorer.language_model.model import LanguageModel, LogProbs
 from phrase_scorer.text.vocabulary import UNKNOWN
@@ -72,8 +72,7 @@ def compare_with_ngrams(
 def kenlm_log_probs(path: str | Path, sentences: Sequence[Sequence[bytes]]) -> LogProbs:
     """(symbols,) natural-log probability of each word and end symbol under KenLM's model."""
     language_model = load_kenlm(path, "--arpa")
-    texts = (b" ".join(sentence).decode("utf-8", "surrogateescape") for sentence in sentences)
-    log10 = [score for text in texts for score, _, _ in language_model.full_scores(text)]
+    log10 = [score for sentence in sentences for score in kenlm_log10(language_model, sentence)]
     return np.array(log10) * math.log(10)
 
 

@@ -184,7 +184,7 @@ def test_feature_of_an_nbest_list(run, cslm, tmp_path):
         (["-o", "lm.arpa"], 1, "lm.arpa: the output would overwrite the input"),
         (["-o", "ini", "--text", "ini"], 1, "ini: the output would overwrite the input"),
         (["-o", "x", "--text", "no"], 1, "no: cannot read: No such file or directory"),
-        (["-o", "x", "--nbest", "none"], 1, "none: no hypotheses"),
+        (["-o", "x", "--nbest", "none"], 1, "none: the n-best list is empty"),
         (["-o", "x", "--min-count", "2"], 2, "--min-count needs --text or --nbest"),
         (["-o", "x", "--moses-ini", "ini"], 2, "--moses-ini and --moses-ini-out go together"),
         (

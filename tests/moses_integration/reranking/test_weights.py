@@ -8,6 +8,7 @@ from toys import DATA
 from toys import GOLDEN as ALL_GOLDEN
 
 from moses_integration.cli import main
+from moses_integration.decoder.programs import Moses, ProgramError
 from moses_integration.decoder.tuning import TuningSettings
 from moses_integration.formats.moses_ini import MosesIni, weights_of
 from moses_integration.formats.nbest import read_nbest
@@ -86,6 +87,94 @@ def test_weights_that_do_not_fit(weights, message, tmp_path):
     assert not (tmp_path / "best").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"LM0= nan TM0= -2 -3", 'a feature is not finite: "LM0= nan"'),
+        (b"LM0= -1 TM0= -2 -inf", 'a feature is not finite: "TM0= -2.0 -inf"'),
+        (b"LM0= -1 TM0= -2 -3 TM_x= 1e999", 'a feature is not finite: "TM_x= inf"'),
+        (b"LM0= -1", 'not the dense features of the first line, in its order: "TM0"'),
+        (b"LM0= -1 TM0= -2 -3 RNN0= 1", 'not the dense features of the first line, in its order: '
+         '"RNN0"'),
+        (b"TM0= -2 -3 LM0= -1", 'not the dense features of the first line, in its order: "LM0"'),
+    ],
+)  # fmt: skip
+def test_features_that_cannot_be_weighed(line, message, tmp_path):
+    """By reranking and by learning, which has one sentence less to learn from."""
+    path, reference = tmp_path / "list", tmp_path / "r"
+    path.write_bytes(LIST.replace(b"\n2 |||", b"\n1 |||") + b"2 ||| a ||| " + line + b" ||| 1\n")
+    reference.write_bytes(b"a\nb\nc\n")
+    with pytest.raises(DataError) as caught:
+        rerank(path, {**WEIGHTS, "TM_x": (0.0,), "RNN0": (1.0,)}, tmp_path / "best")
+    assert str(caught.value) == f"{path}:5: {message}"
+    assert not (tmp_path / "best").exists()
+    with pytest.raises(DataError) as caught:
+        learn_weights(Moses(), path, reference, tmp_path, {}, TuningSettings())
+    assert str(caught.value) == f"{path}:5: {message}"
+
+
+def test_idle_weights_are_told(run, tmp_path):
+    """Of a forgotten feature; not those that are 0, sparse, or never in a list of Moses."""
+    (tmp_path / "list").write_bytes(LIST)
+    weights = {
+        **WEIGHTS,
+        "RNN0": (0.3,),
+        "A0": (0.0,),
+        "TM_y": (1.0,),
+        "UnknownWordPenalty0": (1.0,),
+    }
+    write_weights(tmp_path / "w", weights)
+    command = ["nbest", tmp_path / "list", "--rerank", tmp_path / "w", "--output", tmp_path / "o"]
+    said = "warning: weights for what the list has not: RNN0\n3 sentences reranked\n"
+    assert run(*command) == (0, "", said)
+    write_weights(tmp_path / "w", WEIGHTS)
+    assert run(*command) == (0, "", "3 sentences reranked\n")
+
+
+def test_an_empty_list(run, tmp_path):
+    (tmp_path / "list").touch()
+    write_weights(tmp_path / "w", WEIGHTS)
+    command = ["nbest", tmp_path / "list", "--rerank", tmp_path / "w", "--output", tmp_path / "o"]
+    assert run(*command) == (1, "", f"error: {tmp_path}/list: the n-best list is empty\n")
+    assert not (tmp_path / "o").exists()
+
+
+def test_factors_stay_in_the_best_and_the_surface_is_judged(tmp_path):
+    text = LIST.replace(b"||| d e |||", b"||| d|N e|V|0 |||")
+    (tmp_path / "list").write_bytes(text)
+    rerank(tmp_path / "list", WEIGHTS, tmp_path / "best")
+    assert (tmp_path / "best").read_bytes() == b"a\n\nd|N e|V|0\n"
+    (tmp_path / "list").write_bytes(b"0 ||| a|N b|N c|N d|N  ||| LM0= -1 TM0= -2 -3 ||| 1\n")
+    (tmp_path / "r").write_bytes(b"a b c d\n")
+    assert nbest_bleu(tmp_path / "list", tmp_path / "r", WEIGHTS) == pytest.approx(100)
+
+
+@pytest.mark.moses
+def test_weights_are_learned_by_the_surface(moses, tmp_path):
+    """The extractor counts n-grams of surface words: all of a perfect hypothesis' are right."""
+    hypotheses = b"x|N x|N x|N x|N x|N", b"a|N b|N c|N d|N e|N"
+    lines = (b"0 ||| %b ||| LM0= -%d ||| 1\n" % (h, n) for n, h in enumerate(hypotheses, 1))
+    (tmp_path / "list").write_bytes(b"".join(lines))
+    (tmp_path / "r").write_bytes(b"a b c d e\n")
+    settings = TuningSettings(optimizer="mira")
+    learn_weights(moses, tmp_path / "list", tmp_path / "r", tmp_path, {"LM0": (1.0,)}, settings)
+    counts = (tmp_path / "scores.dat").read_text().splitlines()[1:3]
+    assert [line.split() for line in counts] == [
+        ["0", "5", "0", "4", "0", "3", "0", "2", "5"], ["5", "5", "4", "4", "3", "3", "2", "2", "5"]
+    ]  # fmt: skip
+
+
+@pytest.mark.moses
+def test_a_list_from_which_nothing_can_be_learned(moses, tmp_path):
+    (tmp_path / "list").write_bytes(b"0 ||| a ||| LM0= -1 ||| 1\n0 ||| b ||| LM0= -1 ||| 1\n")
+    (tmp_path / "r").write_bytes(b"a b c d e\n")
+    with pytest.raises(ProgramError) as caught:
+        learn_weights(moses, tmp_path / "list", tmp_path / "r", tmp_path, {"LM0": (1.0,)},
+                      TuningSettings(optimizer="mira"))  # fmt: skip
+    log = tmp_path / "rescore-nbest.log"
+    assert str(caught.value) == f"kbmira found no weights; its log is {log}"
+
+
 def test_weights_are_read_as_written(tmp_path, decoder_weights):
     weights = {"LM0": (0.25,), "TM0": (-0.5, 1e-7), "TM_é": (3.0,)}
     write_weights(tmp_path / "w", weights)
@@ -107,6 +196,8 @@ def test_weights_are_read_as_written(tmp_path, decoder_weights):
         (b"LM0= x\n", ':1: not a line of weights, Name= 0.2 0.2: "LM0= x"'),
         (b"LM0=\n", ':1: not a line of weights, Name= 0.2 0.2: "LM0="'),
         (b"# nothing\n", ": no weights in it"),
+        (b"LM0= 0x1\n", ':1: not a line of weights, Name= 0.2 0.2: "LM0= 0x1"'),
+        (b"LM0= 1\nTM0= 2\nLM0= 2\n", ':3: LM0 has weights already: "LM0= 2"'),
     ],
 )
 def test_broken_weights(text, message, tmp_path):

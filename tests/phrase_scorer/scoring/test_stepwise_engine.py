@@ -68,6 +68,7 @@ ADVERSARIAL = {
     "unknown words only": [([UNKNOWN] * (i % 7 + 1), [UNKNOWN] * (i % 5)) for i in range(200)],
     "long phrases": [(DRAW.integers(1, 9, 60).tolist(), DRAW.integers(1, 9, 40).tolist())] * 3,
     "empty targets": [([1], []), ([2], []), ([1, 2], [])],
+    "empty sources": [([], [1, 2]), ([], []), ([2], [1])],  # of inverse models
 }
 
 
