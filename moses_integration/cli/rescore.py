@@ -1,4 +1,4 @@
-"""The commands over phrase tables: rescore, check."""
+"""The commands over phrase tables: rescore, prune, check."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from moses_integration.cli.options import (
+    FILE,
     ini_options,
     models_option,
     table_name_option,
@@ -17,6 +18,7 @@ from moses_integration.cli.options import (
 from moses_integration.formats.ini_edits import START_WEIGHT
 from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
 from moses_integration.formats.table_check import Finding, check_table
+from moses_integration.rescoring.pruning import PruneRequest, prune
 from moses_integration.rescoring.request import (
     DEFAULT_FLOOR,
     LOWEST_FLOOR,
@@ -25,9 +27,11 @@ from moses_integration.rescoring.request import (
 )
 from moses_integration.system.check import IniTarget, stale_warnings
 from phrase_scorer.cli.options import (
+    COUNT,
     WEIGHT,
     Bounded,
     any_table_option,
+    device_options,
     option,
     precision_option,
     quiet_option,
@@ -157,9 +161,61 @@ def _write_ini(request: RescoreRequest, ini: MosesIni, feature: PhraseTableFeatu
     if not target.moses_ini_out:
         say(f"--moses-ini-out not given: {ini.path} was only checked")
         return
-    target.write(request.edited_ini())
+    target.write(request.edited_ini)
     scores = feature.num_features + new_columns
     say(f"{target.moses_ini_out}: {feature.name} with {scores} scores; tune it")
+
+
+PROBABILITY = Bounded(float, 0, 1)
+
+
+@click.command("prune", epilog="""\b
+Examples:
+  phrase-scorer prune phrase-table.rnn.gz small.gz --by 5 --share 0.3
+  phrase-scorer prune phrase-table.rnn.gz small.gz --by "p(target | source)" --keep-best 20
+  phrase-scorer prune phrase-table.gz small.gz --model rnn/ --threshold 1e-4 \\
+      --reordering-table reordering-table.gz reordering-table.small.gz \\
+      --moses-ini moses.ini --moses-ini-out moses.small.ini
+""")  # fmt: skip
+@click.argument("table", metavar="PHRASE_TABLE")
+@click.argument("output", metavar="OUTPUT")
+@option("--by", metavar="SCORE", help="Judge by this score: its number, from 1, or its name in the "
+        "signature.")  # fmt: skip
+@option("--model", "model_path", type=FILE, metavar="DIR",
+        help="Judge by the probability that this model gives.")  # fmt: skip
+@option("--threshold", type=PROBABILITY, metavar="P", help="Keep entries of at least this score.")
+@option("--keep-best", type=COUNT, metavar="N", help="Keep this many entries of each source.")
+@option("--share", type=PROBABILITY, metavar="X", help="Keep this share of all entries, the best "
+        "ones; the table is read twice.")  # fmt: skip
+@option("--drop-sources", is_flag=True,
+        help="Let sources go altogether; otherwise each keeps its best entry.")  # fmt: skip
+@option("--reordering-table", nargs=2, metavar="OLD NEW", help="Keep the same pairs of this "
+        "lexicalised reordering table, and write them to NEW.")  # fmt: skip
+@ini_options("the smaller tables")
+@device_options
+@quiet_option
+@takes(PruneRequest)
+def prune_command(request: PruneRequest) -> None:
+    """Write the better entries of PHRASE_TABLE to OUTPUT, judged by a score or a model.
+
+    Lines stay as they are, in their order, and so does the signature. Of entries that are judged
+    equal, the first stay. A --reordering-table is pruned in step: both must be sorted alike.
+    """
+    counts = prune(request)
+    say(
+        f"{counts.kept:,} of {counts.entries:,} entries kept ({counts.kept / counts.entries:.1%}), "
+        f"of {counts.kept_sources:,} of {counts.sources:,} sources"
+    )
+    if request.share is not None and not request.drop_sources and counts.kept == counts.sources:
+        say("every source keeps its best entry, and no share is left; --drop-sources lets them go")
+    if request.reordering_table:
+        new = request.reordering_table[1]
+        say(f"{new}: {counts.kept_reordering:,} of {counts.reordering_entries:,} entries kept")
+    if ini := request.edited_ini:
+        if request.ini_target.write(ini):
+            say(f"{request.ini_target.moses_ini_out} names what is kept; tune it")
+        else:
+            say(f"--moses-ini-out not given: {ini.path} was only checked")
 
 
 @click.command(epilog="""\b

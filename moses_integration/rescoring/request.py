@@ -22,7 +22,7 @@ from moses_integration.system.check import IniTarget
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.journal import BESIDE
-from phrase_scorer.runtime.output import STANDARD, OutputFile, is_same_file, make_new_folder, reason
+from phrase_scorer.runtime.output import STANDARD, OutputFile, make_new_folder, reason
 from phrase_scorer.runtime.workers import SMALL_INPUT, available_cores
 
 DEFAULT_FLOOR = -50.0
@@ -80,7 +80,7 @@ class RescoreRequest:
             raise DataError(f"cannot read: {reason(error)}", path=table) from error
         if output is not None and not self.estimate:
             if output != self.output and not (self.resume and Path(str(self.output)).is_dir()):
-                self.edited_ini()
+                _ = self.edited_ini
                 make_new_folder(str(self.output), "OUTPUT")
             place = rescored_place(output, [table, target.moses_ini])
             if target.moses_ini_out and not place.replaces:
@@ -89,9 +89,9 @@ class RescoreRequest:
         written = {f"OUTPUT{suffix}": f"{output}{suffix}" for suffix in WRITTEN_BESIDE}
         target.check_out({"PHRASE_TABLE": table, "OUTPUT": output, **written})
         if self.feature:
-            _require_named(self.feature, table)
+            target.require_named(self.feature, table)
         if self.feature and target.moses_ini_out and output is not None:
-            self.edited_ini()  # an impossible edit is refused before hours of scoring
+            _ = self.edited_ini  # an impossible edit is refused before hours of scoring
 
     @cached_property
     def files(self) -> RescoredFiles:
@@ -160,52 +160,17 @@ class RescoreRequest:
         if self.feature:
             require_scores(self.feature, scores)
 
+    @cached_property
     def edited_ini(self) -> MosesIni:
         """The moses.ini for the new table; refuses a path or weights that it cannot hold."""
         ini, feature = self.moses_ini, self.feature
-        table, output, _ = self.files
+        table, output, target = self.files
         assert ini is not None
         assert feature is not None
         assert output is not None
-        edited = self.files.ini_target.seen_from_out(ini)
-        folder = None if edited is ini else Path(str(self.files.ini_target.moses_ini_out)).parent
-        path = _path_in_ini(feature, table, output, folder)
+        path = target.new_path(feature, table, output)
+        edited = target.seen_from_out(ini)
         return with_columns(edited, feature, path=path, start_weights=self.start_weights)
-
-
-def _path_in_ini(
-    feature: PhraseTableFeature, table: str, output: str, moved_to: Path | None
-) -> str:
-    """`path=` of the new table: absolute where the old one was.
-
-    A relative one is relative to where Moses is run: the folder that the ini moves to or, where it
-    stays, the current folder or the ini's, whichever leads from the old path to the table.
-    """
-    if not os.path.isabs(feature.path):
-        if moved_to is not None:
-            return os.path.relpath(output, moved_to)
-        for folder in (Path.cwd(), Path(feature.item.ini_path).resolve().parent):
-            if is_same_file(folder / feature.path, table):
-                return os.path.relpath(output, folder)
-    return str(Path(output).resolve())
-
-
-def _require_named(feature: PhraseTableFeature, table: str) -> None:
-    """Refuses a table that is not the one of moses.ini: a line would lead to other entries then.
-
-    What is no regular file, a pipe say, cannot be compared; nor can a file that is not there be,
-    but by its name.
-    """
-    if not os.path.isfile(table):
-        return
-    try:
-        is_named = is_same_file(feature.file(), table)
-    except DataError:  # not there
-        named = Path(feature.path).name
-        is_named = Path(table).name in (named, f"{named}.gz")
-    if not is_named:
-        message = f"names {feature.path}, not {table}"
-        raise DataError(message, path=feature.item.ini_path, line=feature.line)
 
 
 def check_floor(floor: float) -> None:

@@ -19,6 +19,7 @@ from moses_integration.formats.moses_ini import (
     BINARISERS,
     MERT_NAME,
     TEXT_TABLE,
+    Feature,
     MosesIni,
     PhraseTableFeature,
     feature_files,
@@ -28,7 +29,7 @@ from moses_integration.formats.moses_ini import (
 )
 from moses_integration.formats.phrase_table import first_entry_scores
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime.output import Place, check_option, write_file
+from phrase_scorer.runtime.output import Place, check_option, is_same_file, write_file
 
 BINARY_TABLES = {  # a file that only this binariser writes, seen from the folder of the table
     "*.minphr": "PhraseDictionaryCompact",
@@ -152,11 +153,48 @@ class IniTarget:
         """The phrase table that is meant, chosen by `MosesIni.phrase_table`."""
         return ini.phrase_table(self.table_name)
 
+    @property
+    def moves_to(self) -> Path | None:
+        """The folder where the edited moses.ini is written, if it is another one than before."""
+        if not self.moses_ini or not self.moses_ini_out:
+            return None
+        old, new = (Path(path).resolve().parent for path in (self.moses_ini, self.moses_ini_out))
+        return None if new == old else new
+
     def seen_from_out(self, ini: MosesIni) -> MosesIni:
         """The ini as it must read where it is written: its relative paths hold from there."""
-        if not self.moses_ini_out:
-            return ini
-        return seen_from(ini, Path(self.moses_ini_out).parent)
+        return ini if self.moves_to is None else seen_from(ini, self.moves_to)
+
+    def new_path(self, feature: Feature, old: str, new: str) -> str:
+        """`path=` of a new file that stands in for the one of a feature: absolute where that was.
+
+        A relative one is relative to where Moses is run: the folder that the ini moves to or, where
+        it stays, the current folder or the ini's, whichever leads from the path to the old file.
+        """
+        if not os.path.isabs(feature.path):
+            if self.moves_to is not None:
+                return os.path.relpath(new, self.moves_to)
+            for folder in (Path.cwd(), Path(feature.item.ini_path).resolve().parent):
+                if is_same_file(folder / feature.path, old):
+                    return os.path.relpath(new, folder)
+        return str(Path(new).resolve())
+
+    def require_named(self, feature: Feature, file: str) -> None:
+        """Refuses (DataError) a file that is not the feature's: its line would change its meaning.
+
+        What is no regular file, a pipe say, cannot be compared; nor can one that the ini names and
+        that is not there be, but by its name.
+        """
+        if not os.path.isfile(file):
+            return
+        try:
+            is_named = is_same_file(feature.file(), file)
+        except DataError:  # not there
+            named = Path(feature.path).name
+            is_named = Path(file).name in (named, f"{named}.gz")
+        if not is_named:
+            message = f"names {feature.path}, not {file}"
+            raise DataError(message, path=feature.item.ini_path, line=feature.line)
 
     def write(self, ini: MosesIni) -> bool:
         """Writes the edited moses.ini, if it is wanted; whether it was."""

@@ -129,10 +129,12 @@ def rescored(run, folder, model_path):
     """Rescores "t" with an ini of some path=; returns the new path= and what was said."""
     (folder / "t").write_bytes(TOY_TABLE)
 
-    def call(path: str, output: str, ini: str = "ini", new: str = "new.ini") -> tuple[str, str]:
+    def call(
+        path: str, output: str, ini: str = "ini", new: str = "new.ini", table: str = "t"
+    ) -> tuple[str, str]:  # fmt: skip
         (folder / ini).write_text(TOY_INI.format(path))
         arguments = ["--moses-ini", ini, "--moses-ini-out", new, "--quiet"]
-        done = run("rescore", "t", output, "--model", model_path, *arguments)
+        done = run("rescore", table, output, "--model", model_path, *arguments)
         assert (done.code, done.out) == (0, "")
         text = (folder / new).read_text()
         found = re.search(r"path=(\S+)", text)
@@ -180,6 +182,13 @@ def test_all_relative_paths_hold_from_the_folder_of_the_new_ini(run, folder, mod
     assert done.code == 0
     found = re.findall(r"path=(\S+)", (folder / "out" / "ini").read_text())
     assert found == ["new.gz", "../model/lm.arpa", f"{folder}/lm", "../model/no/lm"]
+
+
+def test_new_table_may_have_the_name_that_the_old_one_has_elsewhere(rescored, folder):
+    """What `path=` leads to is decided before the new file is there."""
+    (folder / "model").mkdir()
+    (folder / "t").rename(folder / "model" / "t")
+    assert rescored("t", "t", "model/ini", table="model/t")[0] == "t"
 
 
 def test_table_that_is_not_there_is_known_by_its_name(rescored, folder):
