@@ -14,7 +14,7 @@ from moses_integration.cli.decoder import binarize, decode, nbest, tune
 from moses_integration.cli.evaluate import evaluate_command
 from moses_integration.cli.experiment import table1
 from moses_integration.cli.export_arpa import export_arpa
-from moses_integration.cli.rescore import check, prune_command, rescore_command
+from moses_integration.cli.rescore import check, prune_command, rescore_command, strip_command
 from moses_integration.cli.system import ems, filter_command, ini, prepare
 from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable
 from phrase_scorer.cli import build_group
@@ -28,7 +28,7 @@ from phrase_scorer.runtime.streams import line_blocks
 from phrase_scorer.text.phrase_pairs import PairBlock, pairs_of_lines
 
 HELP_SECTIONS = {
-    "The column": (train_command, rescore_command, score, check, info),
+    "The column": (train_command, rescore_command, strip_command, score, check, info),
     "With Moses": (
         *(prepare, filter_command, prune_command, tune, decode, nbest, evaluate_command),
         *(ini, binarize, ems),

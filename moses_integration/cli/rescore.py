@@ -1,4 +1,4 @@
-"""The commands over phrase tables: rescore, prune, check."""
+"""The commands over phrase tables: rescore, prune, strip, check."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from moses_integration.rescoring.request import (
     WORKER_IMPORTS,
     RescoreRequest,
 )
+from moses_integration.rescoring.stripping import StripRequest, strip
 from moses_integration.system.check import IniTarget, stale_warnings
 from phrase_scorer.cli.options import (
     COUNT,
@@ -211,11 +212,39 @@ def prune_command(request: PruneRequest) -> None:
     if request.reordering_table:
         new = request.reordering_table[1]
         say(f"{new}: {counts.kept_reordering:,} of {counts.reordering_entries:,} entries kept")
-    if ini := request.edited_ini:
-        if request.ini_target.write(ini):
-            say(f"{request.ini_target.moses_ini_out} names what is kept; tune it")
-        else:
-            say(f"--moses-ini-out not given: {ini.path} was only checked")
+    _tell_ini(request.ini_target, request.edited_ini)
+
+
+def _tell_ini(target: IniTarget, ini: MosesIni | None) -> None:
+    """Writes the edited moses.ini, if one was given, and says so."""
+    if ini and target.write(ini):
+        say(f"{target.moses_ini_out} names the new files; tune it")
+    elif ini:
+        say(f"--moses-ini-out not given: {ini.path} was only checked")
+
+
+@click.command("strip", epilog="""\b
+Examples:
+  phrase-scorer strip phrase-table.rnn.gz phrase-table.gz
+  phrase-scorer strip phrase-table.rnn.gz phrase-table.gz \\
+      --moses-ini moses.rnn.ini --moses-ini-out moses.ini
+""")  # fmt: skip
+@click.argument("table", metavar="PHRASE_TABLE")
+@click.argument("output", metavar="OUTPUT")
+@ini_options("fewer scores")
+@quiet_option
+@takes(StripRequest)
+def strip_command(request: StripRequest) -> None:
+    """Write PHRASE_TABLE to OUTPUT without the scores that `rescore` has added.
+
+    Which they are, its signature says. The rest of each line stays: what comes out is the table
+    that was rescored, byte for byte.
+    """
+    counts = strip(request)
+    bad = f"; {counts.bad_lines:,} bad lines among them" * bool(counts.bad_lines)
+    columns = len(request.places)
+    say(f"{columns} score{'s' * (columns > 1)} taken off {counts.entries:,} entries{bad}")
+    _tell_ini(request.ini_target, request.edited_ini)
 
 
 @click.command(epilog="""\b

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 from moses_integration.formats.moses_ini import (
     TEXT_TABLE,
@@ -23,6 +24,8 @@ from moses_integration.formats.moses_ini import (
     require_weights,
 )
 from phrase_scorer.errors import DataError, UsageError, quoted
+
+Value = TypeVar("Value")
 
 START_WEIGHT = 0.1  # of what is new, until it is tuned
 
@@ -57,6 +60,28 @@ def with_columns(
         _add_weights(ini, lines, {table.name: [*ones, *start_weights]})
         if not ini.lines[-1].endswith(b"\n"):  # nor does the new last line end
             lines[-1] = lines[-1].removesuffix(_line_end(lines))
+    return ini.with_lines(lines)
+
+
+def without_columns(
+    ini: MosesIni, table: PhraseTableFeature, *, path: str, places: Collection[int]
+) -> MosesIni:
+    """The undoing of `with_columns`: a table that now stands at `path` has these scores no more.
+
+    DataError where the table has more or fewer weights than num-features, UsageError for a path
+    that moses.ini cannot hold.
+    """
+    _check_path(path)
+    require_weights(table)
+    lines, at = list(ini.lines), table.line - 1
+    lines[at] = _set_option(lines[at], "num-features", str(table.num_features - len(places)))
+    if tuneable := table.options.get("tuneable-components"):
+        left = ",".join(_left(tuneable.split(","), places))
+        lines[at] = _set_option(lines[at], "tuneable-components", left)
+    lines[at] = _set_option(lines[at], "path", path)
+    if item := table.weight_item:
+        name, *weights = item.tokens
+        _replace(lines, item, b" ".join([name, *_left(weights, places)]))
     return ini.with_lines(lines)
 
 
@@ -153,6 +178,11 @@ def with_language_model(ini: MosesIni, path: str, order: int, weight: float) -> 
     lines = list(ini.lines)
     _insert(lines, (models or features)[-1].line, line)
     return with_weights(ini.with_lines(lines), {f"LM{number}": [weight]})
+
+
+def _left(values: Sequence[Value], places: Collection[int]) -> list[Value]:
+    """The values at all other places."""
+    return [value for place, value in enumerate(values) if place not in places]
 
 
 def _check_path(path: str) -> None:

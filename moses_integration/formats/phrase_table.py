@@ -10,7 +10,7 @@ which line it is and what is wrong with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import product
 from pathlib import Path
@@ -36,6 +36,7 @@ OnBadLine = Literal["stop", "keep"]
 _SCORE_BYTES = b"0123456789.eE+- \t"
 _LARGEST_SCORE = float(np.finfo(np.float32).max)  # Moses reads float32
 _WORD_BREAK = re.compile(rb"[ \t]+")
+_WORD = re.compile(rb"[^ \t]+")
 _PYTHON_BLANKS = (b"\r", b"\v", b"\f")  # bytes.split() breaks words there, Moses does not
 
 
@@ -67,6 +68,32 @@ class TableBlock:
             for line, end, score in zip(self.lines.lines, self.score_ends, added, strict=True)
         ]
         return b"\n".join(entries) + b"\n" * self.lines.ended
+
+    def without_scores(self, places: Collection[int], scores: int) -> bytes | int:
+        """The text of the block without some of the `scores` of each line, as before `with_scores`.
+
+        A bad line that was kept loses its last ones, where `places` are the last. The number of a
+        line that has not as many is returned instead.
+        """
+        last = sorted(places) == list(range(scores - len(places), scores))
+        left = []
+        bad = frozenset(self.bad)
+        for place, (line, end) in enumerate(zip(self.lines.lines, self.score_ends, strict=True)):
+            if end is None:
+                left.append(line)
+                continue
+            start = line.index(SEPARATOR, line.index(SEPARATOR) + 3) + 3
+            ends = [start, *(start + word.end() for word in _WORD.finditer(line[start:end]))]
+            gone = places
+            if place in bad:  # it need not have as many scores as the others
+                gone = range(len(ends) - 1 - len(places), len(ends) - 1) if last else ()
+            if not gone or min(gone) < 1 or max(gone) > len(ends) - 2:
+                return self.lines.first + place
+            cut = line
+            for score in sorted(gone, reverse=True):
+                cut = cut[: ends[score]] + cut[ends[score + 1] :]
+            left.append(cut)
+        return b"\n".join(left) + b"\n" * self.lines.ended
 
 
 @dataclass(eq=False)

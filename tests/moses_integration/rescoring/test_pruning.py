@@ -130,7 +130,7 @@ def test_moses_ini_names_what_is_kept(run, folder):
         "1 of 2 entries kept (50.0%), of 1 of 1 sources",
         "every source keeps its best entry, and no share is left; --drop-sources lets them go",
         "r: 1 of 2 entries kept",
-        "ini names what is kept; tune it",
+        "ini names the new files; tune it",
     ]
     assert (folder / "ini").read_text() == (folder / "model" / "ini").read_text()
     assert (folder / "r").read_text() == "a ||| x ||| 0.2 0.2 0.6\n"
