@@ -1,9 +1,9 @@
 """A file written block by block that outlives the process that writes it.
 
 `NAME.partial` grows by whole blocks; `NAME.journal` has one line for what the run is, and one for
-each block: where it ends, checksums of what was read and written, what was counted. Whatever moment
-the process is killed at, the next one cuts off what the journal does not vouch for and goes on. The
-file gets its name only when it is whole.
+each block: where it ends, checksums of what was read and written, what was counted. A line begins
+with its own checksum. Whatever moment the process is killed at, the next one cuts off what the
+journal does not vouch for and goes on. The file gets its name only when it is whole.
 """
 
 from __future__ import annotations
@@ -216,16 +216,17 @@ class JournaledFile:
         blocks: list[FinishedBlock] = []
         try:
             with open(self.journal, "rb") as file:
-                run = dict(json.loads(file.readline(READ_BYTES))["run"])
+                known = _content(file.readline(READ_BYTES).removesuffix(b"\n"))
                 lines = file.read().split(b"\n")[:-1]  # one without its end was not written whole
-        except (FileNotFoundError, ValueError, LookupError, TypeError):
+        except FileNotFoundError:
             return None, []
-        for line in lines:
-            try:
-                blocks.append(FinishedBlock(**json.loads(line)))
-            except (ValueError, TypeError):
+        if known is None:
+            return None, []
+        for content in map(_content, lines):
+            if content is None:
                 break
-        return run, blocks
+            blocks.append(FinishedBlock(**content))
+        return known["run"], blocks
 
 
 def _is_open_as(file: BinaryIO, name: str) -> bool:
@@ -233,4 +234,14 @@ def _is_open_as(file: BinaryIO, name: str) -> bool:
 
 
 def _line(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content).encode() + b"\n"
+    text = json.dumps(content).encode()
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+def _content(line: bytes) -> dict[str, Any] | None:
+    """What a line of the journal says; None: it is not as it was written."""
+    checksum, _, text = line.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        return None
+    content: dict[str, Any] = json.loads(text)
+    return content

@@ -287,7 +287,8 @@ def test_of_a_link_the_file_that_it_leads_to_is_written(tmp_path):
 
 def test_the_journal_says_what_was_counted(tmp_path):
     write(tmp_path / "out", BLOCKS[:2], whole=False)
-    run, *blocks = map(json.loads, (tmp_path / "out.journal").read_bytes().splitlines())
+    lines = (tmp_path / "out.journal").read_bytes().splitlines()
+    run, *blocks = (json.loads(line.partition(b" ")[2]) for line in lines)
     assert run == {"run": RUN}
     assert [block["counted"] for block in blocks] == [{"number": 0}, {"number": 1}]
 
@@ -296,3 +297,17 @@ def test_no_such_folder(tmp_path):
     with pytest.raises(DataError) as caught:
         write(tmp_path / "no" / "out", BLOCKS)
     assert str(caught.value) == f"{tmp_path}/no/out: cannot write: No such file or directory"
+
+
+def test_a_line_that_was_changed_is_not_believed(tmp_path):
+    """What it counted would else be told of the whole; and a number may stand for any other."""
+    path, journal = tmp_path / "out", tmp_path / "out.journal"
+    write(path, BLOCKS[:3], whole=False)
+    content = journal.read_bytes()
+    changed = content.replace(b'"number": 1', b'"number": 7')
+    assert changed != content
+    for broken in (changed, content.replace(b'{"number": 1}', b"[" * 100_000)):
+        journal.write_bytes(broken)
+        with JournaledFile(path, RUN, resume=True) as file:
+            assert [block.counted for block in file.finished] == [{"number": 0}]
+        journal.write_bytes(content)
