@@ -118,20 +118,23 @@ def rescore_command(request: RescoreRequest) -> None:
         _tell_estimate(reader, scorers)
         return
     assert files.output is not None
-    counts = rescore(
-        reader,
-        files.output,
-        columns,
-        floor=request.floor,
-        allow_duplicate=request.allow_duplicate,
-        require_scores=request.require_scores,
-        processes=request.processes,
-        resume=request.resume,
-        show_progress=not request.quiet,
-    )
-    _tell(counts, files.table, scorers[0])
-    if request.moses_ini and request.feature:
-        _write_ini(request, request.moses_ini, request.feature)
+    with request.folder_made():
+        counts = rescore(
+            reader,
+            files.output,
+            columns,
+            floor=request.floor,
+            allow_duplicate=request.allow_duplicate,
+            require_scores=request.require_scores,
+            processes=request.processes,
+            resume=request.resume,
+            show_progress=not request.quiet,
+        )
+        _tell(counts, files.table, scorers[0])
+        for place in counts.constant:
+            say(f"warning: the column of {columns[place].name} is constant: it tells nothing")
+        if request.moses_ini and request.feature:
+            _write_ini(request, request.moses_ini, request.feature, counts.constant)
 
 
 def _tell_estimate(reader: TableReader, scorers: Sequence[PhraseScorer]) -> None:
@@ -147,14 +150,16 @@ def _tell_estimate(reader: TableReader, scorers: Sequence[PhraseScorer]) -> None
 def _tell(counts: RescoreCounts, table: str, scorer: PhraseScorer) -> None:
     floored = f"; {counts.floored:,} below the floor" * bool(counts.floored)
     bad = f"; {counts.bad_lines:,} bad lines of {table} kept as they were" * bool(counts.bad_lines)
-    say(f"{counts.entries:,} entries scored{floored}{bad}")
+    say(f"{counts.scored:,} entries scored{floored}{bad}")
     for side, vocabulary in scorer.vocabularies.items():
         counted = vocabulary.counts
         warn_of_unknown(side, counted.unknown_share, counted.most_frequent())
 
 
-def _write_ini(request: RescoreRequest, ini: MosesIni, feature: PhraseTableFeature) -> None:
-    """Writes the new moses.ini, if one is wanted, and says what it leaves stale."""
+def _write_ini(
+    request: RescoreRequest, ini: MosesIni, feature: PhraseTableFeature, constant: Sequence[int]
+) -> None:
+    """Writes the new moses.ini, if one is wanted, and says what it leaves stale or idle."""
     new_columns = len(request.start_weights)
     for warning in stale_warnings(ini, feature, new_columns):
         say(f"warning: {warning}")
@@ -165,6 +170,9 @@ def _write_ini(request: RescoreRequest, ini: MosesIni, feature: PhraseTableFeatu
     target.write(request.edited_ini)
     scores = feature.num_features + new_columns
     say(f"{target.moses_ini_out}: {feature.name} with {scores} scores; tune it")
+    for place in constant:
+        weight = f"weight {feature.num_features + place + 1} of {feature.name}"
+        say(f"warning: {target.moses_ini_out}: {weight} is of a constant column: nothing to tune")
 
 
 PROBABILITY = Bounded(float, 0, 1)

@@ -251,6 +251,8 @@ def diagnose_scores(text: bytes, scores: int) -> Problem | None:
             return Problem("a score must be finite (Moses reads float32)", score)
         if value < 0:
             return Problem("negative score (Moses takes the logarithm of each)", score)
+    if not found:
+        return Problem("no scores in the third field", text.strip(BLANKS))
     if len(found) != scores:
         return Problem(f"{len(found)} scores, expected {scores}", text.strip(BLANKS))
     return None

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.output import reason, write_file
+from phrase_scorer.runtime.output import write_file
+from phrase_scorer.runtime.records import Origin, read_json, typed
 from phrase_scorer.version import __version__
 
 SIGNATURE_FORMAT = 1
@@ -30,6 +31,15 @@ class SignedColumn:
     floor: float
     unit: str = "probability (Moses takes its natural logarithm)"
     precision: str = "float32"
+    arithmetic: dict[str, str] = field(default_factory=dict)  # what decides its last digits
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """What must stand in the file; what a column is depends on the format."""
+
+    format: int
+    columns: list[Any]
 
 
 def signature_path(table: str | Path) -> Path:
@@ -53,17 +63,12 @@ def read_signature(table: str | Path) -> list[SignedColumn]:
     A broken signature, or one of a newer format, is a DataError.
     """
     path = signature_path(table)
-    try:
-        content = json.loads(path.read_bytes())
-        if content["format"] > SIGNATURE_FORMAT:
-            raise DataError(f"format {content['format']} is newer than this program", path=path)
-        return [SignedColumn(**column) for column in content["columns"]]
-    except FileNotFoundError:
+    if not os.path.exists(path):
         return []
-    except OSError as error:
-        raise DataError(f"cannot read: {reason(error)}", path=path) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"not a signature ({error})", path=path) from error
+    content = read_json(path, _Signature)
+    if content.format > SIGNATURE_FORMAT:
+        raise DataError(f"format {content.format} is newer than this program", path=path)
+    return typed(content.columns, list[SignedColumn], Origin(path))
 
 
 def refuse_twice(table: str | Path, known: Sequence[SignedColumn], name: str, model: str) -> None:

@@ -21,8 +21,16 @@ from moses_integration.rescoring.columns import (
     vocabularies_of,
 )
 from phrase_scorer.runtime.output import compressed_block
+from phrase_scorer.runtime.records import Origin, typed
 from phrase_scorer.runtime.streams import Lines
 from phrase_scorer.text.vocabulary import Counts
+
+
+class Range(NamedTuple):
+    """The least and the largest value of a column, as written."""
+
+    least: float
+    largest: float
 
 
 @dataclass
@@ -32,30 +40,62 @@ class RescoreCounts:
     entries: int = 0
     bad_lines: int = 0  # kept as they were, with a neutral score where there is a place for one
     floored: int = 0  # values below the floor, over all columns
+    ranges: list[Range] = field(default_factory=list, compare=False)  # of columns; []: none scored
     vocabularies: list[Counts] = field(default_factory=list, compare=False)  # `vocabularies_of`
 
     def __iadd__(self, other: RescoreCounts) -> RescoreCounts:
         self.entries += other.entries
         self.bad_lines += other.bad_lines
         self.floored += other.floored
+        both = zip(self.ranges or other.ranges, other.ranges or self.ranges, strict=True)
+        self.ranges = [Range(min(a, c), max(b, d)) for (a, b), (c, d) in both]
         self.vocabularies = self.vocabularies or [Counts() for _ in other.vocabularies]
         for total, counted in zip(self.vocabularies, other.vocabularies, strict=True):
             total += counted
         return self
 
+    @property
+    def scored(self) -> int:
+        """The entries that a model has scored."""
+        return self.entries - self.bad_lines
+
+    @property
+    def constant(self) -> list[int]:
+        """The columns with one value in all entries, of several: their weights tell nothing."""
+        if self.scored < 2:
+            return []
+        return [place for place, (least, largest) in enumerate(self.ranges) if least == largest]
+
     def to_json(self) -> dict[str, Any]:
         """The counts as a journal holds them."""
-        figures = {name: getattr(self, name) for name in ("entries", "bad_lines", "floored")}
-        return {
-            "statistics": figures,
-            "vocabularies": [counts.to_json() for counts in self.vocabularies],
-        }
+        return vars(self) | {"vocabularies": [counts.to_json() for counts in self.vocabularies]}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> RescoreCounts:
-        """Reads what `to_json` gave."""
-        vocabularies = [Counts.from_json(counts) for counts in content["vocabularies"]]
-        return cls(**content["statistics"], vocabularies=vocabularies)
+    def from_json(
+        cls, content: Mapping[str, Any], columns: Sequence[Column], origin: Origin
+    ) -> RescoreCounts:
+        """Reads what `to_json` gave for these columns; a DataError tells of anything else."""
+        found = typed(content, _Journaled, origin)
+        if len(found.vocabularies) != len(vocabularies_of(columns)):
+            origin.refuse(f"vocabularies: {len(found.vocabularies)}, of other columns")
+        if len(found.ranges) not in (0, len(columns)):
+            origin.refuse(f"ranges: {len(found.ranges)}, of other columns")
+        try:
+            vocabularies = [Counts.from_json(counts) for counts in found.vocabularies]
+        except ValueError as error:
+            origin.refuse(f"vocabularies: {error}", error)
+        return cls(**vars(found) | {"vocabularies": vocabularies})
+
+
+@dataclass(frozen=True)
+class _Journaled:
+    """`RescoreCounts` in JSON."""
+
+    entries: int
+    bad_lines: int
+    floored: int
+    ranges: list[Range]
+    vocabularies: list[tuple[int, int, dict[str, int]]]
 
 
 class TextBlock(NamedTuple):
@@ -131,5 +171,12 @@ class Rescorer:
         if self.compressed:
             output = compressed_block(output)
         floored = sum(int(np.count_nonzero(found < self.floor)) for found in values)
-        counts = RescoreCounts(len(block.lines.lines), len(block.bad), floored, vocabularies)
+        entries, bad = len(block.lines.lines), len(block.bad)
+        ranges = [_range(found, self.floor) for found in values if len(found)]
+        counts = RescoreCounts(entries, bad, floored, ranges, vocabularies)
         return Rescored(output, counts)
+
+
+def _range(values: LogValues, floor: float) -> Range:
+    written = np.clip(values, floor, 0.0)
+    return Range(float(written.min()), float(written.max()))

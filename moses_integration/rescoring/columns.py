@@ -6,8 +6,8 @@ Util.h:394): a column holds exp(value), never 0, never above 1. A new column is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class Column:
     model: str  # fingerprint of the model that it comes from
     values: Callable[[PairBlock], LogValues]  # of a block's pairs
     precision: str = "float32"  # how they are computed, for the signature
+    arithmetic: Mapping[str, str] = field(default_factory=dict)  # the same: `computed_with`
     scorers: tuple[PhraseScorer, ...] = ()  # those that compute them
 
 
@@ -95,7 +96,8 @@ def translation_column(
             path=model,
         )
     name = PROBABILITIES[wanted]
-    return Column(name, scorer.fingerprint, scorer.score_block, scorer.precision, (scorer,))
+    how = scorer.precision, scorer.computed_with
+    return Column(name, scorer.fingerprint, scorer.score_block, *how, (scorer,))
 
 
 def ensemble_column(columns: Sequence[Column]) -> Column:
@@ -105,6 +107,7 @@ def ensemble_column(columns: Sequence[Column]) -> Column:
         "+".join(column.model for column in columns),
         Mixture(tuple(columns)),
         columns[0].precision,
+        columns[0].arithmetic,
         tuple(chain.from_iterable(column.scorers for column in columns)),
     )
 
@@ -173,6 +176,10 @@ def score_texts(values: LogValues, floor: float = DEFAULT_FLOOR) -> list[bytes]:
 def sign_columns(columns: Sequence[Column], first: int, floor: float) -> list[SignedColumn]:
     """The columns as a signature names them, the first at place `first`."""
     return [
-        SignedColumn(place, column.name, column.model, floor, precision=column.precision)
+        SignedColumn(
+            *(place, column.name, column.model, floor),
+            precision=column.precision,
+            arithmetic=dict(column.arithmetic),
+        )
         for place, column in enumerate(columns, first)
     ]

@@ -8,7 +8,8 @@ torch is not imported: a refusal costs no time.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,13 @@ from moses_integration.system.check import IniTarget
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.journal import BESIDE
-from phrase_scorer.runtime.output import STANDARD, OutputFile, make_new_folder, reason
+from phrase_scorer.runtime.output import (
+    STANDARD,
+    OutputFile,
+    check_new_folder,
+    make_new_folder,
+    reason,
+)
 from phrase_scorer.runtime.workers import SMALL_INPUT, available_cores
 
 DEFAULT_FLOOR = -50.0
@@ -78,16 +85,16 @@ class RescoreRequest:
                 os.stat(table)
         except OSError as error:
             raise DataError(f"cannot read: {reason(error)}", path=table) from error
-        if output is not None and not self.estimate:
-            if output != self.output and not (self.resume and Path(str(self.output)).is_dir()):
-                _ = self.edited_ini
-                make_new_folder(str(self.output), "OUTPUT")
-            place = rescored_place(output, [table, target.moses_ini])
+        if self.new_folder:
+            check_new_folder(self.new_folder, "OUTPUT")
+        elif output is not None and not self.estimate:
+            place = rescored_place(output, [table, target.moses_ini, *self._model_files()])
             if target.moses_ini_out and not place.replaces:
                 raise UsageError(f"--moses-ini-out needs a file as OUTPUT, not {place.path}")
             check_resume(place, resume=self.resume)
-        written = {f"OUTPUT{suffix}": f"{output}{suffix}" for suffix in WRITTEN_BESIDE}
-        target.check_out({"PHRASE_TABLE": table, "OUTPUT": output, **written})
+        if not self.new_folder:
+            written = {f"OUTPUT{suffix}": f"{output}{suffix}" for suffix in WRITTEN_BESIDE}
+            target.check_out({"PHRASE_TABLE": table, "OUTPUT": output, **written})
         if self.feature:
             target.require_named(self.feature, table)
         if self.feature and target.moses_ini_out and output is not None:
@@ -114,6 +121,26 @@ class RescoreRequest:
         return RescoredFiles(str(table), output, target)
 
     @cached_property
+    def new_folder(self) -> str | None:
+        """The folder that is to be made for the output; None where none is."""
+        if self.output is None or self.files.output in (None, self.output):
+            return None
+        return None if self.resume and Path(self.output).is_dir() else self.output
+
+    @contextmanager
+    def folder_made(self) -> Iterator[None]:
+        """Makes the folder of the output, if one is wanted; what leaves it empty takes it away."""
+        is_new = self.new_folder is not None and not os.path.exists(self.new_folder)
+        if self.new_folder is not None:
+            make_new_folder(self.new_folder, "OUTPUT")
+        try:
+            yield
+        finally:
+            if is_new and self.new_folder is not None:
+                with suppress(OSError):  # there is something in it
+                    os.rmdir(self.new_folder)
+
+    @cached_property
     def start_weights(self) -> tuple[float, ...]:
         """One for each new column; refuses columns that do not go together."""
         counts = [len(self.models), len(self.inverse_models)]
@@ -130,6 +157,12 @@ class RescoreRequest:
         if len(weights) not in (1, columns):
             raise UsageError(f"{len(weights)} times --weight, but {columns} new columns")
         return weights * columns if len(weights) == 1 else weights
+
+    def _model_files(self) -> list[str]:
+        """What every process reads again."""
+        folders = [*self.models, *self.inverse_models, self.unknown_words_of]
+        known = [folder for folder in folders if folder and folder.is_dir()]
+        return [str(path) for folder in known for path in folder.iterdir()]
 
     @property
     def phrase_table(self) -> PhraseTable:

@@ -39,6 +39,7 @@ from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.journal import JournaledFile
 from phrase_scorer.runtime.output import OutputFile
+from phrase_scorer.runtime.records import Origin
 from phrase_scorer.runtime.streams import Lines, line_blocks, paused_garbage_collection, prefetch
 from phrase_scorer.runtime.workers import ordered_map
 from phrase_scorer.scoring.scorer import single_threaded_torch
@@ -98,10 +99,9 @@ def rescore(
         assert table.scores is not None
         if require_scores:
             require_scores(table.scores)
-        signed = [*known, *sign_columns(columns, table.scores, floor)]
-        sink = (
-            _SignedFile(output, reader, signed, resume=resume) if place.replaces else _Pipe(output)
-        )
+        sink: _Pipe | _SignedFile = _Pipe(output)
+        if place.replaces:
+            sink = _SignedFile(output, reader, known, columns, floor, resume=resume)
         rescorer = Rescorer(table, columns, floor, place.compressed)
         with sink, reader.progress_bar(show_progress) as bar:
             show = partial(reader.move, bar)
@@ -235,15 +235,20 @@ class _SignedFile(JournaledFile):
         self,
         output: str | Path,
         reader: TableReader,
-        signed: Sequence[SignedColumn],
+        known: Sequence[SignedColumn],
+        columns: Sequence[Column],
+        floor: float,
         *,
         resume: bool,
     ) -> None:
-        self._reader = reader
-        self._signed = signed
+        assert reader.table.scores is not None
+        added = sign_columns(columns, reader.table.scores, floor)
+        self._reader, self._columns, self._signed = reader, columns, [*known, *added]
+        arithmetic = chain.from_iterable(column.arithmetic.items() for column in added)
         decisive = {
             "version": __version__,
-            "columns": [asdict(column) for column in signed],
+            **dict(arithmetic),  # one for all of them, told before columns that differ by it
+            "columns": [asdict(column) for column in self._signed],
             "block size": reader.table.block_entries,
             "treatment of bad lines": reader.table.on_bad_line,
         }
@@ -252,7 +257,7 @@ class _SignedFile(JournaledFile):
     def finished_counts(self, blocks: Iterator[TextBlock]) -> Iterator[RescoreCounts]:
         """Goes past the blocks that stand in the file already, and gives what they counted."""
         first = 1
-        for finished in self.finished:
+        for number, finished in enumerate(self.finished, 2):
             block = next(blocks, None)
             last = first + finished.lines - 1
             if block is None or zlib.crc32(block.text) != finished.read:
@@ -260,7 +265,8 @@ class _SignedFile(JournaledFile):
                     f"lines {first} to {last} are not those that the unfinished run has read",
                     path=self._reader.table.path,
                 )
-            yield RescoreCounts.from_json(finished.counted)
+            origin = Origin(self.journal, number)
+            yield RescoreCounts.from_json(finished.counted, self._columns, origin)
             first = last + 1
 
     def add(self, block: TextBlock, rescored: Rescored) -> None:
@@ -270,6 +276,7 @@ class _SignedFile(JournaledFile):
     def finish(self, counts: RescoreCounts) -> None:
         """Writes the signature; leaving the context then names the file."""
         table = self._reader.table
+        assert table.scores is not None
         details = {
             "input": {
                 "name": Path(table.path).name,
@@ -279,6 +286,7 @@ class _SignedFile(JournaledFile):
             },
             "bad_lines": counts.bad_lines,
             "floored": counts.floored,
+            "constant_columns": [table.scores + place for place in counts.constant],
         }
         write_signature(self.path, self._signed, details)
         self.complete()

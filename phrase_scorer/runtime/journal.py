@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.output import give_name, take_lock, write_errors, write_file
+from phrase_scorer.runtime.records import Kind, Origin, parse_json
 
 READ_BYTES = 1 << 20  # at once, while what is there is verified
 BESIDE = (".partial", ".journal")  # what the names of the two files have behind that of the whole
@@ -34,6 +35,13 @@ class FinishedBlock:
     end: int  # where the block ends in the file
     written: int  # CRC-32 of its bytes there
     counted: dict[str, Any] = field(default_factory=dict)  # what the run counted in it
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The journal's first line."""
+
+    run: dict[str, Any]
 
 
 class JournaledFile:
@@ -216,17 +224,18 @@ class JournaledFile:
         blocks: list[FinishedBlock] = []
         try:
             with open(self.journal, "rb") as file:
-                known = _content(file.readline(READ_BYTES).removesuffix(b"\n"))
+                first = _content(file.readline(READ_BYTES).removesuffix(b"\n"), _Header)
                 lines = file.read().split(b"\n")[:-1]  # one without its end was not written whole
         except FileNotFoundError:
             return None, []
-        if known is None:
+        if first is None:
             return None, []
-        for content in map(_content, lines):
-            if content is None:
+        for line in lines:
+            block = _content(line, FinishedBlock)
+            if block is None:
                 break
-            blocks.append(FinishedBlock(**content))
-        return known["run"], blocks
+            blocks.append(block)
+        return first.run, blocks
 
 
 def _is_open_as(file: BinaryIO, name: str) -> bool:
@@ -238,10 +247,12 @@ def _line(content: Mapping[str, Any]) -> bytes:
     return b"%08x %b\n" % (zlib.crc32(text), text)
 
 
-def _content(line: bytes) -> dict[str, Any] | None:
-    """What a line of the journal says; None: it is not as it was written."""
+def _content(line: bytes, kind: type[Kind]) -> Kind | None:
+    """What a line of the journal says; None: it is not as it was written, or not by us."""
     checksum, _, text = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         return None
-    content: dict[str, Any] = json.loads(text)
-    return content
+    try:
+        return parse_json(text, kind, Origin("journal"))
+    except DataError:
+        return None

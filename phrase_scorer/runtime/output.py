@@ -289,19 +289,35 @@ def check_option(option: str, path: Place, others: Mapping[str, Place | None]) -
         raise UsageError(f"{option}: there is no folder {Path(path).parent}")
 
 
+def check_new_folder(path: Place, option: str) -> None:
+    """Checks that a folder is empty, or can be made: what stands in an old one is found by name."""
+    folder = Path(path)
+    with _folder_errors(folder, option):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UsageError(f"{option} {folder} is not empty; choose a new folder")
+        if folder.exists() and not folder.is_dir():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        os.stat(folder.resolve().parent)
+
+
 def make_new_folder(path: Place, option: str) -> Path:
-    """Makes a folder, which must be new or empty: what stands in an old one is found by name.
+    """Makes a folder, which must be new or empty.
 
     A UsageError tells where the folder holds something, or cannot be made.
     """
+    check_new_folder(path, option)
     folder = Path(path)
-    try:
-        if folder.is_dir() and any(folder.iterdir()):
-            raise UsageError(f"{option} {os.fspath(path)} is not empty; choose a new folder")
+    with _folder_errors(folder, option):
         folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{option} {os.fspath(path)}: {reason(error)}") from error
     return folder
+
+
+@contextmanager
+def _folder_errors(folder: Path, option: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{option} {folder}: {reason(error)}") from error
 
 
 def delete(path: Path) -> None:

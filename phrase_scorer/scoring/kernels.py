@@ -71,6 +71,11 @@ class Kernels:
     def __init__(self, library: ctypes.CDLL | None = None) -> None:
         self._library = library
 
+    @property
+    def are_compiled(self) -> bool:
+        """Whether they come from the library."""
+        return self._library is not None
+
     def reset_after(self, recurrent: Product, step: CellStep, *, takes_new: bool) -> Tensor:
         """The state after one more symbol; the reset gate acts on the product (models/cells.py).
 

@@ -204,6 +204,37 @@ class TwoDigitWeights(Int8Weights):
         return self._second.add_product(super()._product(left), first, 1 / INT8_STEPS)
 
 
+def computed_with(arithmetic: Arithmetic, kernels: Kernels) -> dict[str, str]:
+    """What decides the last digits of scores, besides a model and pairs.
+
+    Where all of it is equal, scores are, too; so a signature and a journal say it. The number of
+    threads is not among it: it decides who computes a block, not how.
+    """
+    count = len(arithmetic.device.split(","))
+    devices = [arithmetic.torch_device(process) for process in range(count)]
+    return {
+        "device": ", ".join(sorted(set(map(_device_name, devices)))),
+        "processor": _capability(arithmetic.precision) if devices[0].type == "cpu" else "any",
+        "precision": arithmetic.precision,
+        "kind of kernels": "compiled" if kernels.are_compiled else "torch",
+        "torch version": torch.__version__,
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _capability(precision: Precision) -> str:
+    """The instructions by which torch and oneDNN choose how they multiply: "AVX512 VNNI", say."""
+    more = {
+        "VNNI": precision == "int8" and torch.cpu._is_vnni_supported(),
+        "BF16": precision == "bfloat16" and torch.cpu._is_avx512_bf16_supported(),
+        "AMX": precision != "float32" and torch.cpu._is_amx_tile_supported(),
+    }
+    return " ".join([torch.backends.cpu.get_cpu_capability(), *(n for n in more if more[n])])
+
+
 class PrecisionScheme:
     """How each matrix of a model is rounded: by what it is multiplied with, and how often.
 

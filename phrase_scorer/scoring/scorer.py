@@ -25,6 +25,8 @@ from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.device import Arithmetic, Precision
 from phrase_scorer.runtime.workers import worker_number
 from phrase_scorer.scoring.engine import Engine, PairwiseEngine, StepwiseEngine
+from phrase_scorer.scoring.kernels import kernels_for
+from phrase_scorer.scoring.precision import computed_with
 from phrase_scorer.scoring.recurrent_engine import RecurrentEngine
 from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs, Rows
 from phrase_scorer.text.vocabulary import Vocabulary
@@ -111,6 +113,11 @@ class PhraseScorer:
         """How scores are computed, as signatures say it: "int8", say."""
         said = self.arithmetic.precision
         return said if self.is_probability else f"{said}, pseudo-log-likelihood"
+
+    @property
+    def computed_with(self) -> dict[str, str]:
+        """What decides the last digits of scores: device, processor, precision, kernels, torch."""
+        return computed_with(self.arithmetic, kernels_for(self.device))
 
     @property
     def is_probability(self) -> bool:

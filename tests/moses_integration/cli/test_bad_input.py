@@ -72,7 +72,7 @@ def test_bad_line_is_kept_where_asked(kind, run, folder, model_path):
     (folder / "t").write_bytes(b"\n".join([*TOY_LINES[:2], line, *TOY_LINES[2:]]))
     done = run("rescore", "t", "out", "--model", model_path, "--on-bad-line", "keep", "--quiet")
     assert (done.code, done.out) == (0, "")
-    assert done.err == "5 entries scored; 1 bad lines of t kept as they were\n"
+    assert done.err == "4 entries scored; 1 bad lines of t kept as they were\n"
     after = (folder / "out").read_bytes().split(b"\n")
     scores = line.split(b"|||")[2:3]
     expected = line.replace(scores[0].strip(), scores[0].strip() + b" 1") if scores else line
@@ -82,7 +82,7 @@ def test_bad_line_is_kept_where_asked(kind, run, folder, model_path):
 
 def test_first_line_is_bad(run, folder, model_path):
     for line, expected in (
-        (b"a ||| b ||| ", '0 scores, expected 1: ""'),
+        (b"a ||| b ||| ", 'no scores in the third field: ""'),
         (b"a ||| b", f'2 fields, {FEW}: "a ||| b"'),
         (b"", 'blank line: ""'),
     ):
@@ -90,6 +90,13 @@ def test_first_line_is_bad(run, folder, model_path):
         done = run("rescore", "t", "out", "--model", model_path, "--quiet")
         assert (done.code, done.error) == (1, f"t:1: {expected}")
     assert names(folder) == ["t"]
+
+
+def test_where_all_lines_are_bad_none_is_scored(run, folder, model_path):
+    (folder / "t").write_bytes(b"a ||| b\n\n")
+    done = run("rescore", "t", "out", "--model", model_path, "--on-bad-line", "keep", "--quiet")
+    assert done == (0, "", "0 entries scored; 2 bad lines of t kept as they were\n")
+    assert (folder / "out").read_bytes() == b"a ||| b\n\n"
 
 
 def test_number_of_scores_is_not_that_of_the_ini(run, folder, model_path):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import json
+import os
 import re
 import resource
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -298,3 +301,50 @@ def test_ctrl_c_in_rescore_leaves_nothing(folder, model_path, monkeypatch, run):
     done = run("rescore", "t", "out", "--model", model_path, "--quiet")
     assert (done.code, done.err) == (130, "\ninterrupted\n")
     assert names(folder) == ["t"]
+
+
+def test_names_that_are_not_utf8(folder, model_path):
+    """They come through journal, signature, moses.ini and messages as they are."""
+    table, output, ini = (os.fsdecode(b"\xff." + name) for name in (b"t", b"o", b"i"))
+    (folder / table).write_bytes(TOY_TABLE)
+    (folder / ini).write_text(TOY_INI.format(table), errors="surrogateescape")
+    inis = ["--moses-ini", ini, "--moses-ini-out", f"{ini}.new"]
+    model = ["--model", model_path, "--quiet"]
+    done = program("rescore", table, output, *model, "--resume", *inis)
+    assert (done.returncode, done.stdout) == (0, b"")
+    signature = json.loads((folder / f"{output}.signature.json").read_bytes())
+    assert signature["input"]["name"] == table
+    assert os.fsencode(f" path={output} ") in (folder / f"{ini}.new").read_bytes()
+    done = program("rescore", output, "again", *model)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: \\udcff.o: score 3 of each line is already p(target")
+    (folder / table).write_bytes(TOY_TABLE + b"bad\n")
+    done = program("rescore", table, *model, "--estimate")
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert done.stderr.startswith(b"error: \\udcff.t:5: 1 field, ")
+
+
+@pytest.mark.parametrize("name", ["out", "out.partial", "out.journal", "out.signature.json"])
+@pytest.mark.parametrize("kind", ["table", "moses.ini", "model"])
+def test_no_input_is_a_file_that_is_written(kind, name, run, folder, model_path):
+    """A model is read again by every process: its files, too, stay as they are."""
+    inputs = {"table": folder / "t", "moses.ini": folder / "ini", "model": folder / "m"}
+    inputs["table"].write_bytes(TOY_TABLE)
+    inputs["moses.ini"].write_text(TOY_INI.format("t"))
+    shutil.copytree(model_path, inputs["model"])
+    if kind == "model":
+        (folder / "m" / "model.safetensors").rename(folder / name)
+        (folder / "m" / "model.safetensors").symlink_to(folder / name)
+    else:
+        inputs[kind].rename(folder / name)
+        inputs[kind] = folder / name
+    if kind == "table":
+        inputs["moses.ini"].write_text(TOY_INI.format(name))
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    options = ["--model", "m", "--moses-ini", inputs["moses.ini"].name, "--quiet"]
+    done = run("rescore", inputs["table"].name, "out", *options)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.count("\n") == 1
+    assert "overwrite" in done.err or "not from an unfinished run" in done.err
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert after == before

@@ -76,6 +76,7 @@ def test_columns_in_the_order_of_their_kinds(models, rescore):
     assert columns_of("new", 0)[:2].tolist() == [[0.5] * 4, [0.25] * 4]
     new = TOY_INI.format("new").replace("num-features=2", "num-features=6")
     expected_ini = new.replace("0.2 0.3", "0.2 0.3 0.4 0.3 0.2 -0.1")
+    assert "constant" not in said
     assert Path("new.ini").read_text() == expected_ini
     signature = json.loads(Path("new.signature.json").read_bytes())
     marks = {name: PhraseScorer.load(models[name], "cpu").fingerprint for name in models}
@@ -98,6 +99,20 @@ def test_words_unknown_to_another_model(models, rescore):
     mark = PhraseScorer.load(models["f2"], "cpu").fingerprint
     assert signature["columns"][1]["model"] == mark
     assert signature["columns"][1]["name"] == "unknown target words"
+
+
+def test_constant_column_of_unknown_words_is_told(models, rescore):
+    """No word is outside the shortlist: the column's weight would tell nothing."""
+    Path("t").write_text(TABLE.replace("that one", "the cat"))
+    options = ["--model", models["f1"], "--unknown-words"]
+    assert rescore("t", "new", *options, *INI_OPTIONS) == (
+        0,
+        "4 entries scored\n"
+        "warning: the column of unknown target words is constant: it tells nothing\n"
+        "new.ini: TM0 with 4 scores; tune it\n"
+        "warning: new.ini: weight 4 of TM0 is of a constant column: nothing to tune\n",
+    )
+    assert json.loads(Path("new.signature.json").read_bytes())["constant_columns"] == [3]
 
 
 def test_one_weight_for_all_columns(models, rescore):
@@ -284,9 +299,17 @@ def test_folder_that_a_failure_leaves_can_be_used(filtered, models, rescore):
     code, said = rescore("f", "g", "--model", models["f1"])
     assert code == 1
     assert said.startswith(f"error: {filtered}/f/t.gz:5: 1 field, ")
-    assert list(Path("g").iterdir()) == []
+    assert not Path("g").exists()
     Path("f/t.gz").write_bytes(gzip.compress(TABLE.encode()))
     assert rescore("f", "g", "--model", models["f1"])[0] == 0
+
+
+@pytest.mark.parametrize(
+    "refused", [["--model", "no"], ["--weight", "nan"], ["--model", "f", "--resume"]]
+)
+def test_a_refusal_leaves_no_folder(refused, filtered, models, rescore):
+    assert rescore("f", "g", "--model", models["f1"], *refused)[0] in (1, 2)
+    assert not Path("g").exists()
 
 
 def test_folder_that_filter_did_not_make(rescore, models):

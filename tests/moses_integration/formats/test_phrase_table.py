@@ -213,8 +213,8 @@ def test_carriage_return_between_scores_is_no_blank(scores):
     [
         (b"0.5", '1 scores, expected 2: "0.5"'),
         (b" 0.5 0.5\t0.5 \r", '3 scores, expected 2: "0.5 0.5\\t0.5"'),
-        (b"", '0 scores, expected 2: ""'),
-        (b"  ||| 0-0", '0 scores, expected 2: ""'),
+        (b"", 'no scores in the third field: ""'),
+        (b"  ||| 0-0", 'no scores in the third field: ""'),
     ],
 )
 def test_another_number_of_scores(text, what):
@@ -235,7 +235,7 @@ def test_number_of_scores_may_be_given():
 
 
 def test_first_line_without_scores():
-    assert refusal(b"a ||| b ||| ") == 't:1: 0 scores, expected 1: ""'
+    assert refusal(b"a ||| b ||| ") == 't:1: no scores in the third field: ""'
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def test_scores_of_the_first_entry(text, scores, tmp_path):
     ("text", "message"),
     [
         (b"", ": the phrase table is empty"),
-        (b"a ||| ||| ||| 0-0\n", ':1: 0 scores, expected 1: ""'),
+        (b"a ||| ||| ||| 0-0\n", ':1: no scores in the third field: ""'),
         (b"a ||| b ||| 1 x\na ||| b ||| 1 1\n", ':1: a score is not a number: "x"'),
     ],
 )

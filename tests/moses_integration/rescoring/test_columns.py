@@ -221,13 +221,18 @@ def test_no_signature_no_columns(tmp_path):
     ("content", "expected"),
     [
         (b'{"format": 2, "columns": []}', "format 2 is newer than this program"),
-        (b"{", "not a signature (Expecting property name enclosed in double quotes: line 1 col"),
-        (b"{}", "not a signature ('format')"),
-        (b'{"format": 1}', "not a signature ('columns')"),
-        (b'{"format": 1, "columns": 3}', "not a signature ('int' object is not iterable)"),
-        (b"[]", "not a signature (list indices must be integers or slices, not str)"),
-        (b'{"format": 1, "columns": [{}]}', "not a signature (SignedColumn.__init__() missing 4 "),
-        (b"\xff", "not a signature ('utf-8' codec can't decode byte 0xff in position 0: "),
+        (b'{"format": 2, "columns": [{"of": "another shape"}]}', "format 2 is newer than this"),
+        (b"{", "not JSON: Expecting property name enclosed in double quotes (line 1, column 2)"),
+        (b"{}", "object missing required field format"),
+        (b'{"format": 1}', "object missing required field columns"),
+        (b'{"format": 1, "columns": 3}', "columns: expected array, got int"),
+        (b'{"format": "1", "columns": []}', "format: expected int, got str"),
+        (b"[]", "expected object, got array"),
+        (b'{"format": 1, "columns": [{}]}', "[0]: object missing required field place"),
+        (b'{"format": 1, "columns": [null]}', "[0]: expected object, got null"),
+        (b'{"format": 1' + b"1" * 5000 + b"}", "not JSON that can be used: a number has too many"),
+        (b"[" * 100_000, "not JSON that can be used: nested too deep"),
+        (b"\xff", "not JSON: not UTF-8 at byte 1"),
     ],
 )
 def test_signature_that_cannot_be_used(content, expected, tmp_path):
@@ -243,7 +248,7 @@ def test_signature_that_cannot_be_read(tmp_path):
     signature_path(tmp_path / "table").mkdir()
     with pytest.raises(DataError) as caught:
         read_signature(tmp_path / "table")
-    assert str(caught.value) == f"{tmp_path}/table.signature.json: cannot read: Is a directory"
+    assert str(caught.value) == f"{tmp_path}/table.signature.json: cannot read: not a file"
 
 
 def test_same_column_twice():

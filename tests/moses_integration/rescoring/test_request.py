@@ -106,7 +106,7 @@ def test_a_refusal_does_not_import_torch():
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == (
         "2 False\n",
-        "error: --floor must be from -87 to below 0, not 1\n",
+        "error: --floor must be a number from -87 to 0, not 1\n",
     )
 
 
@@ -132,8 +132,13 @@ def test_a_folder_is_its_table_and_its_ini(folder):
     assert request.files.table == str(folder / "t")
     assert request.files.output == str(folder / "new" / "t")
     assert request.files.ini_target == IniTarget("taken/moses.ini", "new/moses.ini")
-    assert os.listdir("new") == []
-    Path("new/t.partial").touch()
+    assert not Path("new").exists()
+    with pytest.raises(ZeroDivisionError), request.folder_made():
+        assert os.listdir("new") == []
+        1 / 0  # noqa: B018
+    assert not Path("new").exists()
+    with request.folder_made():
+        Path("new/t.partial").touch()
     with pytest.raises(UsageError, match="OUTPUT new is not empty; choose a new folder"):
         asked(table="taken", output="new")
     assert asked(table="taken", output="new", resume=True).files == request.files

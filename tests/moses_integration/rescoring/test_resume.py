@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import random
 import resource
@@ -10,16 +11,19 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import toy_lines
+from toys import TOY_TABLE, program, toy_lines
 
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring.columns import Column, translation_column
 from moses_integration.rescoring.stream import RescoreCounts, TableReader, rescore
 from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.scoring.kernels import compiled_library
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.phrase_pairs import PairBlock
 
@@ -136,7 +140,7 @@ def test_statistics_and_unknown_words_are_those_of_both_runs(table, tmp_path):
     assert whole.floored > 0
 
 
-def killed_before_the_end(table: Path, output: Path) -> bool:
+def killed_before_the_end(table: Path, output: Path, **details: object) -> bool:
     def values(block: PairBlock) -> np.ndarray:
         if len(seen) == 5:
             raise KeyboardInterrupt
@@ -145,7 +149,7 @@ def killed_before_the_end(table: Path, output: Path) -> bool:
 
     seen: list[PairBlock] = []
     with pytest.raises(KeyboardInterrupt):
-        run(table, output, Column("length", "m", values), floor=-0.1)
+        run(table, output, Column("length", "m", values, **details), floor=-0.1)
     return Path(f"{output}.journal").exists()
 
 
@@ -180,6 +184,71 @@ def test_another_run_is_not_gone_on_with(table, tmp_path, options, what):
     assert killed_before_the_end(table, tmp_path / "out.gz")
     with pytest.raises(DataError, match=rf"the unfinished run here had another {what} \("):
         run(table, tmp_path / "out.gz", resume=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("key", "now"),
+    [
+        ("kind of kernels", "torch"),
+        ("processor", "AVX2"),
+        ("torch version", "3"),
+        ("device", "GPU"),
+    ],
+)
+def test_another_arithmetic_is_not_gone_on_with(table, tmp_path, key, now):
+    arithmetic = {
+        "device": "cpu", "processor": "AVX512", "precision": "float32",
+        "kind of kernels": "compiled", "torch version": "2.5",
+    }  # fmt: skip
+    output = tmp_path / "out.gz"
+    assert killed_before_the_end(table, output, arithmetic=arithmetic)
+    other = replace(SLOW, arithmetic=arithmetic | {key: now})
+    with pytest.raises(DataError) as caught:
+        run(table, output, other, resume=True, floor=-0.1)
+    assert str(caught.value) == (
+        f"{output}: the unfinished run here had another {key} ({arithmetic[key]}, now {now}); "
+        f"delete {output}.partial to begin again"
+    )
+    run(table, output, replace(SLOW, arithmetic=arithmetic), resume=True, floor=-0.1)
+
+
+@pytest.mark.skipif(compiled_library() is None, reason="there is no C++ compiler")
+def test_other_kernels_are_not_gone_on_with(folder, model_path):
+    (folder / "t").write_bytes(TOY_TABLE * 2500 + b"bad\n")
+    command = ["rescore", "t", "out", "--model", model_path, "--quiet", "--device", "cpu"]
+    assert program(*command).returncode == 1
+    environment = os.environ | {"PHRASE_SCORER_NATIVE": "0"}
+    done = program(*command, "--resume", env=environment)
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"error: out: the unfinished run here had another kind of kernels (compiled, now torch); "
+        b"delete out.partial to begin again\n",
+    )
+
+
+COUNTED = {"entries": 10, "bad_lines": 0, "floored": 0, "ranges": [[-1, -1]], "vocabularies": []}
+
+
+@pytest.mark.parametrize(
+    ("counted", "what"),
+    [
+        ({}, "object missing required field entries"),
+        (COUNTED | {"entries": "ten"}, "entries: expected int, got str"),
+        (COUNTED | {"ranges": [[1]]}, "ranges[0]: expected array of length 2, got 1"),
+        (COUNTED | {"ranges": [[1, 2], [1, 2]]}, "ranges: 2, of other columns"),
+        (COUNTED | {"vocabularies": [[1, 1, {}]]}, "vocabularies: 1, of other columns"),
+    ],
+)
+def test_a_journal_of_another_shape_is_told(table, tmp_path, counted, what):
+    assert killed_before_the_end(table, tmp_path / "out.gz")
+    journal = tmp_path / "out.gz.journal"
+    first, second, *others = journal.read_bytes().splitlines(keepends=True)
+    changed = json.dumps(json.loads(second.partition(b" ")[2]) | {"counted": counted}).encode()
+    line = b"%08x %b\n" % (zlib.crc32(changed), changed)
+    journal.write_bytes(b"".join([first, line, *others]))
+    with pytest.raises(DataError) as caught:
+        run(table, tmp_path / "out.gz", resume=True, floor=-0.1)
+    assert str(caught.value) == f"{journal}:2: {what}"
 
 
 def test_disk_full_then_more_room(table, tmp_path):

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from toys import toy_lines
 
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring.columns import Column, score_texts, translation_column
 from moses_integration.rescoring.stream import RescoreCounts, TableReader, rescore
 from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
+from phrase_scorer.scoring.kernels import compiled_library
 
 LAST_SCORE = re.compile(rb"^(.*?\|\|\|.*?\|\|\|[^|]*?) (\S+)(?=[ \t\r]*(?:\|\|\||$))")
 
@@ -328,6 +330,13 @@ def test_signature_says_what_was_done(table, tmp_path, scorer):
                 "floor": -30.0,
                 "unit": "probability (Moses takes its natural logarithm)",
                 "precision": "float32",
+                "arithmetic": {
+                    "device": "cpu",
+                    "processor": torch.backends.cpu.get_cpu_capability(),
+                    "precision": "float32",
+                    "kind of kernels": "compiled" if compiled_library() else "torch",
+                    "torch version": torch.__version__,
+                },
             }
         ],
         "input": {
@@ -338,7 +347,19 @@ def test_signature_says_what_was_done(table, tmp_path, scorer):
         },
         "bad_lines": 0,
         "floored": 0,
+        "constant_columns": [],
     }
+
+
+def test_constant_columns_are_told(table, tmp_path, scorer):
+    """Their weights would tell nothing; of a single entry every column is constant."""
+    columns = [constant(-2.0, "one"), translation_column(scorer), constant(-60.0, "floored")]
+    counts = run(table, tmp_path / "out", columns)
+    assert counts.constant == [0, 2]
+    content = json.loads((tmp_path / "out.signature.json").read_bytes())
+    assert content["constant_columns"] == [4, 6]
+    (tmp_path / "one").write_bytes(table.read_bytes().split(b"\n")[0])
+    assert run(tmp_path / "one", tmp_path / "out1", columns).constant == []
 
 
 def test_same_column_twice_is_refused_unless_allowed(table, tmp_path, scorer):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,8 @@ def contents(folder: Path) -> dict[str, bytes]:
         {"out.partial": b"of somebody", "out.journal": b""},
         {"out.partial": b"of somebody", "out.journal": b'{"run": {"model"'},
         {"out": b"older", "out.journal": b"[1]\n"},
+        {"out": b"older", "out.journal": b"[" * 100_000 + b"\n"},
+        {"out": b"older", "out.journal": b'{"run": {"a": 1' + b"1" * 5000 + b"}}\n"},
     ],
 )
 def test_a_file_of_our_name_that_is_not_ours_is_left_alone(there, resume, tmp_path):
@@ -111,6 +114,20 @@ def test_a_file_of_our_name_that_is_not_ours_is_left_alone(there, resume, tmp_pa
         f"{tmp_path}/out: {tmp_path}/{name} is there, and not from an unfinished run: move it away"
     )
     assert contents(tmp_path) == there
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"[" * 100_000, b"null", b"{}", b'{"read": "1", "lines": 1, "end": 6, "written": 1}', b"\xff"],
+)
+def test_lines_of_another_shape_are_as_if_cut_off(line, tmp_path):
+    write(tmp_path / "out", BLOCKS[:3], whole=False)
+    journal = tmp_path / "out.journal"
+    first, second, _ = journal.read_bytes().split(b"\n", 2)
+    line = b"%08x %b" % (zlib.crc32(line), line)
+    journal.write_bytes(b"\n".join([first, second, line, line, b""]))
+    assert write(tmp_path / "out", BLOCKS, resume=True) == 1
+    assert (tmp_path / "out").read_bytes() == b"".join(BLOCKS)
 
 
 @pytest.mark.parametrize("name", ["out.partial", "out.journal"])
