@@ -152,7 +152,7 @@ def prune(request: PruneRequest) -> PruneCounts:
         if request.share is None:
             choose = _rule(request)
         else:
-            choose = _share(request, score, marks)
+            score, choose = _share(request, score, marks)
         old, new = request.reordering_table or (None, None)
         reordering = _ReorderingTable(old) if old else None
         with OutputFile(request.output, inputs=[request.table]) as out:
@@ -289,10 +289,10 @@ def _rule(request: PruneRequest) -> Choose:
     return lambda entries: (entries.values >= least) | (entries.rank == 0)
 
 
-def _share(request: PruneRequest, score: ScoreBlock, marks: IO[bytes]) -> Choose:
+def _share(request: PruneRequest, score: ScoreBlock, marks: IO[bytes]) -> tuple[ScoreBlock, Choose]:
     """The best entries of the whole table: a first reading finds the least value among them.
 
-    `marks` holds a float32 per entry meanwhile: its value, inf where it stays in any case.
+    `marks` holds a float32 per entry for the second: its value, inf where it stays in any case.
     """
     assert request.share is not None
     total = 0
@@ -306,15 +306,18 @@ def _share(request: PruneRequest, score: ScoreBlock, marks: IO[bytes]) -> Choose
     least, ties = _least_of_best(marks, wanted)
     marks.seek(0)
 
+    def marked(block: TableBlock) -> Values:
+        return np.frombuffer(marks.read(4 * len(block.lines.lines)), np.float32)
+
     def choose(entries: _Entries) -> Chosen:
         nonlocal ties
-        values = np.frombuffer(marks.read(4 * len(entries.values)), np.float32)
+        values = entries.values
         equal = (values == least) & (np.cumsum(values == least) <= ties)
         ties -= int(equal.sum())
         chosen: Chosen = (values > least) | equal | np.isinf(values)
         return chosen
 
-    return choose
+    return marked, choose
 
 
 def _least_of_best(numbers: IO[bytes], wanted: int) -> tuple[np.float32, int]:
