@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice, zip_longest
+from itertools import islice, product, zip_longest
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -84,14 +84,22 @@ class PrepareRequest:
             raise UsageError(f"both files are called {outputs[0].name}; rename one")
         if len(set(self.languages)) < len(self.languages):
             raise UsageError(f"both languages are {self.languages[0]}")
-        for path, output in zip(self.files, outputs, strict=True):
+        trained = self.truecasers(self.output_dir) if self.trains else []
+        for path, output in product(self.files, [*outputs, *trained]):
             if is_same_file(path, output):
                 raise UsageError(f"the output would overwrite {path}; choose another --output-dir")
+        for output in outputs if self.output_dir.is_dir() else ():
+            OutputFile(output)  # refused where it cannot be written
         if self.truecase_model_dir and self.settings.casing != "truecase":
             raise UsageError("--truecase-model-dir goes with --truecase only")
         for model in self.truecasers(self.truecase_model_dir):
             if not model.is_file():
                 raise UsageError(f"there is no truecaser {model}; an earlier prepare makes it")
+
+    @property
+    def trains(self) -> bool:
+        """Whether truecasers are trained, and kept beside the text."""
+        return self.settings.casing == "truecase" and not self.truecase_model_dir
 
     @property
     def outputs(self) -> list[Path]:
@@ -167,12 +175,11 @@ def prepare_corpus(request: PrepareRequest) -> Preparation:
     folder.mkdir(exist_ok=True, parents=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tokenised") as work, ExitStack() as stack:
         texts = [Path(work, str(number)) for number in range(len(request.files))]
-        trains = request.settings.casing == "truecase" and not request.truecase_model_dir
         models = request.truecasers(request.truecase_model_dir or Path(work))
         for path, language, text, model in zip(
             request.files, request.languages, texts, models, strict=True
         ):
-            counts = TruecaseCounts() if trains else None
+            counts = TruecaseCounts() if request.trains else None
             _tokenise(path, language, text, request, counts)
             if counts:
                 counts.write(model)
@@ -180,9 +187,9 @@ def prepare_corpus(request: PrepareRequest) -> Preparation:
         outs = [stack.enter_context(OutputFile(output)) for output in request.outputs]
         sides = [stack.enter_context(text.open(encoding="utf-8", newline="\n")) for text in texts]
         result = _write(request, sides, casers, outs)
-        if trains:
+        if request.trains:
             for model in models:
-                model.replace(folder / model.name)
+                write_file(folder / model.name, model.read_bytes())
     return result
 
 

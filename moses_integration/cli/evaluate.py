@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 import click
 
@@ -20,7 +19,7 @@ from moses_integration.evaluation.significance import TOKENIZERS, Text
 from phrase_scorer.cli.options import COUNT, SEED, option, output_option, takes
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.output import STANDARD, OutputFile, is_same_file
+from phrase_scorer.runtime.output import STANDARD, OutputFile, check_option, is_same_file
 from phrase_scorer.runtime.report import require_kind
 
 REPORTS = {"text": report_text, "markdown": report_markdown, "json": report_json}
@@ -53,8 +52,7 @@ class EvaluateRequest:
             raise UsageError("--plot needs a system beside the baseline")
         if self.output != STANDARD and is_same_file(self.plot, self.output):
             raise UsageError(f"--plot and --output are both {self.plot}")
-        if not Path(self.plot).parent.is_dir():
-            raise UsageError(f"--plot {self.plot}: no such folder")
+        check_option("--plot", self.plot, {})
 
     @property
     def files(self) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from moses_integration.experiment.report import collect, table1_markdown, write_
 from moses_integration.experiment.runner import Runner
 from phrase_scorer.cli.options import CORES, option, takes
 from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.output import locked_folder
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,10 @@ def table1(request: Table1Request) -> None:
             click.echo(f"phrase-scorer {shlex.join(step.arguments)}")
         return
     say(f"Moses {Moses(request.moses_bin, request.moses_scripts).version}")
-    Runner(request.output_dir, say, request.jobs).do(plan.steps)
-    results = collect(plan)
-    paths = write_table1(results, request.output_dir)
+    folder = request.output_dir
+    with locked_folder(folder, "doing an experiment"):
+        Runner(folder, say, request.jobs).do(plan.steps)
+        results = collect(plan)
+        paths = write_table1(results, folder)
     click.echo(table1_markdown(results))
     say(f"written: {', '.join(map(str, paths))}")

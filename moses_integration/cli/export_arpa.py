@@ -59,7 +59,7 @@ class ExportRequest:
             raise UsageError("--min-count needs --text or --nbest")
         if self.output == STANDARD:
             raise UsageError("--output needs a file, not -: KenLM reads it by name")
-        OutputFile(self.output, inputs=(self.arpa, *more))
+        OutputFile(self.output, inputs=(self.arpa, *more, self.moses_ini))
         if bool(self.moses_ini) != bool(self.moses_ini_out):
             raise UsageError("--moses-ini and --moses-ini-out go together")
         self.target.check_out({"--arpa": self.arpa, "--output": self.output})

@@ -50,7 +50,12 @@ class IniRequest:
     def __post_init__(self) -> None:
         if self.in_place == bool(self.output):
             raise UsageError("give --output FILE or --in-place")
+        self.output_file()  # refused where it cannot be written
         refuse_pipes(*self.language_models)
+
+    def output_file(self) -> OutputFile:
+        """The moses.ini to write."""
+        return OutputFile(self.output or self.moses_ini, inputs=self.language_models)
 
 
 @click.command(epilog="""\b
@@ -93,7 +98,7 @@ def ini(request: IniRequest) -> None:
         output = request.output or request.moses_ini
         if output != STANDARD:
             after = seen_from(after, Path(output).parent)
-        with OutputFile(output, inputs=request.language_models) as out:
+        with request.output_file() as out:
             out.write(after.to_bytes())
 
 

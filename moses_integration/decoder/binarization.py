@@ -7,6 +7,8 @@ read first, what they would misread is copied and sorted, and sentences are deco
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -30,7 +32,7 @@ from moses_integration.formats.table_check import alignment_errors
 from moses_integration.system.check import IniTarget, check_model
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.output import check_option, delete, reason
+from phrase_scorer.runtime.output import check_option, reason, sync, write_errors
 from phrase_scorer.runtime.streams import compression, line_blocks, numbered_lines, refuse_pipes
 
 Format = Literal["probing", "compact", "ondisk"]
@@ -150,25 +152,28 @@ def make_binary(request: BinarizeRequest) -> tuple[TableFacts, Usage]:
     """
     moses, table, log, form = request.moses, request.table, request.log, request.form
     program = _program(moses, form)
-    place = request.output.with_name(f"{request.output.name}.partial").resolve()
-    partial = Path(f"{place}{form.suffix}")
     _check_compression(table)
     facts = inspect_table(table, request.kind, show_progress=not request.quiet)
     sort_score = request.settings.sort_score
     if request.kind == "ondisk" and sort_score >= facts.scores:
         raise UsageError(f"--sort-score {sort_score}: there are {facts.scores} scores, from 0")
-    delete(partial)
-    try:
-        moses.note_in(log)
-        with tempfile.TemporaryDirectory(dir=request.output.parent) as folder:
-            readable = table if facts.ready else sorted_copy(table, Path(folder), log)
-            command = form.command(readable.resolve(), place, facts, request.settings)
-            usage = run_program([program, *command], log=log)
-        if not partial.exists():
+    moses.note_in(log)
+    prefix = f"{request.output.name}.phrase-scorer-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(".partial", prefix, request.output.parent) as folder:
+        readable = table if facts.ready else sorted_copy(table, Path(folder), log)
+        place = Path(folder, "binary").resolve()
+        command = form.command(readable.resolve(), place, facts, request.settings)
+        usage = run_program([program, *command], log=log)
+        made = Path(f"{place}{form.suffix}")
+        if not made.exists():
             raise ProgramError(f"{form.program} wrote nothing; its log is {log}")
-        partial.rename(request.file)
-    finally:
-        delete(partial)
+        with write_errors(request.file):
+            for path in (*made.rglob("*"), made):
+                sync(path)
+            if request.file.exists():  # by now
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            made.rename(request.file)
+            sync(request.file.parent)
     return facts, usage
 
 

@@ -17,7 +17,7 @@ from moses_integration.formats.nbest import Hypothesis, read_nbest
 from moses_integration.system.check import check_model
 from phrase_scorer.errors import DataError, PhraseScorerError, UsageError, quoted
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.output import STANDARD, OutputFile, is_same_file
+from phrase_scorer.runtime.output import STANDARD, OutputFile, check_option, is_same_file
 from phrase_scorer.runtime.streams import line_blocks
 
 TOLERANCE = 5e-5  # between values in n-best lists, relative above 1: decoders print six digits
@@ -119,8 +119,9 @@ class DecodeRequest:
         for out in self.outputs()[1:]:
             if is_same_file(out.path, self.output):
                 raise DataError("the n-best list would overwrite the translations", path=out.path)
-        if not log.resolve().parent.is_dir():
-            raise UsageError(f"the log {log}: there is no folder {log.parent}")
+        read = {"--input": self.source, "--moses-ini": self.moses_ini}
+        made = {"--output": self.output, "--nbest": nbest.nbest and nbest.nbest[0]}
+        check_option(f"the log {log}", log, {**read, **made})
 
     @property
     def log_file(self) -> Path:

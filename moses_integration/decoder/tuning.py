@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import msgspec
-from filelock import FileLock, Timeout
 
 from moses_integration.decoder.decoding import Decoder, split_flags
 from moses_integration.decoder.programs import Moses, ProgramError, run_program
@@ -31,7 +30,7 @@ from moses_integration.system.check import check_model
 from moses_integration.system.filtering import filter_model
 from phrase_scorer.errors import DataError, UsageError, quoted, require_at_least
 from phrase_scorer.runtime.numbers import real_number, whole_number
-from phrase_scorer.runtime.output import write_file
+from phrase_scorer.runtime.output import locked_folder, write_file
 from phrase_scorer.runtime.report import write_json
 from phrase_scorer.runtime.streams import compression, numbered_lines, refuse_pipes
 
@@ -158,15 +157,11 @@ class Tuner:
         """
         check_tuning_set(self.source, self.reference)
         check_model(self.ini, for_tuning=True)
-        lock = FileLock(self.folder / ".lock")
         try:
             self.folder.mkdir(exist_ok=True)
-            held = lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UsageError(f"{self.folder} is in use by another tuning") from error
         except OSError as error:
             raise UsageError(f"cannot work in {self.folder}: {error.strerror}") from error
-        with held:
+        with locked_folder(self.folder, "tuning"):
             self._prepare()
             numbers = range(1, self.settings.runs + 1)
             tuning = TuningResult(weights_of(self.ini), [self._run(n) for n in numbers])
@@ -219,7 +214,7 @@ class Tuner:
             raise ProgramError(f"mert-moses.pl gave no weights for {', '.join(missing)}")
         sparse = folder / "sparse-weights"
         for item in tuned.values("weight-file"):
-            shutil.copyfile(os.fsdecode(item.text), sparse)
+            write_file(sparse, Path(os.fsdecode(item.text)).read_bytes())
         dev_bleu = self._dev_bleu(folder, weights, sparse)
         run = TuningRun(number, seed, iterations, nbest_bleu, dev_bleu, seconds, weights)
         final = _with_tuned(with_absolute_paths(self.ini), weights, sparse)

@@ -19,6 +19,7 @@ from pathlib import Path
 from moses_integration.decoder.programs import ProgramError
 from moses_integration.experiment.config import file_name
 from moses_integration.experiment.plan import Step, keys_of
+from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.output import delete
 from phrase_scorer.runtime.report import write_json
 
@@ -56,8 +57,10 @@ class Runner:
             ProgramError: A step failed. Those beside it were brought to their end, no other was
                 begun, and what is done stays done.
             DataError: An input file of a step is not there; none was begun.
+            UsageError: Something that is not ours has the name of an output; none was begun.
         """
         keys = keys_of(steps)
+        self._refuse_others(steps)
         (self.folder / "steps").mkdir(parents=True, exist_ok=True)
         every = enumerate(steps, 1)
         waiting = [Job(s, f"[{n}/{len(steps)}] {s.name}", keys[s.name]) for n, s in every]
@@ -90,6 +93,14 @@ class Runner:
         if failures:
             more = "; once that is mended, the same experiment goes on from there"
             raise ProgramError("; ".join(failures) + more)
+
+    def _refuse_others(self, steps: Sequence[Step]) -> None:
+        """Refuses to replace what has the name of an output, but comes from no step noted here."""
+        for step in steps:
+            for output in step.outputs:
+                if output.exists() and not note_of(self.folder, step).is_file():
+                    message = "is there, and not from this experiment: move it away"
+                    raise UsageError(f"{output} {message}")
 
     def _known(self, job: Job) -> dict[str, object]:
         """What was noted when the same step was begun before, or nothing."""

@@ -27,7 +27,7 @@ from moses_integration.formats.phrase_table import (
     cut_at_sources,
     words_of,
 )
-from moses_integration.formats.signature import read_signature, write_signature
+from moses_integration.formats.signature import SIGNATURE_SUFFIX, read_signature, write_signature
 from moses_integration.rescoring.request import LOWEST_FLOOR
 from moses_integration.system.check import IniTarget
 from moses_integration.system.filtering import REORDERING
@@ -75,9 +75,9 @@ class PruneRequest:
         if self.share is not None and not Path(self.table).is_file():
             raise UsageError(f"--share reads the table twice: {self.table} must be a file")
         old, new = self.reordering_table or (None, None)
-        inputs = [path for path in (self.table, old) if path]
+        inputs = [self.table, old, self.ini_target.moses_ini]
         for path in filter(None, (self.output, new)):
-            OutputFile(path, inputs=inputs)
+            OutputFile(path, inputs=inputs, beside=[SIGNATURE_SUFFIX])
         if new:
             check_option("--reordering-table", new, {"OUTPUT": self.output})
         others = {"PHRASE_TABLE": self.table, "OUTPUT": self.output}

@@ -33,7 +33,7 @@ class StripRequest:
     ini_target: IniTarget = field(default_factory=IniTarget)
 
     def __post_init__(self) -> None:
-        OutputFile(self.output, inputs=[self.table])
+        OutputFile(self.output, inputs=[self.table, self.ini_target.moses_ini])
         self.ini_target.check_out({"PHRASE_TABLE": self.table, "OUTPUT": self.output})
         if self.ini_target.moses_ini_out and self.output == STANDARD:
             raise UsageError("--moses-ini-out needs a file as OUTPUT, not -")

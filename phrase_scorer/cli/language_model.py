@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from typing_extensions import override
 
 from phrase_scorer.cli.options import (
     COUNT,
@@ -35,6 +36,10 @@ class TrainLmRequest(TrainingRequest):
 
     validation: str | None
     min_count: int
+
+    @override
+    def inputs(self) -> list[str]:
+        return [self.path, *([self.validation] if self.validation is not None else [])]
 
     def texts(self) -> tuple[Sequence[Sequence[bytes]], Sequence[Sequence[bytes]]]:
         """The sentences to train on, and those to validate on: given, or evenly held out."""

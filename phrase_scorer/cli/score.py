@@ -27,6 +27,7 @@ from phrase_scorer.cli.options import (
 from phrase_scorer.errors import DataError, UsageError, require_at_least
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.output import STANDARD, check_option
 from phrase_scorer.runtime.report import require_kind
 from phrase_scorer.runtime.streams import numbered_lines
 from phrase_scorer.text.phrase_pairs import PairBlock
@@ -253,6 +254,8 @@ class AlignRequest(PairsRequest):
         super().__post_init__()
         if self.plot:
             require_kind(self.plot)
+            output = None if self.output == STANDARD else self.output
+            check_option("--plot", self.plot, {"PAIRS": self.pairs, "--output": output})
 
 
 @click.command(epilog="""\b

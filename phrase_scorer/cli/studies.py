@@ -27,9 +27,10 @@ from phrase_scorer.cli.options import (
     shortlist_option,
     takes,
 )
-from phrase_scorer.errors import DataError, require_choice
+from phrase_scorer.errors import DataError, UsageError, require_choice
 from phrase_scorer.runtime.console import progress_bar, say
 from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.output import is_same_file, locked_folder
 from phrase_scorer.runtime.streams import numbered_lines
 from phrase_scorer.studies.settings import SYSTEMS, StudySettings, SystemsSettings
 
@@ -110,18 +111,18 @@ def systems(read: PairReader, request: SystemsRequest) -> None:
     from phrase_scorer.training.data import collect_training_data
 
     settings, folder, path = request.settings, request.output_dir, request.pairs
-    folder.mkdir(parents=True, exist_ok=True)
     # Counts where there are any; where training is to use them, there must be.
     blocks = read(path, with_counts=True if settings.weight_by_count else None)
     data = collect_training_data(blocks, path=path, shortlist=request.shortlist)
     source, target = data.vocabularies
     say(f"{len(data.pairs):,} pairs; shortlists of {len(source):,} and {len(target):,} words")
-    results = study.run_systems(
-        data, request.systems, settings, folder, say, show_progress=not request.quiet
-    )
-    command = shlex.join(["phrase-scorer", *sys.argv[1:]])
-    best = study.best_ranking(data, settings)
-    paths = study.write_systems(results, settings, best, command, folder)
+    with locked_folder(folder, "doing an experiment"):
+        results = study.run_systems(
+            data, request.systems, settings, folder, say, show_progress=not request.quiet
+        )
+        command = shlex.join(["phrase-scorer", *sys.argv[1:]])
+        best = study.best_ranking(data, settings)
+        paths = study.write_systems(results, settings, best, command, folder)
     click.echo(study.systems_markdown(results, best))
     say(f"written: {', '.join(map(str, paths))}")
 
@@ -135,6 +136,12 @@ class GradientsRequest:
     settings: StudySettings
     arithmetic: Arithmetic
     quiet: bool
+
+    def __post_init__(self) -> None:
+        for suffix in ("json", "png", "svg"):
+            place = self.output_dir / f"gradients.{suffix}"
+            if self.text is not None and is_same_file(place, self.text):
+                raise UsageError(f"--output-dir {self.output_dir} would overwrite --text: {place}")
 
 
 @click.command(epilog="""\b

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from phrase_scorer.cli.options import (
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES, say
 from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.output import is_same_file
 
 if TYPE_CHECKING:
     from phrase_scorer.models import ModelConfig
@@ -119,6 +121,9 @@ class TrainingRequest:
         with torch.device("meta"):
             build(config, given=sizes)
         directory = ModelDirectory(self.model_path)
+        for given, file in product(self.inputs(), directory.files):
+            if is_same_file(given, file):
+                raise UsageError(f"--model {self.model_path} would overwrite the file {given}")
         if self.resume:
             directory.require_state()
         training = dict(preset.training)
@@ -140,6 +145,10 @@ class TrainingRequest:
             began_with = float(directory.load_state()[1]["settings"]["minutes"])
             return (given or began_with) if began_with else 0.0
         return 0.0 if self.choices.max_updates else given
+
+    def inputs(self) -> list[str]:
+        """The files that it learns from, and is validated on."""
+        return [self.path]
 
     def run(self, data: TrainingData, config: ModelConfig, settings: TrainingSettings) -> int:
         """Trains, says how it ended; returns the exit code."""

@@ -43,6 +43,12 @@ class ModelDirectory:
         self.state_file = path / "training_state.safetensors"
         self.log_file = path / "training_log.jsonl"
 
+    @property
+    def files(self) -> list[Path]:
+        """All that training writes."""
+        vocabularies = map(self.vocabulary_file, ("source", "target"))
+        return [self.config_file, self.weights_file, self.state_file, self.log_file, *vocabularies]
+
     def vocabulary_file(self, side: str) -> Path:
         """The vocabulary of "source" or "target"."""
         return self.path / f"{side}.vocab"

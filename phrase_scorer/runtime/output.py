@@ -198,7 +198,7 @@ def give_name(file: BinaryIO, partial: Place, place: Place) -> None:
         os.fchmod(descriptor, mode)
     os.fsync(descriptor)
     os.replace(partial, place)
-    sync_folder(os.path.dirname(place) or ".")
+    sync(os.path.dirname(place) or ".")
 
 
 def _mask() -> int:
@@ -208,11 +208,11 @@ def _mask() -> int:
     return mask
 
 
-def sync_folder(folder: Place) -> None:
-    """Brings the names of a folder to the disk, where the file system can do that."""
+def sync(path: Place) -> None:
+    """Brings a file, or the names in a folder, to the disk, where the file system can do that."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # it may be written to, but not read
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written to, but not read
         return
     try:
         os.fsync(descriptor)
@@ -242,9 +242,11 @@ def take_lock(file: BinaryIO) -> bool:
 def locked_folder(folder: Place, doing: str) -> Iterator[None]:
     """Keeps all other processes from `doing` something in a folder: a UsageError tells of one.
 
-    The lock is one of the kernel, on the file `.lock` there, which stays: so it ends with us.
+    The folder is made if need be. The lock is one of the kernel, on the file `.lock` there, which
+    stays: so it ends with us.
     """
     with write_errors(folder):
+        os.makedirs(folder, exist_ok=True)
         file = open(os.path.join(folder, ".lock"), "ab", opener=_unfollowed)  # noqa: SIM115
     with file:
         if not take_lock(file):

@@ -230,8 +230,11 @@ class _Comparison:
         planned = system.noted("training", TrainingSettings)
         if planned:
             return planned
+        directory = ModelDirectory(system.path)
         if (system.path / NOTES["training"]).exists():  # of another training
-            ModelDirectory(system.path).state_file.unlink(missing_ok=True)
+            directory.state_file.unlink(missing_ok=True)
+        elif directory.config_file.exists():
+            raise UsageError(f"{system.path} holds a model that is not of this study: move it away")
         preset = preset_of(self.settings.preset, system.config.architecture).training
         training = replace(
             TrainingSettings(**preset), validation_pairs=self.settings.validation_pairs,

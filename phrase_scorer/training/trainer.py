@@ -26,6 +26,7 @@ from phrase_scorer.errors import DataError, PhraseScorerError
 from phrase_scorer.models import ModelConfig, PhraseModel, build
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.console import collected_signals, progress_bar
+from phrase_scorer.runtime.output import locked_folder
 from phrase_scorer.runtime.streams import prefetch
 from phrase_scorer.text.batches import Batch, TrainingOrder, by_length, pair_batch
 from phrase_scorer.training.data import TrainingData
@@ -95,21 +96,25 @@ def train(
     Raises:
         DataError: No pairs, or a state that comes from other pairs or settings.
         ModelError: Nothing to resume, or a directory that cannot be written.
+        UsageError: Another process is training in the directory.
         PhraseScorerError: The training diverged.
     """
     pairs = job.data.pairs
     if not len(pairs):
         raise DataError("no phrase pairs to train on")
-    trainer = Trainer(job, torch.device(device))
     if resume:
-        trainer.load_state()
-    else:
-        known = {
-            "training": vars(job.settings),
-            "data": {"pairs": len(pairs), "fingerprint": trainer.fingerprint, **job.details},
-        }
-        trainer.directory.create(job.config, job.data.vocabularies, known)
-    return trainer.run(limits, show_progress=show_progress)
+        ModelDirectory(job.path).require_state()
+    with locked_folder(job.path, "training"):
+        trainer = Trainer(job, torch.device(device))
+        if resume:
+            trainer.load_state()
+        else:
+            known = {
+                "training": vars(job.settings),
+                "data": {"pairs": len(pairs), "fingerprint": trainer.fingerprint, **job.details},
+            }
+            trainer.directory.create(job.config, job.data.vocabularies, known)
+        return trainer.run(limits, show_progress=show_progress)
 
 
 class Trainer:

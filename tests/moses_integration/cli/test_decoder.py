@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -211,6 +213,32 @@ def test_decode_from_standard_input_to_standard_output(moses, moses_model, tmp_p
     found = {line.split(" ||| ")[0]: line.split(" ||| ")[1].strip() for line in reversed(best)}
     assert [found[str(n)] for n in range(3)] == done.stdout.decode().splitlines()
     assert names(work) == ["decode.log", "n.gz"]
+
+
+@pytest.mark.moses
+def test_decode_into_fifos(moses_model, run, folder):
+    source = (moses_model / "tune.en").read_bytes().splitlines(keepends=True)[:3]
+    Path("in").write_bytes(b"".join(source))
+    ini, fifos, read = moses_model / "new" / "moses.ini", ["o", "n.gz"], {}
+    command = ["decode", "--moses-ini", ini, "--input", "in", "--log", "log", "--quiet"]
+    for name in fifos:
+        os.mkfifo(name)
+
+    def read_fifo(name: str) -> None:
+        read[name] = Path(name).read_bytes()
+
+    readers = [
+        threading.Thread(target=read_fifo, args=[name], daemon=True) for name in ("o", "n.gz")
+    ]
+    for reader in readers:
+        reader.start()
+    assert run(*command, "--output", "o", "--nbest", "n.gz", "2").code == 0
+    for reader in readers:
+        reader.join(20)
+    assert read["o"].count(b"\n") == 3
+    assert gzip.decompress(read["n.gz"]).startswith(b"0 ||| ")
+    assert all(Path(name).is_fifo() for name in fifos)
+    assert names(folder) == ["in", "ini", "log", "n.gz", "o", "r", "s", "t.gz"]
 
 
 @pytest.mark.moses

@@ -166,7 +166,7 @@ def test_help_says_why_text_is_not_tokenized(run):
             "p.gif: the name of a plot must end in .png, .svg or .pdf",
         ),
         ("a=base.out --plot p.png", 2, "--plot needs a system beside the baseline"),
-        ("a=base.out b=new.out --plot none/p.png", 2, "--plot none/p.png: no such folder"),
+        ("a=base.out b=new.out --plot none/p.png", 2, "--plot: there is no folder none"),
         (
             "a=base.out b=new.out --plot p.png --output p.png", 2,
             "--plot and --output are both p.png",

@@ -304,9 +304,10 @@ def test_told_before_anything_is_written(what, tmp_path, capsys):
     before = sorted(tmp_path.iterdir())
     capsys.readouterr()
     arguments, code, message = EARLY[what]
-    command = ["binarize", "t", "--format", "ondisk", "--output", "p", "--moses-ini", "ini"]
+    command = ["binarize", "t", "--format", "ondisk", "--moses-ini", "ini", *arguments]
+    command += ["--output", "p"] * ("--output" not in arguments)
     with contextlib.chdir(tmp_path):
-        assert main([*command, *arguments]) == code
+        assert main(command) == code
     said = capsys.readouterr().err
     assert said.startswith(f"error: {message}")
     assert said.count("\n") == 1
@@ -318,7 +319,7 @@ def test_nothing_is_left_of_a_program_that_fails(tmp_path, monkeypatch):
     require("probing")
     table, log, out = tmp_path / "t.gz", tmp_path / "o.log", tmp_path / "o"
     table.write_bytes(b"a ||| b ||| 1 1 1 1 ||| 0-0 ||| 1\n")
-    (tmp_path / "o.partial").mkdir()  # what a program that was killed left
+    (tmp_path / "o.partial").mkdir()  # of somebody
     form = replace(FORMATS["probing"], command=lambda *_: ["--no-such-option"])
     monkeypatch.setitem(FORMATS, "probing", form)
     with pytest.raises(ProgramError) as caught:
@@ -326,7 +327,7 @@ def test_nothing_is_left_of_a_program_that_fails(tmp_path, monkeypatch):
     assert str(caught.value).startswith("CreateProbingPT failed with exit code 1: ")
     assert str(caught.value).endswith(f"; its log is {log}")
     assert log.read_text().startswith("# Moses ")
-    assert {path.name for path in tmp_path.iterdir()} == {"t.gz", "o.log"}
+    assert {path.name for path in tmp_path.iterdir()} == {"t.gz", "o.log", "o.partial"}
 
 
 @pytest.mark.moses
@@ -377,7 +378,7 @@ REFUSED = {
         "--moses-ini-out would overwrite --check-input: s",
     ),
     "log onto ini": (
-        ["--moses-ini", "o.log", "--output", "o"],
+        ["--moses-ini", "o.log"],
         "--output would overwrite --moses-ini: o.log",
     ),
     "there already": (["--output", "s"], "--output s is there already"),
@@ -393,8 +394,8 @@ def test_refused_before_moses_is_asked(what, tmp_path, capsys, monkeypatch):
     for name in ("t", "s", "ini", "o.log"):
         Path(name).write_bytes(GOOD)
     options, message = REFUSED[what]
-    command = ["binarize", "t", "--format", "ondisk", "--output", "o", "--moses-bin", "none"]
-    assert main([*command, *options]) == 2
+    command = ["binarize", "t", "--format", "ondisk", "--moses-bin", "none", *options]
+    assert main([*command, *["--output", "o"] * ("--output" not in options)]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
     assert {path.name for path in tmp_path.iterdir()} == {"t", "s", "ini", "o.log"}
     assert {Path(name).read_bytes() for name in ("t", "s", "ini", "o.log")} == {GOOD}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -272,6 +273,19 @@ def test_command_in_place_through_a_link(ini, table, tmp_path, capsys):
     assert main(arguments) == 0
     assert (ini.stat().st_ino, ini.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert capsys.readouterr() == ("", f"{place}5 scores, as num-features says\n")
+
+
+def test_command_in_place_keeps_mode_and_owner(ini):
+    ini.chmod(0o600)
+    if os.geteuid() == 0:
+        os.chown(ini, 1234, 2345)
+    before = ini.stat()
+    assert main(["ini", str(ini), "--in-place"]) == 0
+    after = ini.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        before.st_mode, before.st_uid, before.st_gid,
+    )  # fmt: skip
+    assert after.st_ino != before.st_ino
 
 
 def test_command_writes_elsewhere(ini, table, tmp_path, capsys):
