@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -72,8 +73,22 @@ def require_choice(what: str, value: str, choices: Collection[str]) -> None:
 
 def require_at_least(least: int, name: str, value: float) -> None:
     """Checks a number, named as the user knows it: a UsageError where it is smaller."""
-    if value < least:
+    if not value >= least:  # nor is nan
         raise UsageError(f"{name} must be at least {least}, not {value}")
+
+
+def require_between(least: int, most: int, name: str, value: int) -> None:
+    """The same with a largest number, too."""
+    require_at_least(least, name, value)
+    if value > most:
+        raise UsageError(f"{name} must be at most {most:,}, not {value:,}")
+
+
+def require_finite(name: str, value: float, *, or_zero: bool = False) -> None:
+    """Checks a number above 0: a UsageError where it is not, or is infinite, or nan."""
+    if not 0 <= value < math.inf or (value == 0 and not or_zero):
+        least = "at least 0" if or_zero else "above 0"
+        raise UsageError(f"{name} must be a finite number {least}, not {value}")
 
 
 def require_literals(settings: object) -> None:

@@ -142,8 +142,9 @@ class TrainingRequest:
         if self.choices.schedule:
             return given if self.choices.schedule == "timed" else 0.0
         if self.resume:
-            began_with = float(directory.load_state()[1]["settings"]["minutes"])
-            return (given or began_with) if began_with else 0.0
+            began_with = directory.load_state()[1].settings.get("minutes")
+            is_timed = isinstance(began_with, float | int) and began_with > 0
+            return (given or float(began_with)) if is_timed else 0.0
         return 0.0 if self.choices.max_updates else given
 
     def inputs(self) -> list[str]:

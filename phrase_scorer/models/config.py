@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from phrase_scorer.errors import UsageError, require_at_least, require_literals
+from phrase_scorer.errors import UsageError, require_between, require_literals
 
 Variant = Literal["paper", "groundhog"]
 Direction = Literal["forward", "inverse"]
@@ -48,15 +48,13 @@ class ModelConfig:
     short_histories: float = 0.25  # share of its training contexts that are cut short
 
     def __post_init__(self) -> None:
-        for name in _SIZES:
-            require_at_least(1, name, getattr(self, name))
-        require_at_least(2, "order", self.order)
+        for name, (least, most) in _BOUNDS.items():
+            require_between(least, most, name, getattr(self, name))
         if not math.isfinite(self.forget_bias):
             raise UsageError(f"forget_bias must be a number, not {self.forget_bias}")
         for name in ("dropout", "short_histories"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} must be from 0 to below 1, not {getattr(self, name)}")
-        require_at_least(0, "output_rank", self.output_rank)
         require_literals(self)
 
     def chosen(self) -> set[str]:
@@ -73,10 +71,13 @@ class ModelConfig:
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
 
-_SIZES = (
-    *("source_words", "target_words", "hidden", "embedding", "maxout"),
-    *("layers", "heads", "feed_forward", "second_hidden"),
-)
+# Least and most of each size: beyond all use, so that whatever config.json says is soon checked.
+_BOUNDS = {
+    "source_words": (1, 1 << 24), "target_words": (1, 1 << 24), "hidden": (1, 1 << 16),
+    "embedding": (1, 1 << 16), "maxout": (1, 1 << 16), "output_rank": (0, 1 << 16),
+    "layers": (1, 256), "heads": (1, 1 << 16), "feed_forward": (1, 1 << 18),
+    "order": (2, 256), "second_hidden": (1, 1 << 16),
+}  # fmt: skip
 _OPTIONAL = (
     *("variant", "dropout", "forget_bias", "layers", "heads", "feed_forward", "positions"),
     *("shared_words", "order", "second_hidden", "short_histories"),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from phrase_scorer.errors import UsageError, require_at_least, require_choice
+from phrase_scorer.errors import UsageError, require_between, require_choice
 
 if TYPE_CHECKING:
     import torch
 
+MOST_THREADS = 10_000
 Precision = Literal["float32", "bfloat16", "int8"]
 
 
@@ -24,7 +25,7 @@ class Arithmetic:
     def __post_init__(self) -> None:
         require_choice("precision", self.precision, get_args(Precision))
         if self.threads is not None:
-            require_at_least(1, "--threads", self.threads)
+            require_between(1, MOST_THREADS, "--threads", self.threads)
 
     @property
     def is_exact(self) -> bool:

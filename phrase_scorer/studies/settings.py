@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from phrase_scorer.errors import UsageError, require_at_least, require_choice
+from phrase_scorer.errors import UsageError, require_between, require_choice, require_finite
 from phrase_scorer.runtime.device import Arithmetic
+
+MOST = 1 << 40  # of what is only counted
+MOST_WORDS = 10_000  # of a sequence whose gradients are measured
+MOST_UNITS = 1 << 14  # of a cell that is trained for it
 
 SYSTEMS: dict[str, dict[str, str]] = {
     "vanilla RNN": {"architecture": "encoder_decoder", "cell": "rnn"},
@@ -34,10 +38,9 @@ class SystemsSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        require_at_least(1, "--parameters", self.parameters)
-        if not 0 < self.minutes < math.inf:
-            raise UsageError(f"--minutes must be above 0, not {self.minutes}")
-        require_at_least(1, "--validation-pairs", self.validation_pairs)
+        require_between(1, MOST, "--parameters", self.parameters)
+        require_finite("--minutes", self.minutes)
+        require_between(1, MOST, "--validation-pairs", self.validation_pairs)
         _ = self.arithmetic
 
     @property
@@ -72,9 +75,13 @@ class StudySettings:
                 raise UsageError(f"no {name}")
         for cell in self.cells:
             require_choice("cell", cell, CELLS)
-        for name in ("steps", "hidden", "updates"):
-            require_at_least(1, name, getattr(self, name))
-        require_at_least(1, "distances", min(self.distances))
+        for name, most in (("steps", MOST_WORDS), ("hidden", MOST_UNITS), ("updates", MOST)):
+            require_between(1, most, name, getattr(self, name))
+        for distance in self.distances:
+            require_between(1, MOST_WORDS, "distances", distance)
+        for name in ("learning_rate", "clip_norm"):
+            require_finite(name, getattr(self, name))
         for scale in self.scales:
-            if not 0 < scale < math.inf:
-                raise UsageError(f"scales must be above 0, not {scale}")
+            require_finite("scales", scale)
+        if not math.isfinite(self.forget_bias):
+            raise UsageError(f"forget_bias must be a number, not {self.forget_bias}")

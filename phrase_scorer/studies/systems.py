@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-import json
 import multiprocessing
 import re
 import resource
@@ -22,7 +21,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
 import numpy as np
 import torch
 
@@ -30,6 +28,7 @@ from phrase_scorer.errors import DataError, UsageError, require_choice
 from phrase_scorer.models import ModelConfig, architecture_class, build
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES
+from phrase_scorer.runtime.records import Origin, read_json, typed
 from phrase_scorer.runtime.report import Table, as_cell, as_json, write_json, write_results
 from phrase_scorer.scoring.accuracy import Ranking, ranking_quality
 from phrase_scorer.scoring.scorer import PhraseScorer
@@ -37,6 +36,7 @@ from phrase_scorer.studies.settings import SYSTEMS, SystemsSettings
 from phrase_scorer.text.batches import TrainingOrder, pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
 from phrase_scorer.training.data import TrainingData
+from phrase_scorer.training.log import read_log
 from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
 from phrase_scorer.training.trainer import Trainer, TrainingJob, train
 
@@ -154,12 +154,14 @@ class _System:
 
     def noted(self, what: str, kind: type[Note]) -> Note | None:
         """What `note` wrote, if all that decides the result is still the same."""
-        try:
-            content = json.loads((self.path / NOTES[what]).read_bytes())
-        except FileNotFoundError:
+        path = self.path / NOTES[what]
+        if not path.exists():
             return None
+        content = read_json(path, dict[str, Any])
         # A setting that only an earlier version had is passed over.
-        return msgspec.convert(content[what], kind) if content["key"] == self.key else None
+        if content.get("key") != self.key:
+            return None
+        return typed(content.get(what), kind, Origin(path))
 
     def note(self, what: str, content: object) -> None:
         write_json(self.path / NOTES[what], {"key": self.key, what: content}, indent=1)
@@ -208,9 +210,9 @@ class _Comparison:
             arguments = (system.path, self.held_out, self.sample, self.settings)
             measured = pool.submit(_measure, *arguments).result()
         curve = {
-            line["update"]: (line["seconds"] / 60, line["validation_loss"])
-            for line in map(json.loads, directory.log_file.read_text().splitlines())
-            if "validation_loss" in line
+            line.update: (line.seconds / 60, line.validation_loss)
+            for line in read_log(directory.log_file)
+            if line.validation_loss is not None
         }
         found = SystemResult(
             name=system.name,

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from phrase_scorer.errors import UsageError, require_at_least, require_literals
+from phrase_scorer.errors import UsageError, require_between, require_finite, require_literals
 from phrase_scorer.models import INITIAL_DEVIATION
 
 UNLIMITED = 1 << 40  # updates: never reached
+MOST_SEED = 2**31 - 1  # with the number of an update it makes the seed of a random generator
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,13 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("batch_pairs", "max_updates", "pool_batches", "validate_every"):
-            require_at_least(1, name, getattr(self, name))
+            require_between(1, UNLIMITED, name, getattr(self, name))
+        for name in ("warmup", "validation_pairs", "patience"):
+            require_between(0, UNLIMITED, name, getattr(self, name))
+        require_between(0, MOST_SEED, "seed", self.seed)
+        require_finite("learning_rate", self.learning_rate)
+        for name in ("initial_deviation", "clip_norm", "minutes"):
+            require_finite(name, getattr(self, name), or_zero=True)
         if (self.schedule == "timed") != (self.minutes > 0):
             raise UsageError(f"schedule {self.schedule} with minutes {self.minutes}")
         require_literals(self)

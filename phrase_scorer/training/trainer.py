@@ -9,33 +9,39 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from phrase_scorer.errors import DataError, PhraseScorerError
+from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, require_finite
 from phrase_scorer.models import ModelConfig, PhraseModel, build
-from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.models.directory import (
+    ModelDirectory,
+    Progress,
+    TrainingState,
+    first_difference,
+    shapes_of,
+)
 from phrase_scorer.runtime.console import collected_signals, progress_bar
 from phrase_scorer.runtime.output import locked_folder
 from phrase_scorer.runtime.streams import prefetch
 from phrase_scorer.text.batches import Batch, TrainingOrder, by_length, pair_batch
 from phrase_scorer.training.data import TrainingData
+from phrase_scorer.training.log import TrainingLog, open_log
 from phrase_scorer.training.loss import chosen_log_probs, cross_entropy
 from phrase_scorer.training.settings import TrainingSettings
 
 VALIDATION_BATCH = 512
 DIVERGED = 20  # updates in a row without a finite gradient
-LOG_EVERY = 50  # updates
 TIMED_BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 
 
@@ -57,19 +63,13 @@ class RunLimits:
     max_minutes: float | None = None  # stop after this time, at the end of an update
     checkpoint_minutes: float = 10.0  # save the state this often (and at SIGINT and SIGTERM)
 
+    def __post_init__(self) -> None:
+        if self.max_minutes is not None:
+            require_finite("max_minutes", self.max_minutes)
+        require_finite("checkpoint_minutes", self.checkpoint_minutes, or_zero=True)
+
 
 NO_LIMITS = RunLimits()
-
-
-@dataclass
-class Progress:
-    """Where a training stands; saved with its state."""
-
-    update: int = 0  # updates done
-    best_loss: float = math.inf  # nats per target symbol on the validation pairs
-    best_update: int = 0
-    waited: int = 0  # validations since the best
-    seconds: float = 0.0  # spent so far, over all runs
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,9 @@ def train(
     The job's pairs are unique, the model's input side first.
 
     Raises:
-        DataError: No pairs, or a state that comes from other pairs or settings.
-        ModelError: Nothing to resume, or a directory that cannot be written.
+        DataError: No pairs; a state that comes from other pairs or settings; a file that cannot be
+            written.
+        ModelError: Nothing to resume, or a state that is broken.
         UsageError: Another process is training in the directory.
         PhraseScorerError: The training diverged.
     """
@@ -124,7 +125,13 @@ class Trainer:
         self.settings = settings = job.settings
         self.directory = ModelDirectory(job.path)
         self.device = device
-        self.fingerprint = hashlib.sha256(job.data.pairs.hashes().tobytes()).hexdigest()[:16]
+        self.vocabularies = job.data.vocabularies
+        self.fingerprint = _digest(job.data.pairs.hashes())
+        given = job.data.validation
+        weights = job.data.pairs.weights
+        # What decides the result besides pairs and settings, in words.
+        self._weighting = "none" if weights is None else f"by counts ({_digest(weights)})"
+        self._validation = "on held-out pairs" if given is None else f"on {_digest(given.hashes())}"
         self.pairs, self.validation = job.data.split(settings.validation_pairs, settings.seed)
         self.order = TrainingOrder(
             self.pairs, settings.batch_pairs, settings.pool_batches, settings.seed
@@ -154,10 +161,7 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self._not_finite = 0 if norm.isfinite() else self._not_finite + 1
         if self._not_finite >= DIVERGED:
-            raise PhraseScorerError(
-                f"training diverged: no finite gradient in {DIVERGED} updates up to update "
-                f"{progress.update}; lower --learning-rate"
-            )
+            raise _diverged(f"no finite gradient in {DIVERGED} updates", progress)
         if not self._not_finite:
             self.optimizer.step()
         progress.update += 1
@@ -200,6 +204,8 @@ class Trainer:
     def _keep_best(self, log: TrainingLog) -> None:
         """Validates and keeps the best weights; without validation pairs these are the latest."""
         loss, progress = self.validate(), self.progress
+        if not all(value.isfinite().all() for value in self.model.parameters()):
+            raise _diverged("weights that are not finite", progress)
         if loss < progress.best_loss or not len(self.validation):
             progress.best_loss = loss
             progress.best_update = progress.update
@@ -219,12 +225,10 @@ class Trainer:
             for name, parameter in self.model.named_parameters()
             for key, value in self.optimizer.state[parameter].items()
         }
-        known = {
-            "progress": vars(self.progress),
-            "config": self.model.config.as_dict(),
-            "settings": vars(self.settings),
-            "data": self.fingerprint,
-        }
+        known = TrainingState(
+            self.progress, self.model.config.as_dict(), vars(self.settings),
+            self.fingerprint, self._weighting, self._validation,
+        )  # fmt: skip
         parts = {"model": _weights(self.model), "best": self.best_weights, "optimizer": optimizer}
         self.directory.save_state(parts, known)
 
@@ -232,6 +236,7 @@ class Trainer:
         """Continues where `save_state` was called, refused for other pairs or settings."""
         parts, known = self.directory.load_state()
         self._require_same(known)
+        self._require_fitting(parts)
         self.model.load_state_dict(parts["model"])
         self.best_weights = parts["best"]
         numbers = {name: i for i, (name, _) in enumerate(self.model.named_parameters())}
@@ -241,24 +246,47 @@ class Trainer:
             state[numbers[name]][key] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
-        self.progress = Progress(**known["progress"])
+        self.progress = known.progress
         if self.progress.best_update:
             self.directory.save_weights(self.best_weights)
 
-    def _require_same(self, known: Mapping[str, Any]) -> None:
-        if known["data"] != self.fingerprint:
+    def _require_same(self, known: TrainingState) -> None:
+        words = [vocabulary.words for vocabulary in self.directory.vocabularies()]
+        if known.data != self.fingerprint or words != [v.words for v in self.vocabularies]:
             message = "cannot resume: it was trained on other phrase pairs"
             raise DataError(message, path=self.directory.path)
         now = vars(self.model.config) | vars(self.settings)
-        defaults = vars(TrainingSettings())  # of settings that are younger
-        before = vars(ModelConfig(**known["config"])) | defaults | known["settings"]
-        now |= {name: type(value)() for name, value in before.items() if name not in now}  # gone
+        now |= {"weighting": self._weighting, "validation": self._validation}
+        # Of settings that are younger than the state, the default.
+        before: dict[str, Any] = {
+            name: getattr(ModelConfig, name, None) for name in vars(self.model.config)
+        }
+        before |= known.config | vars(TrainingSettings()) | known.settings
+        before |= {
+            "weighting": known.weighting or self._weighting,
+            "validation": known.validation or self._validation,
+        }
+        gone = before.keys() - now.keys()  # settings of an older version: 0 was as without them
+        now |= {name: before[name] and type(before[name])() for name in gone}
         # A constant schedule may be prolonged; a falling one depends on its end.
         free = ["patience"] if self.settings.schedule == "linear" else ["patience", "max_updates"]
         for name, value in now.items():
             if name not in free and before.get(name) != value:
                 message = f"cannot resume: {name} was {before.get(name)}, now {value}"
                 raise DataError(message, path=self.directory.path)
+
+    def _require_fitting(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Checks that the tensors of a state are those that this model and optimiser need."""
+        shapes = shapes_of(self.model.state_dict())
+        expected = {f"{part}/{name}": shapes[name] for part in ("model", "best") for name in shapes}
+        updated = {place.rpartition("/")[0] for place in parts.get("optimizer", {})}
+        for name in updated & shapes.keys():  # what was never updated has nothing there
+            for key in _OPTIMIZER_STATE[self.settings.optimizer]:
+                expected[f"optimizer/{name}/{key}"] = () if key == "step" else shapes[name]
+        found = {f"{part}/{n}": tuple(v.shape) for part in parts for n, v in parts[part].items()}
+        if difference := first_difference(expected, found):
+            message = f"not the state of this model (first difference: {difference})"
+            raise ModelError(message, path=self.directory.state_file)
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -270,7 +298,7 @@ class Trainer:
         with (
             collected_signals() as received,
             self._bar(show_progress) as bar,
-            open(self.directory.log_file, "a", encoding="utf-8") as file,
+            open_log(self.directory.log_file) as file,
             contextlib.closing(prefetch(self._batches())) as batches,
         ):
             log = TrainingLog(file, bar, self.settings)
@@ -323,45 +351,20 @@ class Trainer:
         )
 
 
-class TrainingLog:
-    """What a training says of itself: the progress bar and training_log.jsonl."""
+def _digest(array: npt.NDArray[Any]) -> str:
+    return hashlib.sha256(array.tobytes()).hexdigest()[:16]
 
-    def __init__(self, file: TextIO, bar: tqdm[Any], settings: TrainingSettings) -> None:
-        self._file = file
-        self._bar = bar
-        self._settings = settings
-        self._losses: list[Tensor] = []
-        self._validation: float | None = None
 
-    def note(self, progress: Progress, loss: Tensor, norm: Tensor, batch: Batch) -> None:
-        """After an update."""
-        self._losses.append(loss)
-        if minutes := self._settings.minutes:
-            self._bar.update(min(progress.seconds, 60 * minutes) - self._bar.n)
-        else:
-            self._bar.update(batch.target.words.shape[1])
-        if progress.update % LOG_EVERY:
-            return
-        mean = float(torch.stack(self._losses).mean())
-        self._losses = []
-        rate = self._settings.learning_rate_at(progress.update - 1, progress.seconds)
-        values = {"train_loss": round(mean, 5), "gradient_norm": round(float(norm), 4)}
-        self._write(progress, **values, learning_rate=rate)
-        shown = {"nats/symbol": f"{mean:.3f}"}
-        if self._validation is not None:
-            shown["validation"] = f"{self._validation:.3f}"
-        self._bar.set_postfix(shown, refresh=False)
+def _diverged(what: str, progress: Progress) -> PhraseScorerError:
+    where = f"up to update {progress.update}"
+    return PhraseScorerError(f"training diverged: {what} {where}; lower --learning-rate")
 
-    def note_validation(self, progress: Progress, loss: float | None) -> None:
-        """After a validation; None: no pairs to validate on."""
-        self._validation = loss
-        if loss is not None:
-            self._write(progress, validation_loss=round(loss, 5))
 
-    def _write(self, progress: Progress, **values: Any) -> None:
-        line = {"update": progress.update, "seconds": round(progress.seconds, 1), **values}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+# What each optimiser keeps of a parameter.
+_OPTIMIZER_STATE = {
+    "adadelta": ("step", "square_avg", "acc_delta"),
+    "adamw": ("step", "exp_avg", "exp_avg_sq"),
+}
 
 
 def _optimizer(model: PhraseModel, settings: TrainingSettings) -> torch.optim.Optimizer:

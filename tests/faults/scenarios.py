@@ -105,7 +105,7 @@ def read_trained(folder: Path, name: str) -> object:
     if name != STATE:
         return (folder / name).read_bytes()
     parts, known = ModelDirectory(folder / "rnn").load_state()
-    del known["progress"]["seconds"]
+    known.progress.seconds = 0.0
     tensors = {f"{part}/{n}": v.numpy().tobytes() for part in parts for n, v in parts[part].items()}
     return tensors, known
 
@@ -227,6 +227,9 @@ class Case:
         if not (self.folder / OUT / name).exists():
             return "--overwrite" in self.scenario.arguments
         try:
+            if name == "rnn/config.json":  # two digests stand in it while a file is replaced
+                directory.facts()
+                return True
             if name == STATE:
                 directory.load_state()
                 return True

@@ -129,8 +129,8 @@ def test_the_whole_study_and_its_report(tmp_path):
         ({"cells": ()}, "no cells"),
         ({"steps": 0}, "steps must be at least 1, not 0"),
         ({"distances": (5, 0)}, "distances must be at least 1, not 0"),
-        ({"scales": (1.0, -2.0)}, "scales must be above 0, not -2.0"),
-        ({"scales": (float("nan"),)}, "scales must be above 0, not nan"),
+        ({"scales": (1.0, -2.0)}, "scales must be a finite number above 0, not -2.0"),
+        ({"scales": (float("nan"),)}, "scales must be a finite number above 0, not nan"),
     ],
 )
 def test_wrong_settings(wrong, message):

@@ -13,6 +13,7 @@ from toys import phrase_pairs
 
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.models import build
+from phrase_scorer.models.directory import Progress
 from phrase_scorer.runtime.console import run
 from phrase_scorer.scoring.accuracy import ranking_quality
 from phrase_scorer.studies.settings import SYSTEMS, SystemsSettings
@@ -26,7 +27,7 @@ from phrase_scorer.studies.systems import (
 )
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.training.data import TrainingData, collect_training_data
-from phrase_scorer.training.trainer import Progress, TrainingResult
+from phrase_scorer.training.trainer import TrainingResult
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -178,4 +179,4 @@ def test_what_there_is_not(data, tmp_path):
     assert str(error.value).startswith("unknown system 'BERT'; choose from vanilla RNN, LSTM, GRU")
     with pytest.raises(UsageError) as error:
         SystemsSettings(minutes=0)
-    assert str(error.value) == "--minutes must be above 0, not 0"
+    assert str(error.value) == "--minutes must be a finite number above 0, not 0"

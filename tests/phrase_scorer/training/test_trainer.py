@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 
 import numpy as np
@@ -17,21 +18,21 @@ from toys import phrase_pairs
 from phrase_scorer import PhraseScorer
 from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
 from phrase_scorer.models import ModelConfig
-from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.models.directory import ModelDirectory, Progress
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
 from phrase_scorer.text.vocabulary import Vocabulary
+from phrase_scorer.training import log as log_module
 from phrase_scorer.training import trainer as training
 from phrase_scorer.training.data import TrainingData
+from phrase_scorer.training.log import TrainingLog, read_log
 from phrase_scorer.training.settings import TrainingSettings
 from phrase_scorer.training.trainer import (
     NO_LIMITS,
-    Progress,
     RunLimits,
     Trainer,
     TrainingJob,
-    TrainingLog,
     train,
 )
 
@@ -61,7 +62,8 @@ def toy() -> PhrasePairs:
 
 
 def job(pairs, path, settings=SETTINGS, config=CONFIG):
-    return TrainingJob(TrainingData(pairs, VOCABULARIES), config, settings, path)
+    vocabularies = (Vocabulary(WORDS[: config.source_words - 2]),) * 2
+    return TrainingJob(TrainingData(pairs, vocabularies), config, settings, path)
 
 
 def trainer_of(pairs, settings, path):
@@ -99,7 +101,7 @@ def test_a_state_from_before_a_setting_can_be_gone_on_with(toy, tmp_path):
     run(toy, tmp_path)
     directory = ModelDirectory(tmp_path)
     parts, known = directory.load_state()
-    del known["settings"]["precision"]
+    del known.settings["precision"]
     directory.save_state(parts, known)
     more = dataclasses.replace(SETTINGS, max_updates=13)
     assert run(toy, tmp_path, more, resume=True).progress.update == 13
@@ -109,11 +111,11 @@ def test_a_setting_that_is_gone_is_ignored_where_it_was_0(toy, tmp_path):
     run(toy, tmp_path)
     directory = ModelDirectory(tmp_path)
     parts, known = directory.load_state()
-    known["settings"]["self_normalize"] = 0.0
+    known.settings["self_normalize"] = 0.0
     directory.save_state(parts, known)
     more = dataclasses.replace(SETTINGS, max_updates=13)
     assert run(toy, tmp_path, more, resume=True).progress.update == 13
-    known["settings"]["self_normalize"] = 0.1
+    known.settings["self_normalize"] = 0.1
     directory.save_state(parts, known)
     with pytest.raises(DataError) as error:
         run(toy, tmp_path, more, resume=True)
@@ -172,7 +174,7 @@ def test_a_signal_saves_the_state(toy, tmp_path, monkeypatch, name):
 
 
 def test_stops_after_minutes(toy, tmp_path):
-    result = run(toy, tmp_path, limits=RunLimits(max_minutes=0))
+    result = run(toy, tmp_path, limits=RunLimits(max_minutes=1e-9))
     assert (result.stopped, result.progress.update) == ("minutes", 0)
 
 
@@ -302,6 +304,63 @@ def test_other_data_or_settings_cannot_be_resumed(toy, tmp_path):
     assert str(caught.value) == f"{tmp_path}: cannot resume: learning_rate was 0.01, now 0.5"
 
 
+def refused(path, data, settings=SETTINGS) -> str:
+    """Why a training cannot be gone on with."""
+    with pytest.raises(DataError) as caught:
+        train(TrainingJob(data, CONFIG, settings, path), resume=True, show_progress=False)
+    return str(caught.value).removeprefix(f"{path}: cannot resume: ")
+
+
+def test_other_weights_of_pairs_cannot_be_resumed(toy, tmp_path):
+    counts = np.arange(1, len(toy) + 1, dtype=np.float32)
+    weighted = PhrasePairs(toy.source, toy.target, counts)
+    run(toy, tmp_path / "a")
+    found = refused(tmp_path / "a", TrainingData(weighted, VOCABULARIES))
+    assert re.fullmatch(r"weighting was none, now by counts \([0-9a-f]{16}\)", found)
+    run(weighted, tmp_path / "b")
+    found = refused(tmp_path / "b", TrainingData(toy, VOCABULARIES))
+    assert re.fullmatch(r"weighting was by counts \([0-9a-f]{16}\), now none", found)
+
+
+def test_another_text_to_validate_on_cannot_be_resumed(toy, tmp_path):
+    """Unless the state is of a version that did not note it."""
+    one, other = (TrainingData(toy, VOCABULARIES, toy.take(np.arange(n))) for n in (9, 8))
+    job = TrainingJob(one, CONFIG, SETTINGS, tmp_path)
+    train(job, show_progress=False)
+    found = refused(tmp_path, other)
+    assert re.fullmatch(r"validation was on [0-9a-f]{16}, now on [0-9a-f]{16}", found)
+    found = refused(tmp_path, TrainingData(toy, VOCABULARIES))
+    assert re.fullmatch(r"validation was on [0-9a-f]{16}, now on held-out pairs", found)
+    directory = ModelDirectory(tmp_path)
+    parts, known = directory.load_state()
+    directory.save_state(parts, dataclasses.replace(known, validation=None, weighting=None))
+    train(dataclasses.replace(job, data=other), resume=True, show_progress=False)
+
+
+def test_other_words_with_the_same_numbers_cannot_be_resumed(toy, tmp_path):
+    run(toy, tmp_path)
+    renamed = (Vocabulary(WORDS), Vocabulary([b"x", *WORDS[1:]]))
+    assert refused(tmp_path, TrainingData(toy, renamed)) == "it was trained on other phrase pairs"
+
+
+def test_a_state_that_does_not_fit_the_model(toy, tmp_path):
+    run(toy, tmp_path)
+    directory = ModelDirectory(tmp_path)
+    parts, known = directory.load_state()
+    for part, name, value in (
+        ("best", "output.bias", torch.zeros(11)),
+        ("model", "extra", torch.zeros(1)),
+        ("optimizer", "output.bias/exp_avg", torch.zeros(1)),
+        ("optimizer", "unknown/step", torch.zeros(())),
+    ):
+        directory.save_state({**parts, part: {**parts[part], name: value}}, known)
+        with pytest.raises(ModelError) as caught:
+            run(toy, tmp_path, resume=True)
+        place = f"first difference: {part}/{name}"
+        message = f"not the state of this model ({place})"
+        assert str(caught.value) == f"{directory.state_file}: {message}"
+
+
 def test_what_may_change_at_a_resume(toy, tmp_path):
     """Patience, and the end of a constant schedule; a falling one depends on its end."""
     constant = dataclasses.replace(SETTINGS, max_updates=2)
@@ -335,12 +394,51 @@ def test_no_pairs(toy, tmp_path):
 
 def test_divergence_is_an_error(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "DIVERGED", 3)
-    settings = dataclasses.replace(SETTINGS, learning_rate=float("inf"))
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e38)
     with pytest.raises(PhraseScorerError) as caught:
         run(toy, tmp_path, settings)
     assert str(caught.value) == (
         "training diverged: no finite gradient in 3 updates up to update 3; lower --learning-rate"
     )
+
+
+def test_weights_that_are_not_finite_are_not_kept(toy, tmp_path):
+    """Where there is nothing to validate on, the latest weights are the best."""
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e38, validation_pairs=0)
+    with pytest.raises(PhraseScorerError) as caught:
+        run(toy, tmp_path, settings)
+    assert str(caught.value).startswith("training diverged: weights that are not finite up to ")
+    assert not ModelDirectory(tmp_path).weights_file.exists()
+
+
+def test_a_log_that_cannot_be_written_is_a_data_error(toy, tmp_path):
+    run(toy, tmp_path)
+    log = ModelDirectory(tmp_path).log_file
+    log.unlink()
+    log.mkdir()
+    with pytest.raises(DataError) as caught:
+        run(toy, tmp_path, dataclasses.replace(SETTINGS, max_updates=13), resume=True)
+    assert str(caught.value) == f"{log}: cannot write: Is a directory"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"update": 1}', "object missing required field seconds"),
+        ('{"update": 1, "seconds": 2, "validation_loss": "x"}', "validation_loss: expected float "
+         "| null, got str"),
+        ("[" * 100_000, "not JSON that can be used: nested too deep"),
+        ('{"update": 1, "sec', "not JSON: Unterminated string starting at (line 1, column 15)"),
+    ],
+)  # fmt: skip
+def test_a_log_of_another_shape(tmp_path, line, message):
+    path = tmp_path / "training_log.jsonl"
+    path.write_text('{"update": 1, "seconds": 2, "train_loss": NaN}\n' + line + "\n")
+    lines = read_log(path)
+    assert next(lines).validation_loss is None
+    with pytest.raises(DataError) as caught:
+        list(lines)
+    assert str(caught.value) == f"{path}:2: {message}"
 
 
 def test_schedules():
@@ -367,12 +465,39 @@ def test_schedules():
         ),
         ("reduction", "x", "unknown reduction 'x'; choose from mean, sum"),
         ("precision", "x", "unknown precision 'x'; choose from float32, bfloat16"),
+        ("learning_rate", math.nan, "learning_rate must be a finite number above 0, not nan"),
+        ("learning_rate", -1.0, "learning_rate must be a finite number above 0, not -1.0"),
+        ("learning_rate", 0.0, "learning_rate must be a finite number above 0, not 0.0"),
+        ("learning_rate", math.inf, "learning_rate must be a finite number above 0, not inf"),
+        ("clip_norm", math.nan, "clip_norm must be a finite number at least 0, not nan"),
+        ("clip_norm", -0.1, "clip_norm must be a finite number at least 0, not -0.1"),
+        ("initial_deviation", -1, "initial_deviation must be a finite number at least 0, not -1"),
+        ("minutes", math.inf, "minutes must be a finite number at least 0, not inf"),
+        ("patience", -1, "patience must be at least 0, not -1"),
+        ("validation_pairs", -1, "validation_pairs must be at least 0, not -1"),
+        ("warmup", -1, "warmup must be at least 0, not -1"),
+        ("batch_pairs", 10**18, "batch_pairs must be at most 1,099,511,627,776, not 1,000,000,000,"
+         "000,000,000"),
+        ("seed", 2**31, "seed must be at most 2,147,483,647, not 2,147,483,648"),
+        ("seed", -1, "seed must be at least 0, not -1"),
     ],
-)
+)  # fmt: skip
 def test_impossible_settings(field, value, message):
     with pytest.raises(UsageError) as caught:
         TrainingSettings(**{field: value})
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("field", ["max_minutes", "checkpoint_minutes"])
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf])
+def test_impossible_limits(field, value):
+    least = {"max_minutes": "above 0", "checkpoint_minutes": "at least 0"}[field]
+    with pytest.raises(UsageError) as caught:
+        RunLimits(**{field: value})
+    assert str(caught.value) == f"{field} must be a finite number {least}, not {value}"
+    if field == "max_minutes":
+        with pytest.raises(UsageError):
+            RunLimits(max_minutes=0)
 
 
 # -- training_log.jsonl: a line every so many updates and at each validation ----------------------
@@ -392,7 +517,7 @@ LOG_SETTINGS = TrainingSettings(
 @pytest.fixture
 def log(monkeypatch, tmp_path):
     """A function that trains and returns the lines of the log."""
-    monkeypatch.setattr(training, "LOG_EVERY", 3)
+    monkeypatch.setattr(log_module, "LOG_EVERY", 3)
     draw = np.random.default_rng(1).integers(2, 5, (40, 4)).tolist()
     pairs = phrase_pairs([(row[:2], row[2:]) for row in draw]).unique()
 
@@ -416,7 +541,7 @@ def test_lines(log):
 
 
 def test_a_loss_is_the_mean_since_the_line_before(monkeypatch):
-    monkeypatch.setattr(training, "LOG_EVERY", 2)
+    monkeypatch.setattr(log_module, "LOG_EVERY", 2)
     text, progress = io.StringIO(), Progress()
     batch = pair_batch(phrase_pairs([([2], [3])]), np.array([0]))
     with progress_bar("", show=False) as bar:
