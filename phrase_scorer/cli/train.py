@@ -143,8 +143,9 @@ class TrainingRequest:
             return given if self.choices.schedule == "timed" else 0.0
         if self.resume:
             began_with = directory.load_state()[1].settings.get("minutes")
-            is_timed = isinstance(began_with, float | int) and began_with > 0
-            return (given or float(began_with)) if is_timed else 0.0
+            if isinstance(began_with, float | int) and began_with > 0:
+                return given or began_with
+            return 0.0
         return 0.0 if self.choices.max_updates else given
 
     def inputs(self) -> list[str]:
