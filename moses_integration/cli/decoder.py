@@ -246,7 +246,8 @@ def nbest(request: NbestRequest) -> None:
     """Add features to each hypothesis of a Moses n-best list, or pick the best under new weights.
 
     The line stays as it is; `NAME= value` stands last in its third field. Values are natural
-    logarithms. The weights for them come from `tune --rescore-nbest`.
+    logarithms. Of words with factors the first one is scored. The weights for the new features come
+    from `tune --rescore-nbest`.
     """
     nbest_list, output = request.nbest_list, request.output
     if request.rerank:

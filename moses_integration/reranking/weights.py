@@ -20,7 +20,7 @@ from moses_integration.decoder.tuning import TuningSettings, bleu, one_weight
 from moses_integration.formats.moses_ini import Weights
 from moses_integration.formats.nbest import Hypothesis, read_nbest
 from moses_integration.formats.phrase_table import BLANKS, words_of
-from phrase_scorer.errors import DataError
+from phrase_scorer.errors import DataError, printable
 from phrase_scorer.runtime.numbers import real_number, whole_number
 from phrase_scorer.runtime.output import OutputFile, write_file
 from phrase_scorer.runtime.streams import line_blocks, numbered_lines
@@ -210,7 +210,7 @@ def rerank(
         for ranked in _ranked(nbest, weights):
             hypothesis = ranked[0][1]
             if first and (idle := _idle_weights(weights, hypothesis)):
-                say(f"warning: weights for what the list has not: {', '.join(idle)}")
+                say(f"warning: weights for what the list has not: {printable(', '.join(idle))}")
             first = False
             if whole_list:
                 text = b"".join(h.with_total(score) + b"\n" for score, h in ranked)

@@ -295,6 +295,19 @@ def test_many_unknown_words_are_told(run, english, model_path, tmp_path):
     ))  # fmt: skip
 
 
+def test_no_escape_sequence_reaches_the_terminal(run, model_path, tmp_path):
+    (tmp_path / "list").write_bytes(b"0 ||| \x1b[31m \xff ||| A= 1 ||| 1\n")
+    (tmp_path / "s").write_bytes(b"\x1b[2J\n")
+    arguments = ["nbest", tmp_path / "list", "--source", tmp_path / "s", "--quiet"]
+    _, _, said = run(*arguments, "--model", model_path, "--output", tmp_path / "o")
+    assert r"(\x1b[2J …)" in said
+    assert r"(\x1b[31m \xff …)" in said
+    (tmp_path / "w").write_bytes(b"A= 1\nB\x1b[31m= 1\n")
+    arguments = ["nbest", tmp_path / "list", "--rerank", tmp_path / "w"]
+    said = "warning: weights for what the list has not: B\\x1b[31m\n1 sentences reranked\n"
+    assert run(*arguments, "--output", tmp_path / "o") == (0, "", said)
+
+
 def test_no_language_model(tmp_path):
     pytest.importorskip("kenlm", reason="kenlm is not installed")
     (tmp_path / "lm").write_text("no ARPA")
