@@ -30,6 +30,7 @@ from torch import Tensor
 
 from phrase_scorer.errors import ModelError, UsageError, quoted
 from phrase_scorer.models import ModelConfig, PhraseModel, build
+from phrase_scorer.runtime.numbers import real_number, whole_number
 from phrase_scorer.runtime.output import reason, write_file
 from phrase_scorer.runtime.records import Origin, parse_json, read_json, typed
 from phrase_scorer.text.vocabulary import Vocabulary
@@ -164,9 +165,23 @@ class ModelDirectory:
             raise ModelError(f"{len(vocabulary)} words, but the model has {size}", path=path)
         return vocabulary
 
-    def save_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Replaces model.safetensors."""
-        self._replace(self.weights_file, save(dict(weights)))
+    def save_weights(self, weights: Mapping[str, Tensor], progress: Progress | None = None) -> None:
+        """Replaces model.safetensors; with the validation that chose them, where there was one."""
+        known = None
+        if progress is not None and math.isfinite(progress.best_loss):
+            # One key: safetensors writes several in an order of chance.
+            known = {"validation": f"{progress.best_loss!r} after {progress.best_update}"}
+        self._replace(self.weights_file, save(dict(weights), metadata=known))
+
+    def _validation(self) -> tuple[float | None, int | None]:
+        """(nats per target symbol, update) of the validation that chose the weights, if known."""
+        with _open_tensors(self.weights_file) as stream:
+            said = (stream.metadata() or {}).get("validation")
+        if said:
+            loss, _, update = said.partition(" after ")
+            return real_number(loss), whole_number(update)
+        best = self.load_state()[1].progress if self.state_file.exists() else Progress()
+        return (best.best_loss if math.isfinite(best.best_loss) else None), best.best_update
 
     def load_model(self) -> PhraseModel:
         """The model with its best weights, in evaluation mode.
@@ -253,21 +268,21 @@ class ModelDirectory:
                 what = "damaged, or not of this model: its SHA-256 is not that in config.json"
                 raise ModelError(what, path=path)
 
-    def describe(self) -> dict[str, str | int]:
+    def describe(self) -> dict[str, str | float]:
         """What a model is, for people: sizes, direction, training, fingerprint."""
         written, model = self.facts(), self.load_model()
-        facts: dict[str, str | int] = {"directory": str(self.path), **model.config.as_dict()}
+        facts: dict[str, str | float] = {"directory": str(self.path), **model.config.as_dict()}
         facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
         facts["fingerprint"] = self.fingerprint()
         facts["written by"] = f"phrase-scorer {written.phrase_scorer}"
         for part in ("training", "data"):
             facts |= {f"{part}: {name}": value for name, value in getattr(written, part).items()}
         if self.state_file.exists():
-            progress = self.load_state()[1].progress
-            facts["updates"] = progress.update
-            facts["best validation"] = (
-                f"{progress.best_loss:.4f} nats a target symbol (update {progress.best_update})"
-            )
+            facts["updates"] = self.load_state()[1].progress.update
+        loss, update = self._validation()
+        if loss is not None and update is not None:
+            facts["validation: nats per target symbol"] = round(loss, 4)
+            facts["validation: after update"] = update
         return facts
 
     @contextmanager

@@ -211,10 +211,15 @@ class Trainer:
             progress.best_update = progress.update
             progress.waited = 0
             self.best_weights = _weights(self.model)
-            self.directory.save_weights(self.best_weights)
+            self._save_best()
         else:
             progress.waited += 1
         log.note_validation(progress, loss if len(self.validation) else None)
+
+    def _save_best(self) -> None:
+        self.directory.save_weights(
+            self.best_weights, self.progress if len(self.validation) else None
+        )
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -248,7 +253,7 @@ class Trainer:
         self.optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
         self.progress = known.progress
         if self.progress.best_update:
-            self.directory.save_weights(self.best_weights)
+            self._save_best()
 
     def _require_same(self, known: TrainingState) -> None:
         words = [vocabulary.words for vocabulary in self.directory.vocabularies()]

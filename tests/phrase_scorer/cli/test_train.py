@@ -201,6 +201,20 @@ def test_a_timed_training_fills_its_time(run, folder, options):
 
 
 @pytest.mark.usefixtures("table")
+def test_info_tells_the_last_validation(run, folder):
+    """Also that out of turn, at the end, which the state does not know."""
+    assert run("train", "table", "--model", "m", *TRAIN[:-1], "--validation-pairs", "2")[0] == 0
+    code, out, _ = run("info", "m", "--json")
+    facts = json.loads(out)
+    log = (folder / "m" / "training_log.jsonl").read_text().splitlines()
+    loss = json.loads(log[-1])["validation_loss"]
+    assert (code, facts["updates"]) == (0, 2)
+    assert facts["validation: nats per target symbol"] == pytest.approx(loss, abs=1e-4)
+    assert facts["validation: after update"] == 2
+    assert "validation: after update" in run("info", "m")[1]
+
+
+@pytest.mark.usefixtures("table")
 def test_a_limit_of_time_keeps_a_chosen_schedule(run, folder):
     assert run("train", "table", "--model", "m", *TIME, "--max-updates", "900000")[0] == 0
     settings = json.loads((folder / "m" / "config.json").read_bytes())["training"]
