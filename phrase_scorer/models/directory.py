@@ -6,8 +6,9 @@
     training_log.jsonl          one line per logged update and validation
     training_state.safetensors  what --resume needs: weights, optimiser, progress
 
-Every file is replaced as a whole, never half. config.json has the digests of weights, vocabularies
-and state, so that no flipped bit is taken for a number; those of older directories have none.
+Every file is replaced as a whole, never half. config.json has the digests of weights and
+vocabularies, and a state has its own, so that no flipped bit is taken for a number; older ones have
+none.
 """
 
 from __future__ import annotations
@@ -207,8 +208,9 @@ class ModelDirectory:
     def save_state(self, parts: Mapping[str, Mapping[str, Tensor]], known: TrainingState) -> None:
         """Replaces training_state.safetensors: each part's tensors are named `part/name`."""
         tensors = {f"{part}/{n}": value for part in parts for n, value in parts[part].items()}
-        metadata = {"progress": json.dumps(asdict(known))}
-        self._replace(self.state_file, save(tensors, metadata=metadata))
+        said = json.dumps(asdict(known))
+        metadata = {"progress": said, "sha256": _digest_of(tensors, said)}
+        write_file(self.state_file, save(tensors, metadata=metadata))
 
     def require_state(self) -> None:
         """Checks that there is a training to resume: else a ModelError."""
@@ -219,14 +221,15 @@ class ModelDirectory:
     def load_state(self) -> tuple[dict[str, dict[str, Tensor]], TrainingState]:
         """(parts, the rest), as `save_state` was given them; a ModelError where they are not."""
         self.require_state()
-        self._verify(self.state_file)
         origin = Origin(self.state_file, error=ModelError)
         with _open_tensors(self.state_file) as stream:
-            said = (stream.metadata() or {}).get("progress")
-            if said is None:
-                origin.refuse("not the state of a training")
-            known = parse_json(said.encode(), TrainingState, origin, finite=False)
-            tensors = _tensors(stream)
+            metadata, tensors = stream.metadata() or {}, _tensors(stream)
+        said = metadata.get("progress")
+        if said is None:
+            origin.refuse("not the state of a training")
+        if metadata.get("sha256") not in (None, _digest_of(tensors, said)):
+            origin.refuse("damaged: its SHA-256 is not what it says")
+        known = parse_json(said.encode(), TrainingState, origin, finite=False)
         _require_finite(tensors, self.state_file)
         parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for place, value in tensors.items():
@@ -317,6 +320,16 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"cannot read: {reason(error)}", path=path) from error
+
+
+def _digest_of(tensors: Mapping[str, Tensor], said: str) -> str:
+    digest = hashlib.sha256(said.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(
+            tensors[name].detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        )
+    return digest.hexdigest()
 
 
 @contextmanager
