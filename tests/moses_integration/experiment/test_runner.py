@@ -136,10 +136,9 @@ def test_a_failure_beside_another_step(training, tmp_path):
 def test_what_runs_is_ended_with_the_runner(training, tmp_path, monkeypatch):
     """An interruption stops the training, which saves its state; the next runner goes on."""
     work = tmp_path / "work"
-    long = dataclasses.replace(
-        training, arguments=(*training.arguments, "--max-updates", "10000000")
-    )
-
+    arguments = list(training.arguments)
+    arguments[arguments.index("--max-updates") + 1] = "10000000"
+    long = dataclasses.replace(training, arguments=tuple(arguments))
     begun = time.monotonic()
 
     def interrupt_when_trained(seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
