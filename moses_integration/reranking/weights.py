@@ -86,7 +86,7 @@ class _Learner:
     def kbmira(self) -> Weights:
         start, out = self.folder / "start.dense", self.folder / "mira.out"
         rows = zip(self.names, self.initial, strict=True)
-        start.write_text("".join(f"{name}= {value:.8g}\n" for name, value in rows))
+        write_file(start, "".join(f"{name}= {value:.8g}\n" for name, value in rows).encode())
         self.run("kbmira", "--dense-init", start, "-J", str(NBEST_MIRA_ROUNDS),
                  "-r", str(self.settings.seed), "-o", out)  # fmt: skip
         if not out.is_file():  # no weights changed anything
@@ -106,7 +106,8 @@ class _Learner:
     def mert(self) -> Weights:
         start, count = self.folder / "init.opt", len(self.initial)
         rows = (self.initial, [0.0] * count, [1.0] * count)
-        start.write_text("".join(" ".join(f"{v:.8g}" for v in row) + "\n" for row in rows))
+        text = "".join(" ".join(f"{v:.8g}" for v in row) + "\n" for row in rows)
+        write_file(start, text.encode())
         self.run("mert", "-d", str(count), "-n", str(RESTARTS), "-r", str(self.settings.seed),
                  "--threads", str(self.settings.threads), "--ifile", start)  # fmt: skip
         best = _BEST.findall(self.log.read_text(errors="replace"))
