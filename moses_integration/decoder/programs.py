@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 from phrase_scorer.errors import PhraseScorerError, UsageError, quoted
-from phrase_scorer.runtime.output import reason
+from phrase_scorer.runtime.output import held_locks, reason
 
 LAST_LINES = 3  # an error message shows so many of a failed program's log
 PATIENCE = 5.0  # seconds between asking a program to end and ending it
@@ -161,6 +161,7 @@ def run_program(
             process = subprocess.Popen(
                 words, cwd=cwd, env={**os.environ, **(environment or {})}, start_new_session=True,
                 stdin=input_file, stdout=subprocess.PIPE if on_line else log_file, stderr=log_file,
+                pass_fds=held_locks,  # should we be killed, it still writes where we did
             )  # fmt: skip
             own_peak = _own_peak()
             code, peak = _watch(process, on_line)

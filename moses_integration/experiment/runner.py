@@ -20,7 +20,7 @@ from moses_integration.decoder.programs import ProgramError
 from moses_integration.experiment.config import file_name
 from moses_integration.experiment.plan import Step, keys_of
 from phrase_scorer.errors import UsageError
-from phrase_scorer.runtime.output import delete
+from phrase_scorer.runtime.output import delete, held_locks
 from phrase_scorer.runtime.report import write_json
 
 POLL_SECONDS = 0.2  # between looks at the processes
@@ -129,10 +129,12 @@ class Runner:
         # Not "phrase-scorer" as found on PATH: this very program.
         command = [sys.executable, "-P", "-m", "moses_integration", *arguments]
         if self.jobs == 1:  # it tells its progress itself
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=held_locks)
         self._log(step).parent.mkdir(exist_ok=True)
         with self._log(step).open("ab") as log:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=held_locks
+            )
 
     def _log(self, step: Step) -> Path:
         return self.folder / "logs" / f"{file_name(step.name)}.log"

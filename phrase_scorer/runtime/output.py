@@ -31,6 +31,7 @@ _OPENED = re.compile(r"/dev/fd|/proc/\d+(/task/\d+)?/fd")  # a folder of files o
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 
 Place = str | os.PathLike[str]
+held_locks: set[int] = set()  # descriptors of `locked_folder`, for programs that outlive us
 
 
 class OutputFile:
@@ -243,7 +244,7 @@ def locked_folder(folder: Place, doing: str) -> Iterator[None]:
     """Keeps all other processes from `doing` something in a folder: a UsageError tells of one.
 
     The folder is made if need be. The lock is one of the kernel, on the file `.lock` there, which
-    stays: so it ends with us.
+    stays: so it ends with us, and with the programs that were given `held_locks`.
     """
     with write_errors(folder):
         os.makedirs(folder, exist_ok=True)
@@ -251,7 +252,11 @@ def locked_folder(folder: Place, doing: str) -> Iterator[None]:
     with file:
         if not take_lock(file):
             raise UsageError(f"another process is {doing} in {os.fspath(folder)}")
-        yield
+        held_locks.add(file.fileno())
+        try:
+            yield
+        finally:
+            held_locks.remove(file.fileno())
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pytest
 
 from moses_integration.decoder.programs import Moses, ProgramError, Usage, last_lines, run_program
 from phrase_scorer.errors import UsageError
+from phrase_scorer.runtime.output import locked_folder
 
 VERSION = "Moses code version (git tag or commit hash):\n  v4.0-3-g12345\nLibraries used:\n"
 
@@ -287,6 +288,35 @@ def usage_error(moses: Moses, get: str, *arguments: str) -> str:
         value = getattr(moses, get)
         value(*arguments)
     return str(caught.value)
+
+
+def test_a_folder_stays_locked_while_a_program_works_in_it(folder):
+    """Who starts it may be killed: it goes on, and would write what a resumed run writes, too."""
+    started, ends = script("started", "echo begun; cat fifo"), folder / "fifo"
+    os.mkfifo(ends)
+    code = f"""
+from moses_integration.decoder.programs import run_program
+from phrase_scorer.runtime.output import locked_folder
+with locked_folder("work", "tuning"):
+    run_program([{str(started)!r}], log="log", on_line=lambda line: print("begun", flush=True))
+"""
+    Path("work").mkdir()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"begun\n"
+        process.kill()
+    with pytest.raises(UsageError) as caught, locked_folder("work", "tuning"):
+        pass
+    assert str(caught.value) == "another process is tuning in work"
+    ends.write_bytes(b"")  # the program ends
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with locked_folder("work", "tuning"):
+                return
+        except UsageError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_no_moses(folder, monkeypatch):
