@@ -110,7 +110,7 @@ def evaluate_command(request: EvaluateRequest) -> None:
     """
     # Opened before anything is read: a folder that is not there is told at once.
     with OutputFile(request.output) as out:
-        out.write(_report(request).encode())
+        out.write(_report(request).encode("utf-8", "backslashreplace"))
 
 
 def _report(request: EvaluateRequest) -> str:

@@ -8,6 +8,7 @@ paths in them.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -40,9 +41,9 @@ def write_ems_files(folder: Path, program: Path) -> list[Path]:
     written = []
     for name in (*SCRIPTS, CONFIG_LINES):
         content = ours.joinpath(name).read_bytes()
-        content = content.replace(_PROGRAM, f"program={shlex.quote(str(program))}\n".encode())
+        content = content.replace(_PROGRAM, os.fsencode(f"program={shlex.quote(str(program))}\n"))
         written.append(folder / name)
-        write_file(written[-1], content.replace(_FOLDER, str(folder).encode()))
+        write_file(written[-1], content.replace(_FOLDER, os.fsencode(folder)))
         if name in SCRIPTS:
             written[-1].chmod(0o755)
     return written

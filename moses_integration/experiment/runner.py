@@ -8,6 +8,7 @@ the steps before it stay the same; one that was interrupted goes on where it can
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -123,8 +124,8 @@ class Runner:
         step.output.parent.mkdir(parents=True, exist_ok=True)
         self._write(job, None)
         self.say(job.title)
-        with (self.folder / "commands.log").open("a") as log:
-            log.write(f"phrase-scorer {shlex.join(arguments)}\n")
+        with (self.folder / "commands.log").open("ab") as log:
+            log.write(os.fsencode(f"phrase-scorer {shlex.join(arguments)}\n"))
         job.started = time.monotonic()
         # Not "phrase-scorer" as found on PATH: this very program.
         command = [sys.executable, "-P", "-m", "moses_integration", *arguments]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -19,19 +20,24 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from phrase_scorer.errors import PhraseScorerError
+from phrase_scorer.errors import PhraseScorerError, printable
 from phrase_scorer.runtime.output import reason
 
 SIGNAL_EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 
 def say(message: str) -> None:
-    """Prints a message for the user on standard error."""
-    click.echo(message, err=True)
+    """Prints a message of one line on standard error; odd names of files are escaped in it."""
+    click.echo(printable(message), err=True)
 
 
 def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code; an error is one line on standard error."""
+    """Runs a command and returns its exit code; an error is one line on standard error.
+
+    What standard output cannot hold (a file's name that is not UTF-8) is escaped there.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if threading.current_thread() is threading.main_thread():
         # Leaves through the context managers, so that no half-written file stays behind.
@@ -57,11 +63,11 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
     except (PhraseScorerError, OSError) as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        what = str(error)
-        if isinstance(error, OSError):  # standard output that takes no more, say
-            what = f"{error.filename or 'standard output'}: {reason(error)}"
+        what, is_broken = str(error), _give_up_output()
+        if isinstance(error, OSError):
+            name = os.fsdecode(error.filename or "standard output" * is_broken)
+            what = f"{name}: {reason(error)}" if name else reason(error)
         say(f"error: {what}")
-        _give_up_output()
         return getattr(error, "exit_code", 1)
 
 
@@ -101,12 +107,17 @@ def collected_signals() -> Iterator[list[str]]:
             signal.signal(number, handler)
 
 
-def _give_up_output() -> None:
-    """Points a broken standard output at /dev/null, so that Python's exit stays quiet."""
+def _give_up_output() -> bool:
+    """Points a broken standard output at /dev/null, so that Python's exit stays quiet.
+
+    Returns whether it was broken: it still holds what could not be written.
+    """
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 # One process draws the bars. tqdm's own lock would be shared with forked processes: one of them,

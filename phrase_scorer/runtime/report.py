@@ -78,7 +78,7 @@ def as_json(content: Any, *, indent: int | None = 2) -> str:
 
 def write_json(path: Place, content: Any, *, indent: int | None = 2) -> None:
     """Writes `as_json` to a file, whole or not at all."""
-    write_file(path, as_json(content, indent=indent).encode())
+    write_file(path, as_json(content, indent=indent).encode("utf-8", "backslashreplace"))
 
 
 def _plain(content: Any) -> Any:
@@ -124,7 +124,7 @@ def write_results(stem: Path, contents: Mapping[str, str | Figure]) -> list[Path
     paths = [stem.with_suffix(suffix) for suffix in contents]
     for path, content in zip(paths, contents.values(), strict=True):
         if isinstance(content, str):
-            write_file(path, content.encode())
+            write_file(path, content.encode("utf-8", "backslashreplace"))
         else:
             save_figure(content, path)
     return paths
