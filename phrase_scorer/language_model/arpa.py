@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from phrase_scorer.runtime.streams import numbered_lines
 
 START_WORD, END_WORD, UNKNOWN_WORD = b"<s>", b"</s>", b"<unk>"
 NEVER = -99.0  # log10 of probability 0, as SRILM writes it
+UNKNOWN_OF_IRSTLM = b"<UNK>"  # the same word to KenLM
+MISSING_UNKNOWN = -100.0  # KenLM's log10 p of `<unk>` where a file has none (SRILM's, say)
 
 _COUNT = re.compile(rb"ngram +(\d+) *= *(\d+)\s*$")
 
@@ -55,7 +58,10 @@ class Arpa:
 
 
 def read_arpa(path: str | Path) -> Arpa:
-    """Reads a file; DataError for the first line that does not keep to the format."""
+    """Reads a file; DataError for the first line that does not keep to the format.
+
+    As to KenLM, `<UNK>` is `<unk>`, and where there is neither its log10 p is -100.
+    """
     lines = numbered_lines(path)
     places: dict[bytes, int] = {}
     orders: list[Order] = []
@@ -64,14 +70,26 @@ def read_arpa(path: str | Path) -> Arpa:
         if order == 1:
             for number, text in entries:
                 fields = text.split(b"\t")
-                if len(fields) > 1 and fields[1] in places:
+                word = fields[1] if len(fields) > 1 else b""
+                word = UNKNOWN_WORD if word == UNKNOWN_OF_IRSTLM else word
+                if word in places:
                     raise DataError("a word stands twice", path=path, line=number, text=text)
-                places[fields[1] if len(fields) > 1 else b""] = len(places)
+                places[word] = len(places)
+            for special in (START_WORD, END_WORD):
+                if special not in places:
+                    raise DataError(f"there is no unigram {special.decode()}", path=path)
+            words = list(places)
+            places[UNKNOWN_OF_IRSTLM] = places.setdefault(UNKNOWN_WORD, len(words))
         orders.append(_parse(entries, order, places, path))
-    for special in (START_WORD, END_WORD, UNKNOWN_WORD):
-        if special not in places:
-            raise DataError(f"there is no unigram {special.decode()}", path=path)
-    return Arpa(str(path), list(places), orders)
+    if UNKNOWN_WORD not in words:
+        given = orders[0]
+        orders[0] = Order(
+            np.append(given.words, [[len(words)]], axis=0).astype(np.int32),
+            np.append(given.log10, MISSING_UNKNOWN),
+            np.append(given.back_off, 0.0),
+        )
+        words.append(UNKNOWN_WORD)
+    return Arpa(os.fspath(path), words, orders)
 
 
 def arpa_order(path: str | Path) -> int:
@@ -142,7 +160,14 @@ def _parse(entries: Entries, order: int, places: dict[bytes, int], path: str | P
 
 
 def write_arpa(arpa: Arpa, path: str | Path) -> None:
-    """Writes a file (gzip where it is named .gz), which has its name only when it is whole."""
+    """Writes a file (gzip where it is named .gz), which has its name only when it is whole.
+
+    A DataError tells where KenLM could not read it: a number is not finite.
+    """
+    for order in arpa.orders:
+        if not (np.isfinite(order.log10).all() and np.isfinite(order.back_off).all()):
+            message = f"some {order.words.shape[1]}-grams got no finite probability"
+            raise DataError(f"{message} from the model", path=arpa.path)
     with OutputFile(path) as out:
         counts = (b"ngram %d=%d\n" % (n, len(order)) for n, order in enumerate(arpa.orders, 1))
         out.write(b"\\data\\\n" + b"".join(counts) + b"\n")
@@ -165,7 +190,7 @@ def load_kenlm(path: str | Path, option: str) -> Any:
     except ImportError as error:
         raise UsageError(f"{option} needs the package kenlm: pip install kenlm") from error
     try:
-        return kenlm.Model(str(path))
+        return kenlm.Model(os.fsencode(path))
     except OSError as error:
         raise DataError("not a language model that KenLM reads", path=path) from error
 

@@ -56,13 +56,14 @@ class SharedVocabulary:
         unigrams[self.start] = 0.0
         unknown = ids == UNKNOWN
         unknown[self.start] = False
+        unigrams[unknown] = np.maximum(unigrams[unknown], 1e-99)
         share = unigrams[unknown].sum()
         if share > MOST_UNKNOWN * unigrams.sum():
             what = f"words that make up {share:.0%} of its text are unknown to the model"
             raise DataError(f"its vocabulary is not the model's: {what}", path=arpa.path)
         self.ids = ids  # (words,) the network's id of each word of the file
         self.log_share = np.zeros(len(ids))  # (words,) ln of a word's part of its id's probability
-        self.log_share[unknown] = np.log(np.maximum(unigrams[unknown], 1e-99) / share)
+        self.log_share[unknown] = np.log(unigrams[unknown] / share)
         missing = sorted(set(range(len(model.vocabulary))) - set(ids.tolist()))
         self.model = LanguageModel(model.model, model.vocabulary, missing)
 

@@ -174,7 +174,25 @@ BROKEN = {
         "-1.6\tchat",
         'given.arpa:14: a word stands twice: "-1.6\\tchat\\t0"',
     ),
-    "no unknown word": ("-1.5\t<unk>", "-1.5\tzut", "given.arpa: there is no unigram <unk>"),
+    "two unknown words": (
+        "-1.6\tvélo",
+        "-1.6\t<UNK>",
+        'given.arpa:14: a word stands twice: "-1.6\\t<UNK>\\t0"',
+    ),
+    "no start": ("-99\t<s>", "-99\tzut", "given.arpa: there is no unigram <s>"),
+    **{
+        line: (
+            f"{line[0]}0.8\thomme\t-0.1",
+            line,
+            f'given.arpa:12: not a 1-gram of known words with log10 p: "{line}"'.replace(
+                "\t", "\\t"
+            ),
+        )
+        for line in (
+            *(f"{value}\thomme\t-0.1" for value in ("-inf", "-1e999", "-1_0")),
+            *(f"-0.8\thomme\t{value}" for value in ("-inf", "inf", "nan", "1e999")),
+        )
+    },
     "orders": (
         "ngram 3=4",
         "ngram 4=4",
@@ -192,6 +210,40 @@ def test_broken_files(given, name):
     with pytest.raises(DataError) as error:
         read_arpa("given.arpa")
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("name", ["<UNK>", None], ids=["of IRSTLM", "missing"])
+def test_the_unknown_word_as_kenlm_takes_it(name, given, model):
+    text = Path("given.arpa").read_text("utf-8")
+    if name:
+        text = text.replace("<unk>", name)
+    else:
+        text = text.replace("-1.5\t<unk>\t0\n", "").replace("ngram 1=7", "ngram 1=6")
+    Path("given.arpa").write_text(text, encoding="utf-8")
+    read = read_arpa("given.arpa")
+    write_arpa(read, "again.arpa")
+    before, after = kenlm.Model("given.arpa"), kenlm.Model("again.arpa")
+    for sentence in ("un homme zut", "zut chat vélo", "<UNK> un <unk>"):
+        assert list(before.full_scores(sentence)) == list(after.full_scores(sentence))
+    assert read.words.count(b"<unk>") == 1
+    assert read.words.count(b"<UNK>") == 0
+    write_arpa(export(model, read), "exported.arpa")
+    exported = kenlm.Model("exported.arpa")
+    for history in ([], ["un"], ["<s>", "un"], ["zut"]):
+        total = sum(10.0 ** asked(exported, history, word) for word in WORDS)
+        assert total == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.nan])
+def test_what_is_not_finite_is_never_written(value, given):
+    for numbers in (given.orders[1].log10, given.orders[1].back_off):
+        kept, numbers[2] = numbers[2], value
+        with pytest.raises(DataError) as error:
+            write_arpa(given, "out.arpa")
+        message = "given.arpa: some 2-grams got no finite probability from the model"
+        assert str(error.value) == message
+        numbers[2] = kept
+    assert not Path("out.arpa").exists()
 
 
 def test_an_ngram_without_its_history(given, model):
