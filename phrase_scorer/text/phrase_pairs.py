@@ -255,17 +255,20 @@ def read_tab_separated(path: str | Path) -> Iterator[PairBlock]:
 
 
 def pairs_of_lines(lines: Lines, separator: bytes, path: str | Path) -> PairBlock:
-    """The pairs of lines "source<separator>target"; what follows a further separator is ignored.
+    """The pairs of lines "source<separator>target".
 
-    A line without the separator, or with an empty source, is a DataError.
+    A line with another number of separators, or with an empty source, is a DataError.
     """
     sources, targets = [], []
     for number, line in enumerate(lines.lines, lines.first):
-        fields = line.split(separator, 2)
+        fields = line.split(separator)
         source = fields[0].split()
-        if len(fields) < 2 or not source:
+        if len(fields) != 2 or not source:
             expected = "a tab" if separator == b"\t" else f'"{separator.decode()}"'
-            what = f"expected source, {expected}, target" if len(fields) < 2 else "empty source"
+            what = "empty source"
+            if len(fields) != 2:
+                found = "" if len(fields) < 2 else f"{len(fields)} columns, "
+                what = f"{found}expected source, {expected}, target"
             raise DataError(what, path=path, line=number, text=line)
         sources.append(source)
         targets.append(fields[1].split())

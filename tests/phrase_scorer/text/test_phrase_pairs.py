@@ -272,7 +272,7 @@ def test_collector_without_counts_and_without_pairs():
 
 def test_read_tab_separated(tmp_path):
     path = tmp_path / "pairs.tsv"
-    path.write_bytes(b" la  maison \tthe house\nla\t\n\xff \ta\tignored\tmore\nx\ty")
+    path.write_bytes(b" la  maison \tthe house\nla\t\n\xff \ta\nx\ty")
     blocks = list(read_tab_separated(path))
     sources = [source for block in blocks for source in block.sources]
     targets = [target for block in blocks for target in block.targets]
@@ -288,6 +288,8 @@ def test_read_tab_separated(tmp_path):
         (b"", '3: expected source, a tab, target: ""'),
         (b" \tx", '3: empty source: " \\tx"'),
         (b"\t", '3: empty source: "\\t"'),
+        (b"a\tb\t", '3: 3 columns, expected source, a tab, target: "a\\tb\\t"'),
+        (b"a\tb\t0.5\t", '3: 4 columns, expected source, a tab, target: "a\\tb\\t0.5\\t"'),
     ],
 )
 def test_wrong_lines(line, message, tmp_path):
