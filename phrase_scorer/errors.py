@@ -113,6 +113,7 @@ def _escaped(character: str) -> str:
 
 def quoted(text: bytes | str) -> str:
     """The text in double quotes on one line: control characters escaped, a long one shortened."""
+    text = text[: 4 * (LONGEST_QUOTE + 1)]  # a character of UTF-8 has up to 4 bytes
     if isinstance(text, bytes):
         text = text.decode("utf-8", "backslashreplace")
     text = printable(text)

@@ -14,15 +14,18 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import import_module
 from lzma import LZMAError
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar, cast
+from typing import IO, Any, Literal, NamedTuple, TypeVar, cast
 
 from xopen import xopen
 from zlib_ng import zlib_ng
 
 from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.output import STANDARD, reason
 
 _Item = TypeVar("_Item")
@@ -30,13 +33,18 @@ _Item = TypeVar("_Item")
 BLOCK_BYTES = 1 << 20  # text read at once; a block then ends at a line end
 MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
 
-DECOMPRESSION_ERRORS: tuple[Any, ...] = (EOFError, LZMAError, zlib.error, zlib_ng.error)
-try:  # xopen decompresses with ISA-L where the processor has it
-    from isal.isal_zlib import IsalError
+LONGEST_LINE = 64 << 20  # bytes, about; a longer one is an end that is missing
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # what some editors put before UTF-8
+Mark = Literal["tell", "strip", "keep"]  # what becomes of it where a file begins with one
 
-    DECOMPRESSION_ERRORS += (IsalError,)
-except ImportError:  # pragma: no cover - depends on the processor
-    pass
+DECOMPRESSION_ERRORS: tuple[Any, ...] = (EOFError, LZMAError, zlib.error, zlib_ng.error)
+# What xopen decompresses with, by the processor (ISA-L) and by the version of Python and xopen.
+for _module, _name in (
+    ("isal.isal_zlib", "IsalError"), ("compression.zstd", "ZstdError"),
+    ("backports.zstd", "ZstdError"), ("zstandard", "ZstdError"),
+):  # fmt: skip
+    with suppress(ImportError):
+        DECOMPRESSION_ERRORS += (getattr(import_module(_module), _name),)
 
 
 class Lines(NamedTuple):
@@ -51,6 +59,7 @@ def line_blocks(
     path: str | Path,
     block_bytes: int = BLOCK_BYTES,
     *,
+    mark: Mark = "tell",
     on_chunk: Callable[[bytes], object] | None = None,
     position: Callable[[int], object] | None = None,
 ) -> Iterator[Lines]:
@@ -59,13 +68,16 @@ def line_blocks(
     Args:
         path: Plain, gz, bz2, xz or zst; `-` is standard input.
         block_bytes: About how much text a block holds.
+        mark: A UTF-8 byte order mark at the beginning is told of once on standard error, or is
+            stripped, as befits a file that we alone interpret.
         on_chunk: Called with all text as it is read, for a checksum.
         position: Called with the place in the (compressed) file after each read, for progress.
 
     Raises:
-        DataError: The file cannot be opened, or ends in the middle of its compressed data.
+        DataError: The file cannot be opened, ends in the middle of its compressed data, or has a
+            line of more than `LONGEST_LINE`.
     """
-    number, rest = 1, b""
+    number, begun = 1, _Begun(path, mark)
     try:
         with open_input(path) as (stream, raw):
             while chunk := stream.read(block_bytes):
@@ -74,31 +86,68 @@ def line_blocks(
                 if position and raw is not None:
                     position(raw.tell())
                 body, newline, tail = chunk.rpartition(b"\n")
-                if not newline:
-                    rest += chunk
-                    continue
-                lines = (rest + body).split(b"\n")
-                yield Lines(number, lines)
-                number += len(lines)
-                rest = tail
-    except DECOMPRESSION_ERRORS as error:
-        text = f"compressed data is broken or cut short ({error})"
-        raise DataError(text, path=path, line=number) from error
+                if newline:
+                    lines = begun.ended_by(body, number).split(b"\n")
+                    yield Lines(number, lines)
+                    number += len(lines)
+                begun.add(tail, number)
     except OSError as error:
-        raise DataError(f"cannot read: {reason(error)}", path=path) from error
-    if rest:
+        if error.errno is not None:
+            raise DataError(f"cannot read: {reason(error)}", path=path) from error
+        raise _broken(error, path, number) from error  # bz2 and gzip have no class of their own
+    except DECOMPRESSION_ERRORS as error:
+        raise _broken(error, path, number) from error
+    if rest := begun.ended_by(b"", number):
         yield Lines(number, [rest], ended=False)
 
 
-def numbered_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+class _Begun:
+    """The beginning of a line whose end has not been read yet."""
+
+    def __init__(self, path: str | Path, mark: Mark) -> None:
+        self._path, self._mark = path, mark
+        self._parts: list[bytes] = []  # joined only once, lest a long line take quadratic time
+        self._size = 0
+
+    def add(self, part: bytes, number: int) -> None:
+        """Another part of line `number`."""
+        self._parts.append(part)
+        self._size += len(part)
+        if self._size > LONGEST_LINE:
+            what = f"a line of more than {LONGEST_LINE >> 20} MiB"
+            raise DataError(what, path=self._path, line=number, text=self._parts[0][:1000])
+
+    def ended_by(self, part: bytes, number: int) -> bytes:
+        """All of it, and `part`."""
+        text = b"".join([*self._parts, part]) if self._size else part
+        self._parts, self._size = [], 0
+        if number == 1 and text.startswith(BYTE_ORDER_MARK):
+            if self._mark == "tell":
+                warn_of_mark(os.fspath(self._path))
+            elif self._mark == "strip":
+                return text[len(BYTE_ORDER_MARK) :]
+        return text
+
+
+@cache  # once a file, however often it is read
+def warn_of_mark(path: str) -> None:
+    """Says that a file begins with a byte order mark."""
+    say(f"warning: {path} begins with a byte order mark, which is taken for a part of its text")
+
+
+def _broken(error: Exception, path: str | Path, line: int) -> DataError:
+    return DataError(f"compressed data is broken or cut short ({error})", path=path, line=line)
+
+
+def numbered_lines(path: str | Path, mark: Mark = "tell") -> Iterator[tuple[int, bytes]]:
     """(number from 1, line) for each line of a file; as `line_blocks`."""
-    for block in line_blocks(path):
+    for block in line_blocks(path, mark=mark):
         yield from enumerate(block.lines, block.first)
 
 
 def text_blocks(path: str | Path, block_bytes: int = BLOCK_BYTES) -> Iterator[list[str]]:
     """As `line_blocks`, decoded; a line that is not UTF-8 is a DataError, too."""
-    for block in line_blocks(path, block_bytes):
+    for block in line_blocks(path, block_bytes, mark="strip"):
         lines = []
         for number, line in enumerate(block.lines, block.first):
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,12 @@ def test_tree_and_exit_codes():
 )
 def test_quoted(text, expected):
     assert quoted(text) == expected
+
+
+@pytest.mark.parametrize("text", ["é" * 10**7, "\U0001f600" * 10**7, "\x00" * 10**7])
+def test_a_long_text_is_quoted_by_its_beginning(text):
+    shown = "".join(c if c.isprintable() else "\\x00" for c in text[:LONGEST_QUOTE])
+    started = time.monotonic()
+    for given in (text, text.encode()):
+        assert quoted(given) == f'"{shown[: LONGEST_QUOTE - 1]}…"'
+    assert time.monotonic() - started < 1

@@ -11,14 +11,31 @@ import random
 import sys
 import threading
 import time
+import tracemalloc
 from types import SimpleNamespace
 
 import pytest
+from xopen import xopen
 
-from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.streams import line_blocks, paused_garbage_collection, prefetch
+from phrase_scorer.errors import LONGEST_QUOTE, DataError
+from phrase_scorer.runtime.streams import (
+    line_blocks,
+    paused_garbage_collection,
+    prefetch,
+    text_blocks,
+)
 
 TEXT = "la maison\r\n\n\x00b\u2028c\x85d\x0b\x0c\x1c\nlast é".encode() + b"\xff"
+
+
+def zst(content):
+    """Of xopen, for its module is another one in each version of Python."""
+    packed = io.BytesIO()
+    with xopen(packed, "wb", format="zst", threads=0) as stream:
+        stream.write(content)
+    return packed.getvalue()
+
+
 LINES = TEXT.split(b"\n")
 TWO_MEMBERS = gzip.compress(TEXT[:9]) + gzip.compress(b"") + gzip.compress(TEXT[9:])
 
@@ -86,6 +103,86 @@ def test_callbacks_see_text_and_position(tmp_path):
     assert b"".join(chunks) == TEXT
     assert positions == sorted(positions)
     assert positions[-1] == path.stat().st_size
+
+
+COMPRESSORS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zst}
+
+
+@pytest.mark.parametrize("kind", COMPRESSORS)
+def test_compressed_data_cut_or_changed_anywhere(kind, tmp_path):
+    text = b"".join(b"word%d ||| mot%d ||| 0.%d 0.5\n" % (i, i, i) for i in range(20))
+    whole, path = COMPRESSORS[kind](text), tmp_path / "table.gz"
+    rng = random.Random(1)
+    messages = []
+    for place in range(8, len(whole)):  # before that, magic bytes say what it is
+        changed = bytearray(whole)
+        changed[place] ^= rng.randrange(1, 256)
+        for content in (whole[:place], changed):
+            path.write_bytes(content)
+            try:
+                list(line_blocks(path))
+            except DataError as error:
+                messages.append(str(error))
+    assert len(messages) > len(whole) - 8  # those that are cut, at least
+    start = f"{path}:1: compressed data is broken or cut short ("
+    assert all(message.startswith(start) for message in messages)
+
+
+def test_a_line_without_an_end(tmp_path):
+    path = tmp_path / "bomb"
+    member = gzip.compress(b"x" * (1 << 20))
+    path.write_bytes(gzip.compress(b"a b\n") + member * 1024)  # 1 GiB in 1 MB
+    started = time.monotonic()
+    tracemalloc.start()
+    with pytest.raises(DataError) as caught:
+        list(line_blocks(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    shown = "x" * (LONGEST_QUOTE - 1) + "…"
+    assert str(caught.value) == f'{path}:2: a line of more than 64 MiB: "{shown}"'
+    assert peak < 80 << 20
+    assert time.monotonic() - started < 20
+
+
+def test_a_long_line_takes_linear_time(tmp_path, monkeypatch):
+    path = tmp_path / "text"
+    path.write_bytes(b"x" * 3_000_000 + b"\ny")
+    started = time.monotonic()
+    assert lines_of(path, 10) == [b"x" * 3_000_000, b"y"]
+    assert time.monotonic() - started < 10  # quadratic: minutes
+
+
+MARK = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2, 3, 4, 100])
+@pytest.mark.parametrize("content", [b"", b"\n", b"a", b"a b\nc", MARK + b"\n"])
+def test_a_byte_order_mark(content, block_bytes, tmp_path, capsys):
+    path = tmp_path / "text"
+    path.write_bytes(MARK + content)
+    marked, bare = (MARK + content).split(b"\n"), content.split(b"\n")
+
+    def read(mark):
+        blocks = line_blocks(path, block_bytes, mark=mark)
+        return [line for block in blocks for line in block.lines]
+
+    def without_end(lines):
+        return lines if lines[-1] else lines[:-1]
+
+    assert read("strip") == without_end(bare)
+    assert read("keep") == without_end(marked)
+    assert capsys.readouterr().err == ""
+    for _ in range(2):  # told once
+        assert read("tell") == without_end(marked)
+    told = f"{path} begins with a byte order mark, which is taken for a part of its text"
+    assert capsys.readouterr().err == f"warning: {told}\n"
+
+
+def test_text_is_without_byte_order_mark(tmp_path, capsys):
+    path = tmp_path / "text"
+    path.write_bytes(gzip.compress(MARK + b"caf\xc3\xa9\n"))
+    assert list(text_blocks(path)) == [["café"]]
+    assert capsys.readouterr().err == ""
 
 
 def test_standard_input(monkeypatch):
