@@ -46,7 +46,7 @@ def read_table_or_pairs(
 
     The first line decides: two bars or more make a phrase table, one bar a list of pairs.
     """
-    blocks = line_blocks(path)
+    blocks = line_blocks(path, mark="strip")
     first = next(blocks, None)
     if first is None:
         return

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.output import check_option, reason, sync, write_errors
 from phrase_scorer.runtime.streams import compression, line_blocks, numbered_lines, refuse_pipes
+from phrase_scorer.text.phrase_pairs import words_of
 
 Format = Literal["probing", "compact", "ondisk"]
 
@@ -221,7 +221,7 @@ def inspect_table(table: Path, kind: Format, *, show_progress: bool = True) -> T
 
 def _unfit(line: bytes, kind: Format) -> str | None:
     """The reason why an entry cannot go into a table of this format."""
-    fields = line.split(SEPARATOR)
+    fields = line.removesuffix(b"\r").split(SEPARATOR)
     if not fields[1].strip(BLANKS):
         return "empty target: a binary table cannot hold it"
     if kind == "compact":
@@ -237,13 +237,14 @@ def _unfit_alignment(fields: Sequence[bytes]) -> str | None:
     """The reason why processPhraseTableMin, which encodes words by their alignment, cannot."""
     if len(fields) <= FIELDS or not fields[FIELDS].strip(BLANKS):
         return "no alignment: processPhraseTableMin wants one in every line"
-    for _, point in alignment_errors(fields):
+    sizes = [len(words_of(phrase)) for phrase in fields[:2]]
+    for _, point in alignment_errors(fields[FIELDS], sizes):
         return f"alignment point {quoted(point)} does not fit the phrases"
     return None
 
 
 def _factors(line: bytes) -> tuple[int, int]:
-    source, target = (phrase.split()[0] for phrase in line.split(SEPARATOR)[:2])
+    source, target = (words_of(phrase)[0] for phrase in line.split(SEPARATOR)[:2])
     return 1 + source.count(b"|"), 1 + target.count(b"|")
 
 
@@ -268,8 +269,8 @@ def sorted_copy(table: Path, folder: Path, log: Path) -> Path:
 
 
 def _normalised(line: bytes) -> bytes:
-    spaced = line.strip(BLANKS).replace(SEPARATOR, b" %b " % SEPARATOR)
-    return b" ".join(word for word in re.split(rb"[ \t]+", spaced) if word)
+    spaced = line.removesuffix(b"\r").strip(BLANKS).replace(SEPARATOR, b" %b " % SEPARATOR)
+    return b" ".join(words_of(spaced))
 
 
 # -- moses.ini and the check by decoding -----------------------------------------------------------

@@ -173,7 +173,7 @@ class Experiment:
     def read(cls, path: str | Path) -> Experiment:
         """Reads a TOML file; a DataError names what is missing, unknown, or of the wrong kind."""
         try:
-            content = tomllib.loads(Path(path).read_text())
+            content = tomllib.loads(Path(path).read_text("utf-8-sig"))
         except OSError as error:
             raise DataError(f"cannot read: {reason(error)}", path=path) from error
         except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, too long a number

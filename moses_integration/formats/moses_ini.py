@@ -17,6 +17,7 @@ from pathlib import Path
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.numbers import real_number, whole_number
 from phrase_scorer.runtime.output import reason
+from phrase_scorer.runtime.streams import BYTE_ORDER_MARK
 
 Weights = dict[str, tuple[float, ...]]  # by feature name, in the order of the file
 
@@ -130,11 +131,15 @@ class MosesIni:
         """Take the content of a file; `path` is for messages.
 
         Raises:
-            DataError: Old-style ini, no blank after `Name=` on a weight line, a phrase table line
-                with a duplicate key, without `=`, or whose num-features is not a number.
+            DataError: A line before the first section, an old-style ini, no blank after `Name=` on
+                a weight line, a phrase table line with a duplicate key, without `=`, or whose
+                num-features is not a number.
         """
         ini = cls(os.fspath(path), tuple(re.findall(rb"[^\n]*\n|[^\n]+", data)))
         for item in ini.items:
+            if item.text and not item.section:
+                mark = ", here behind a byte order mark" * item.text.startswith(BYTE_ORDER_MARK)
+                raise item.error(f"a line before the first [section]{mark} (Moses stops)")
             if item.section == "ttable-file":
                 raise item.error("old-style moses.ini; make one with [feature] (train-model.perl)")
         for item in ini.values("weight-add", "weight"):

@@ -18,10 +18,11 @@ from itertools import chain
 from pathlib import Path
 
 from moses_integration.formats.moses_ini import MERT_NAME
-from moses_integration.formats.phrase_table import SEPARATOR, surface_words, words_of
+from moses_integration.formats.phrase_table import SEPARATOR, surface_words
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.numbers import real_number, whole_number
 from phrase_scorer.runtime.streams import numbered_lines
+from phrase_scorer.text.phrase_pairs import words_of
 
 LOG_10 = 2.302585092994046  # natural logarithm of 10: KenLM speaks log10, Moses does not
 

@@ -19,12 +19,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.numbers import real_number
+from phrase_scorer.runtime.numbers import LARGEST_FLOAT32, real_number
 from phrase_scorer.runtime.streams import Lines, line_blocks
-from phrase_scorer.text.phrase_pairs import PairBlock
+from phrase_scorer.text.phrase_pairs import PairBlock, words_of, words_of_each
 
 SEPARATOR = b"|||"
-BLANKS = b" \t\r"  # around scores; the carriage return of a CRLF line end is one of them
+BLANKS = b" \t"  # Moses knows no others, and takes one carriage return off the end of a line
 BLOCK_ENTRIES = 8192
 LONGEST_BLOCK = 4 * BLOCK_ENTRIES  # where a source has more targets than that, it is cut
 SUMS_TO_BELIEVE = 10  # of different scores, each 1, before a table is taken for a reordering table
@@ -34,10 +34,9 @@ FIELDS = 3  # source, target, scores: what an entry must have
 OnBadLine = Literal["stop", "keep"]
 
 _SCORE_BYTES = b"0123456789.eE+- \t"
-_LARGEST_SCORE = float(np.finfo(np.float32).max)  # Moses reads float32
-_WORD_BREAK = re.compile(rb"[ \t]+")
+_BRACKETED = re.compile(rb"(?<![^ \t\n])\[[^ \t\n]*\](?![^ \t\n])")  # a word like [this]
+_LEFT_HAND_SIDE = re.compile(rb"(?:^|[ \t])\[([^ \t]*)\][ \t]*$")
 _WORD = re.compile(rb"[^ \t]+")
-_PYTHON_BLANKS = (b"\r", b"\v", b"\f")  # bytes.split() breaks words there, Moses does not
 
 
 class Problem(NamedTuple):
@@ -121,7 +120,7 @@ class PhraseTable:
             raise DataError("the phrase table is empty", path=self.path)
 
     def parse(self, lines: Lines) -> TableBlock:
-        """The entries of some lines; DataError for a bad one, with "keep" if it is hierarchical."""
+        """The entries of some lines; DataError for a bad one, unless it is kept."""
         self.require_known_scores(lines)
         block = self._parse_good(lines)
         return self._parse_each(lines) if block is None else block
@@ -129,9 +128,13 @@ class PhraseTable:
     def require_known_scores(self, lines: Lines) -> None:
         """Takes the number of scores from the first lines, if it is not known yet.
 
-        A DataError tells of a reordering table, unless `any_table` wants it.
+        A DataError tells of a hierarchical table, and of a reordering table unless `any_table`
+        wants it.
         """
         if self.scores is None:
+            if is_hierarchical(lines.lines):
+                first = lines.lines[0]
+                raise DataError(HIERARCHICAL, path=self.path, line=lines.first, text=first)
             self.scores = self._count_scores(lines)
             if not self.any_table and (signs := signs_of_reordering(lines.lines)):
                 what = f"looks like a reordering table: {signs}, no alignment"
@@ -143,8 +146,8 @@ class PhraseTable:
         counts = []
         for line in lines.lines:
             fields = line.split(SEPARATOR, FIELDS)
-            if len(fields) >= FIELDS and fields[2].strip(BLANKS):
-                counts.append(len(words_of(fields[2].rstrip(BLANKS))))
+            if len(fields) >= FIELDS and (scores := words_of(_up_to_last_score(fields))):
+                counts.append(len(scores))
                 if self.on_bad_line == "stop" or diagnose(line, counts[-1]) is None:
                     return counts[-1]
             elif self.on_bad_line == "stop":
@@ -156,11 +159,15 @@ class PhraseTable:
         fields = [line.split(SEPARATOR, FIELDS) for line in lines.lines]
         if min(map(len, fields)) < FIELDS:
             return None
-        texts = [f[2].rstrip(BLANKS) for f in fields]
+        whole = b"".join(lines.lines)
+        if b"\r" in whole:
+            texts = list(map(_up_to_last_score, fields))
+        else:  # the same, faster
+            texts = [f[2].rstrip(BLANKS) for f in fields]
         if not self._good_scores(texts):
             return None
-        if b"]" in b"".join(lines.lines) and any(
-            ends_in_nonterminal(f[0]) or ends_in_nonterminal(f[1]) for f in fields
+        if b"]" in whole and any(
+            _BRACKETED.search(f[0]) or _BRACKETED.search(f[1]) for f in fields
         ):
             return None
         pairs = self._words(fields)
@@ -182,7 +189,7 @@ class PhraseTable:
             values = list(map(float, b" ".join(texts).split()))
         except ValueError:
             return False
-        return min(values) >= 0 and max(values) <= _LARGEST_SCORE
+        return min(values) >= 0 and max(values) <= LARGEST_FLOAT32
 
     def _words(self, fields: list[list[bytes]]) -> PairBlock:
         sources = surface_words([f[0] for f in fields])
@@ -196,11 +203,11 @@ class PhraseTable:
         fields, ends, bad = [], [], []
         for place, line in enumerate(lines.lines):
             problem = diagnose(line, self.scores)
-            if problem and (self.on_bad_line == "stop" or problem.message == HIERARCHICAL):
+            if problem and self.on_bad_line == "stop":
                 number = lines.first + place
                 raise DataError(problem.message, path=self.path, line=number, text=problem.text)
             split = line.split(SEPARATOR, FIELDS)
-            text = split[2].rstrip(BLANKS) if len(split) >= FIELDS else b""
+            text = _up_to_last_score(split) if len(split) >= FIELDS else b""
             head = len(split[0]) + len(split[1]) + 2 * len(SEPARATOR) if text else 0
             ends.append(head + len(text) if text else None)
             if problem:
@@ -220,14 +227,40 @@ def first_entry_scores(path: str | Path) -> int:
     raise DataError("the phrase table is empty", path=path)
 
 
+def _up_to_last_score(fields: Sequence[bytes]) -> bytes:
+    """The third field, without what follows its last score."""
+    text = fields[2]
+    if len(fields) == FIELDS:
+        text = text.removesuffix(b"\r")  # of a CRLF line end
+    return text.rstrip(BLANKS)
+
+
 HIERARCHICAL = (
-    "hierarchical phrase tables are not supported: the phrase ends in a non-terminal symbol"
+    "hierarchical phrase tables are not supported: the phrases end in non-terminal symbols"
 )
+BRACKETED = "[ and ] must be escaped, &#91; and &#93; (Moses takes the word for a non-terminal)"
+
+
+def is_hierarchical(lines: Iterable[bytes]) -> bool:
+    """Whether both phrases of every entry end in a left-hand side such as [X] or [NP].
+
+    Where only some do, these are words that Moses' tokenizer would have escaped.
+    """
+    labels: set[bytes] = set()
+    for line in lines:
+        source, target, *rest = [*line.split(SEPARATOR, FIELDS), b""]
+        if len(rest) < 2:  # no entry
+            continue
+        ends = _LEFT_HAND_SIDE.search(source), _LEFT_HAND_SIDE.search(target)
+        if not (ends[0] and ends[1]):
+            return False
+        labels |= {ends[0][1][:1], ends[1][1][:1]}
+    return any(map(bytes.isupper, labels))
 
 
 def diagnose(line: bytes, scores: int) -> Problem | None:
     """What is wrong with a line of a table with so many scores; None: it is an entry."""
-    if not line.strip(BLANKS):
+    if not line.removesuffix(b"\r").strip(BLANKS):
         return Problem("blank line", line)
     fields = line.split(SEPARATOR, FIELDS)
     if len(fields) < FIELDS:
@@ -235,26 +268,27 @@ def diagnose(line: bytes, scores: int) -> Problem | None:
         return Problem(f"{found}, expected at least {FIELDS} (source ||| target ||| scores)", line)
     if not words_of(fields[0]):
         return Problem("empty source phrase", line)
-    if ends_in_nonterminal(fields[0]) or ends_in_nonterminal(fields[1]):
-        return Problem(HIERARCHICAL, line)
-    return diagnose_scores(fields[2], scores)
+    for phrase in fields[:2]:
+        if word := _BRACKETED.search(phrase):
+            return Problem(BRACKETED, word[0])
+    return diagnose_scores(_up_to_last_score(fields).lstrip(BLANKS), scores)
 
 
 def diagnose_scores(text: bytes, scores: int) -> Problem | None:
-    """What is wrong with the third field of a line; None: nothing."""
-    found = words_of(text.strip(BLANKS))
+    """What is wrong with the scores of a line; None: nothing."""
+    found = words_of(text)
     for score in found:
         value = real_number(score.lower(), finite=False)
         if value is None:
             return Problem("a score is not a number", score)
-        if not abs(value) <= _LARGEST_SCORE:  # nan, too
+        if not abs(value) <= LARGEST_FLOAT32:  # nan, too
             return Problem("a score must be finite (Moses reads float32)", score)
         if value < 0:
             return Problem("negative score (Moses takes the logarithm of each)", score)
     if not found:
         return Problem("no scores in the third field", text.strip(BLANKS))
     if len(found) != scores:
-        return Problem(f"{len(found)} scores, expected {scores}", text.strip(BLANKS))
+        return Problem(f"{len(found)} scores, expected {scores}", text)
     return None
 
 
@@ -292,27 +326,10 @@ def joint_count(fields: list[bytes]) -> float:
 
 def surface_words(phrases: list[bytes]) -> list[list[bytes]]:
     """The words of phrases: surface factors, broken at blank and TAB alone, as Moses does."""
-    text = b"".join(phrases)
-    if any(blank in text for blank in _PYTHON_BLANKS):
-        words = [words_of(phrase) for phrase in phrases]
-    else:
-        words = list(map(bytes.split, phrases))
-    if b"|" in text:  # factors: Moses, too, reads what stands before the first bar
+    words = words_of_each(phrases)
+    if b"|" in b"".join(phrases):  # factors: Moses, too, reads what stands before the first bar
         words = [[word.partition(b"|")[0] for word in phrase] for phrase in words]
     return words
-
-
-def words_of(text: bytes) -> list[bytes]:
-    """What stands between blanks and TABs, with all factors."""
-    if b"\r" in text or b"\v" in text or b"\f" in text:
-        return [word for word in _WORD_BREAK.split(text) if word]
-    return text.split()
-
-
-def ends_in_nonterminal(phrase: bytes) -> bool:
-    """Whether a phrase ends in `[…]`: what Moses takes for a left-hand side (Phrase.cpp:186)."""
-    last = phrase.rstrip(BLANKS).rpartition(b" ")[2].rpartition(b"\t")[2]
-    return last.startswith(b"[") and last.endswith(b"]") and len(last) > 1
 
 
 def cut_at_sources(blocks: Iterable[Lines], entries: int) -> Iterator[Lines]:

@@ -14,25 +14,24 @@ from pathlib import Path
 from typing import Literal
 
 from moses_integration.formats.phrase_table import (
+    BLANKS,
     FIELDS,
     SEPARATOR,
     PhraseTable,
     TableBlock,
     diagnose,
 )
+from moses_integration.formats.properties import property_errors
 from phrase_scorer.errors import quoted
-from phrase_scorer.runtime.numbers import whole_number
+from phrase_scorer.runtime.streams import BYTE_ORDER_MARK, line_blocks
+from phrase_scorer.text.phrase_pairs import words_of
 
 Severity = Literal["error", "warning"]
 
-KNOWN_PROPERTIES = frozenset(  # moses/PP/Factory.cpp:61-69; any other key stops Moses
-    b"Counts SourceLabels TargetConstituentBoundariesLeft TargetConstituentBoundariesRightAdjacent "
-    b"TargetPreferences Tree SpanLength NonTermContext Orientation".split()
-)
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!$)")
 _UNICODE_BREAK = re.compile(b"|".join(mark.encode() for mark in "\x85\u2028\u2029"))
-_POINT = re.compile(rb"(\d+)-(\d+)")
-_PROPERTY = re.compile(rb"\{\{(\S*)")
+_POINT = re.compile(rb"(\d{1,18})-(\d{1,18})")
+_FACTORS = re.compile(rb"(?:[^ \t|]*\|){4}[^ \t]*")  # 4 is the limit of Moses as it is built
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def check_table(
     table = PhraseTable(path, on_bad_line="keep", any_table=any_table)
     report = Report()
     order = _Order()
-    for block in table.blocks():
+    for block in table.blocks(line_blocks(path, mark="keep")):
         assert table.scores is not None
         if not report.entries and require_scores:
             require_scores(table.scores)
@@ -93,6 +92,7 @@ def _findings(block: TableBlock, scores: int, order: _Order) -> Iterator[Finding
     lines = block.lines
     is_plain = not any(_text_warnings(b"\n".join(lines.lines)))  # one fast look at all lines
     bad = set(block.bad)
+    pairs = zip(block.pairs.sources, block.pairs.targets, strict=True)
     for place, line in enumerate(lines.lines):
         number = lines.first + place
         if place in bad:
@@ -100,11 +100,16 @@ def _findings(block: TableBlock, scores: int, order: _Order) -> Iterator[Finding
             assert problem is not None
             yield Finding("error", number, *problem)
             continue
-        fields = line.split(SEPARATOR)
-        for message, text in _field_errors(fields):
+        fields = line.removesuffix(b"\r").split(SEPARATOR)
+        for message, text in _field_errors(fields, [len(words) for words in next(pairs)]):
             yield Finding("error", number, message, text)
         warnings = [] if is_plain else list(_text_warnings(line))
-        if b"  " in line and any(b"  " in part.strip() for part in fields[:FIELDS]):
+        if number == 1:
+            if len(words_of(line)) == 1:
+                yield Finding("error", 1, "no blank in the first line (Moses stops)", line)
+            if line.startswith(BYTE_ORDER_MARK):
+                warnings.append("byte order mark (Moses takes it for a part of the first word)")
+        if b"  " in line and any(b"  " in part.strip(BLANKS) for part in fields[:FIELDS]):
             warnings.append("double blank (CreateProbingPT takes it for one more score or word)")
         if out_of_order := order.warning(fields[0]):
             warnings.append(out_of_order)
@@ -126,27 +131,25 @@ def _text_warnings(line: bytes) -> Iterator[str]:
         yield "not UTF-8"
 
 
-def _field_errors(fields: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
-    """What stops Moses in the fields after the scores."""
-    if len(fields) > FIELDS and fields[FIELDS].strip():
-        yield from alignment_errors(fields)
-    if len(fields) > 6 and b"{{" in fields[6]:
-        for key in _PROPERTY.findall(fields[6]):
-            if key not in KNOWN_PROPERTIES:
-                yield "a property that Moses does not know (it would stop)", key
+def _field_errors(fields: Sequence[bytes], sizes: Sequence[int]) -> Iterator[tuple[str, bytes]]:
+    """What stops Moses in an entry that `diagnose` lets pass; `sizes`: words of its phrases."""
+    for phrase in fields[:2]:
+        if b"|" in phrase and (found := _FACTORS.search(phrase)):
+            yield "more than 4 factors (Moses stops)", found[0]
+    if len(fields) > FIELDS:
+        yield from alignment_errors(fields[FIELDS], sizes)
+    if len(fields) > 6 and fields[6]:
+        yield from property_errors(fields[6])
 
 
-def alignment_errors(fields: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
-    """What is wrong with the fourth field of an entry, and the text that is."""
-    source, target = len(fields[0].split()), len(fields[1].split())
-    for point in fields[FIELDS].split():
+def alignment_errors(text: bytes, sizes: Sequence[int]) -> Iterator[tuple[str, bytes]]:
+    """What is wrong with the fourth field of an entry whose phrases have so many words."""
+    source, target = sizes
+    for point in words_of(text):
         match = _POINT.fullmatch(point)
         if not match:
             yield "not an alignment point (Moses stops)", point
-        elif any(
-            whole_number(place, size - 1) is None
-            for place, size in zip(match.groups(), (source, target), strict=True)
-        ):
+        elif int(match[1]) >= source or int(match[2]) >= target:
             yield "alignment point outside the phrases (Moses reads foreign memory)", point
 
 

@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from moses_integration.formats.nbest import LOG_10, Hypothesis, check_feature_name, read_nbest
-from moses_integration.formats.phrase_table import BLANKS, surface_words, words_of
+from moses_integration.formats.phrase_table import surface_words
 from phrase_scorer.errors import UsageError
 from phrase_scorer.language_model.arpa import kenlm_total, load_kenlm
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import STANDARD, OutputFile
 from phrase_scorer.runtime.streams import numbered_lines, refuse_pipes
-from phrase_scorer.text.phrase_pairs import PairBlock
+from phrase_scorer.text.phrase_pairs import PairBlock, words_of
 from phrase_scorer.text.vocabulary import Vocabulary
 
 BLOCK_HYPOTHESES = 20_000  # scored together, more or less
@@ -211,7 +211,7 @@ def add_features(
     names = [feature.name for feature in features]
     _check_names(names)
     out = OutputFile(output, inputs=[nbest, source])
-    sources = surface_words([line.strip(BLANKS) for _, line in numbered_lines(source)])
+    sources = surface_words([line.removesuffix(b"\r") for _, line in numbered_lines(source)])
     lines = 0
     with (
         out,

@@ -19,11 +19,11 @@ from moses_integration.decoder.programs import Argument, Moses, ProgramError, ru
 from moses_integration.decoder.tuning import TuningSettings, bleu, one_weight
 from moses_integration.formats.moses_ini import Weights
 from moses_integration.formats.nbest import Hypothesis, read_nbest
-from moses_integration.formats.phrase_table import BLANKS, words_of
 from phrase_scorer.errors import DataError, printable
 from phrase_scorer.runtime.numbers import real_number, whole_number
 from phrase_scorer.runtime.output import OutputFile, write_file
 from phrase_scorer.runtime.streams import line_blocks, numbered_lines
+from phrase_scorer.text.phrase_pairs import words_of
 
 NBEST_MIRA_ROUNDS = 300  # kbmira's rounds, as in scripts/nbest-rescore/train.py
 RESTARTS = 20  # mert's random starts, as in mert-moses.pl
@@ -260,8 +260,8 @@ def read_weights(path: str | Path) -> Weights:
     """
     weights: Weights = {}
     section = b"[weight]"
-    for number, line in numbered_lines(path):
-        text = words_of(line.partition(b"#")[0].strip(BLANKS))
+    for number, line in numbered_lines(path, mark="strip"):
+        text = words_of(line.removesuffix(b"\r").partition(b"#")[0])
         if text and text[0].startswith(b"["):
             section = text[0]
         elif text and section == b"[weight]":

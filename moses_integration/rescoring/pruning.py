@@ -25,7 +25,6 @@ from moses_integration.formats.phrase_table import (
     PhraseTable,
     TableBlock,
     cut_at_sources,
-    words_of,
 )
 from moses_integration.formats.signature import SIGNATURE_SUFFIX, read_signature, write_signature
 from moses_integration.rescoring.request import LOWEST_FLOOR
@@ -37,6 +36,7 @@ from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.numbers import whole_number
 from phrase_scorer.runtime.output import STANDARD, OutputFile, check_option, is_same_file
 from phrase_scorer.runtime.streams import Lines, line_blocks, numbered_lines
+from phrase_scorer.text.phrase_pairs import words_of
 
 Values = npt.NDArray[np.float32]
 Chosen = npt.NDArray[np.bool_]

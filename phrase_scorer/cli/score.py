@@ -30,7 +30,7 @@ from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import STANDARD, check_option
 from phrase_scorer.runtime.report import require_kind
 from phrase_scorer.runtime.streams import numbered_lines
-from phrase_scorer.text.phrase_pairs import PairBlock
+from phrase_scorer.text.phrase_pairs import PairBlock, words_of
 from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def generate(request: GenerateRequest) -> None:
     if model.config.direction == "inverse":
         say("the model is inverse: PHRASE is of the target language")
     for phrase in _phrases(request.phrases):
-        words = phrase.split()
+        words = words_of(phrase)
         found = request.found(generator, [source.id(word) for word in words])
         unknown = [word.decode("utf-8", "replace") for word in words if source.id(word) == UNKNOWN]
         if unknown:
@@ -212,20 +212,22 @@ def _phrases(phrases: tuple[str, ...]) -> Iterator[bytes]:
     """The phrases, those of standard input in the place of "-"."""
     for phrase in phrases:
         if phrase != "-":
-            if not phrase.split():
+            words = phrase.encode("utf-8", "surrogateescape")
+            if not words_of(words):
                 raise UsageError("an empty PHRASE")
-            yield phrase.encode("utf-8", "surrogateescape")
+            yield words
             continue
-        for number, line in numbered_lines("-"):
-            if not line.split():
+        for number, line in numbered_lines("-", mark="strip"):
+            words = line.removesuffix(b"\r")
+            if not words_of(words):
                 raise DataError("empty source", path="-", line=number)
-            yield line
+            yield words
 
 
 def _show(
     phrase: bytes, found: list[Generated], vocabulary: Vocabulary, request: GenerateRequest
 ) -> None:
-    source = b" ".join(phrase.split()).decode("utf-8", "replace")
+    source = b" ".join(words_of(phrase)).decode("utf-8", "replace")
     targets = [b" ".join(vocabulary.words[i] for i in generated.words) for generated in found]
     texts = [target.decode("utf-8", "replace") for target in targets]
     if request.as_json:

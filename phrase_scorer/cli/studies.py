@@ -33,6 +33,7 @@ from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import is_same_file, locked_folder
 from phrase_scorer.runtime.streams import numbered_lines
 from phrase_scorer.studies.settings import SYSTEMS, StudySettings, SystemsSettings
+from phrase_scorer.text.phrase_pairs import words_of
 
 
 def folder_option(text: str) -> Callable[[Command], Command]:
@@ -185,7 +186,8 @@ def gradients(request: GradientsRequest) -> None:
     request.arithmetic.use_threads()
     lines = None
     if request.text is not None:
-        lines = [line.split() for _, line in numbered_lines(request.text)]
+        numbered = numbered_lines(request.text, mark="strip")
+        lines = [words_of(line.removesuffix(b"\r")) for _, line in numbered]
         if not any(lines):
             raise DataError("no text", path=request.text)
     request.output_dir.mkdir(parents=True, exist_ok=True)

@@ -62,7 +62,7 @@ def read_arpa(path: str | Path) -> Arpa:
 
     As to KenLM, `<UNK>` is `<unk>`, and where there is neither its log10 p is -100.
     """
-    lines = numbered_lines(path)
+    lines = numbered_lines(path, mark="strip")
     places: dict[bytes, int] = {}
     orders: list[Order] = []
     for order, count in enumerate(_read_counts(lines, path), 1):
@@ -94,7 +94,7 @@ def read_arpa(path: str | Path) -> Arpa:
 
 def arpa_order(path: str | Path) -> int:
     """The highest order of a file's n-grams, by its header."""
-    return len(_read_counts(numbered_lines(path), path))
+    return len(_read_counts(numbered_lines(path, mark="strip"), path))
 
 
 Entries = list[tuple[int, bytes]]  # (line number, text)

@@ -26,7 +26,7 @@ from phrase_scorer.runtime.streams import numbered_lines
 from phrase_scorer.scoring.kernels import kernels_for
 from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.softmax import Softmax
-from phrase_scorer.text.phrase_pairs import PhraseIds, PhrasePairs
+from phrase_scorer.text.phrase_pairs import PhraseIds, PhrasePairs, words_of
 from phrase_scorer.text.vocabulary import END, Vocabulary
 
 CONTEXTS_AT_ONCE = 4096
@@ -132,8 +132,8 @@ def read_sentences(path: str | Path) -> Iterator[list[bytes]]:
     An empty line is a DataError, and so is an empty file.
     """
     number = 0
-    for number, line in numbered_lines(path):
-        words = line.split()
+    for number, line in numbered_lines(path, mark="strip"):
+        words = words_of(line.removesuffix(b"\r"))
         if not words:
             raise DataError("empty line", path=path, line=number)
         yield words

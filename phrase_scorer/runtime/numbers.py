@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 
+LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 LARGEST = 2**31 - 1  # more than any count, place or size that a file should name
 
 _MOST_DIGITS = 1000  # leading zeros among them

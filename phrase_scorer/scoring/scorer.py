@@ -28,7 +28,7 @@ from phrase_scorer.scoring.engine import Engine, PairwiseEngine, StepwiseEngine
 from phrase_scorer.scoring.kernels import kernels_for
 from phrase_scorer.scoring.precision import computed_with
 from phrase_scorer.scoring.recurrent_engine import RecurrentEngine
-from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs, Rows
+from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs, Rows, words_of
 from phrase_scorer.text.vocabulary import Vocabulary
 
 BLOCK_PAIRS = 16384  # pairs taken from an iterator at once
@@ -224,7 +224,7 @@ def _words(phrase: Phrase) -> list[bytes]:
     if isinstance(phrase, str):
         phrase = phrase.encode("utf-8", "surrogateescape")
     if isinstance(phrase, bytes):
-        return phrase.split()
+        return words_of(phrase)
     return [word.encode("utf-8", "surrogateescape") for word in phrase]
 
 

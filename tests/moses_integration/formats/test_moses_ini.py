@@ -41,11 +41,9 @@ def message(data: bytes, name: str | None = None, new_columns: int = 1) -> str:
         PLAIN.replace(b"\n", b"\r\n", 2),  # mixed line ends
         PLAIN.replace(b"\n", b" \t\n"),
         PLAIN.replace(b"[weight]\n", b"[weight]\n\n[weight]\n# x\n[feature]\n[weight]\n"),
-        b"\xef\xbb\xbf" + PLAIN,
         b"# caf\xe9 \xff\xfe\n" + PLAIN,
-        b"[stack\n100\n]\n" + PLAIN,
-        b"value before any section\n" + PLAIN,
-        b"\x00\x0b\x0c\x1c\x85\n" + PLAIN,
+        b"[x]\n[stack\n100\n]\n" + PLAIN,
+        b"[x]\n\x00\x0b\x0c\x1c\x85\n" + PLAIN,
         "# \u2028 \u0085 line separators of Unicode\n".encode() + PLAIN,
         PLAIN + b"[feature]\nKENLM name=LM0 a=b a=c bare path=l\xe9.arpa # \xe9\n[weight]\nLM0= 1",
     ],
@@ -166,6 +164,18 @@ REFUSALS = {
         of(FEATURE, b"TM0= 0.2 # x\n"),
         'moses.ini:4: TM0 has 1 weights but num-features is 2 in line 2: "TM0= 0.2"',
     ),
+    "value before any section": (
+        b"5\n[feature]\n",
+        'moses.ini:1: a line before the first [section] (Moses stops): "5"',
+    ),
+    **{
+        f"byte order mark, {len(data)}": (
+            b"\xef\xbb\xbf" + data,
+            "moses.ini:1: a line before the first [section], here behind a byte order mark (Moses "
+            f'stops): "\\ufeff{shown}"',
+        )
+        for data, shown in ((b"# comment\n[feature]\n", ""), (b"[feature]\n", "[feature]"))
+    },
     "a weight that is no number": (
         of(FEATURE, b"TM0= 0.2 x\n"),
         'moses.ini:4: a weight is not a number: "TM0= 0.2 x"',

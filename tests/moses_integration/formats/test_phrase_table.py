@@ -14,6 +14,8 @@ from toys import DATA
 
 from moses_integration.formats import phrase_table
 from moses_integration.formats.phrase_table import (
+    BRACKETED,
+    HIERARCHICAL,
     PhraseTable,
     TableBlock,
     cut_at_sources,
@@ -23,10 +25,6 @@ from moses_integration.formats.phrase_table import (
 )
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.streams import Lines, line_blocks
-
-HIERARCHICAL = (
-    "hierarchical phrase tables are not supported: the phrase ends in a non-terminal symbol"
-)
 
 
 def parse(*lines: bytes, **options: object) -> TableBlock:
@@ -107,8 +105,8 @@ LAYOUTS = [
             b"\r",
         )
     ),
-    # brackets that are no left-hand side
-    (b"[x] b ||| c] ||| 0.5 0.2", [b"[x]", b"b"], [b"c]"], None),
+    # brackets that are no non-terminal symbol
+    (b"[x b ||| c] ||| 0.5 0.2", [b"[x", b"b"], [b"c]"], None),
     (b"a[x] ||| [ ||| 0.5 0.2", [b"a[x]"], [b"["], None),
     (b"[x]a ||| ] ||| 0.5 0.2", [b"[x]a"], [b"]"], None),
     (b"&#91;x&#93; ||| # ||| 0.5 0.2", [b"&#91;x&#93;"], [b"#"], None),
@@ -266,10 +264,14 @@ FEW = "expected at least 3 (source ||| target ||| scores)"
         (b"\t||||||0.5", 'empty source phrase: "\\t||||||0.5"'),
         (b"a ||| c |||| 0.5", 'a score is not a number: "|"'),
         (b"a |||| c ||| 0.5 ||| 0-0", None),  # the target is the empty word and c
-        (b"a [X] ||| b [X] ||| 0.5", f'{HIERARCHICAL}: "a [X] ||| b [X] ||| 0.5"'),
-        (b"a ||| b [X]||| 0.5", f'{HIERARCHICAL}: "a ||| b [X]||| 0.5"'),
-        (b"[] ||| b ||| 0.5", f'{HIERARCHICAL}: "[] ||| b ||| 0.5"'),
-        (b"a\t[foo]\t||| b ||| 0.5", f'{HIERARCHICAL}: "a\\t[foo]\\t||| b ||| 0.5"'),
+        (b"a [X] ||| b [X] ||| 0.5", f'{BRACKETED}: "[X]"'),
+        (b"a ||| b [X]||| 0.5", f'{BRACKETED}: "[X]"'),
+        (b"[] ||| b ||| 0.5", f'{BRACKETED}: "[]"'),
+        (b"a\t[foo]\t||| b ||| 0.5", f'{BRACKETED}: "[foo]"'),
+        (b"a ||| b [A][B] c ||| 0.5 ||| 0-0", f'{BRACKETED}: "[A][B]"'),
+        (b"a ||| b\r ||| 0.5\r ||| 0-0", 'a score is not a number: "0.5\\r"'),
+        (b"a ||| b ||| 0.5\r\r", 'a score is not a number: "0.5\\r"'),
+        (b"\r\r", f'1 field, {FEW}: "\\r\\r"'),
     ],
 )
 def test_refused_line(line, expected):
@@ -321,10 +323,21 @@ def test_kept_bad_lines_get_a_score_only_where_there_are_scores():
     ]
 
 
-def test_hierarchical_table_is_refused_even_where_bad_lines_are_kept():
+@pytest.mark.parametrize("second", [b"a [X][X] [X] ||| [X][X] b [NP] ||| 1", b"", b"no entry"])
+def test_hierarchical_table_is_refused_even_where_bad_lines_are_kept(second):
     line = b"a [X] ||| b [X] ||| 1"
     message = f't:1: {HIERARCHICAL}: "{line.decode()}"'
-    assert refusal(line, on_bad_line="keep") == message
+    assert refusal(line, second, on_bad_line="keep") == message
+
+
+@pytest.mark.parametrize(
+    "other", [b"a ||| b ||| 1", b"a [X] ||| b ||| 1", b"a [1] ||| b [1] ||| 1"]
+)
+def test_brackets_in_some_lines_make_no_hierarchical_table(other):
+    lines = [other, b"a [1] ||| b [1] ||| 1", b"c ||| d ||| 1"]
+    block = parse(*lines, on_bad_line="keep")
+    assert block.bad == ([0, 1] if b"[" in other else [1])
+    assert block.with_scores([[b"9"] * 3]) == b"".join(b"%b 9\n" % line for line in lines)
 
 
 # -- counts --------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from moses_integration.formats.phrase_table import PhraseTable
+from moses_integration.formats.phrase_table import BRACKETED, PhraseTable
 from moses_integration.formats.table_check import Finding, Report, check_table
 from phrase_scorer.errors import DataError, quoted
 
@@ -28,7 +28,7 @@ CLEAN = [
     b"a c ||| ||| 1 1 ||| ||| 2 2 1 ||| name 0.5",
     b"a ||| b ||| 0.5 0.5",
     b"a ||| b c ||| 0.5 .5 ||| 0-0 0-1",
-    b"b ||| c ||| 1 1 |||  ||| 2 2 1 |||  ||| {{Counts 1 2}} {{Orientation 3}}",
+    b"b ||| c ||| 1 1 |||  ||| 2 2 1 |||  ||| {{Counts 1 2 1}} {{Tree [X [b]]}}",
     "c ||| é & “x” ||| 1 1 ||| 0-0 ||| ||| ||| ||| eighth field".encode(),
 ]
 
@@ -69,11 +69,25 @@ def test_clean_table(tmp_path):
         (b"x ||| y ||| 1 1 ||| 1-0", [f'{OUTSIDE}: "1-0"']),
         (b"x ||| y ||| 1 1 ||| 0-1 0-0", [f'{OUTSIDE}: "0-1"']),
         (b"x ||| ||| 1 1 ||| 0-0", [f'{OUTSIDE}: "0-0"']),
-        (b"x ||| y ||| 1 1 ||| 0-" + b"9" * 5000, [f"{OUTSIDE}: {quoted('0-' + '9' * 5000)}"]),
-        (b"x ||| y ||| 1 1 ||| " + b"0" * 300 + b"-0", []),
+        (b"x ||| y ||| 1 1 ||| 0-" + b"9" * 5000, [f"{POINT}: {quoted('0-' + '9' * 5000)}"]),
+        (b"x ||| y ||| 1 1 ||| 000-0", []),
         (
-            b"x ||| y ||| 1 1 ||| ||| ||| ||| {{Counts 1}} {{Mine 2}} {{}}",
-            [f'{PROPERTY}: "Mine"', f'{PROPERTY}: "}}}}"'],
+            b"x ||| y ||| 1 1 ||| ||| ||| ||| {{Counts 1 1 1}} {{Mine 2}} {{}} {{Counts 1 x}}",
+            [
+                f'{PROPERTY}: "Mine"',
+                'not a property with a value (Moses stops): "}}"',
+                'not a value of the property Counts (Moses stops): "1 x"',
+            ],
+        ),
+        (b"x ||| y ||| 1 1 ||| ||| ||| ||| {no property}", [f'{PROPERTY}: "{{no"']),
+        (b"x [1] y ||| z ||| 1 1", [f'{BRACKETED}: "[1]"']),
+        (b"x ||| y [z]\t||| 1 1", [f'{BRACKETED}: "[z]"']),
+        (b"x ||| z a|b|c|d|e ||| 1 1", ['more than 4 factors (Moses stops): "a|b|c|d|e"']),
+        (
+            b"x ||| y ||| 1 1 \r ||| 0-0",
+            [
+                'a score is not a number: "\\r"',
+            ],
         ),
         # warnings
         (b"x ||| y ||| 1 1\r", [f'{CRLF}: "x ||| y ||| 1 1\\r"']),
@@ -102,7 +116,13 @@ def test_clean_table(tmp_path):
         ),
         # traps that are none
         (b"x ||| y ||| 1 1 ||| ||| 1  1  1 |||  x 2", []),
-        (b"x ||| y ||| 1 1 ||| ||| ||| ||| {no property}", []),
+        (
+            b"x ||| y ||| 1 1 ||| ||| ||| ||| \r",
+            [f'{CRLF}: "x ||| y ||| 1 1 ||| ||| ||| ||| \\r"'],
+        ),
+        (b"x ||| y \x0b z ||| 1 1 ||| 0-2", [f'{CONTROL}: "x ||| y \\x0b z ||| 1 1 ||| 0-2"']),
+        (b"x ||| y|||1 1 ||| 0-0\r", [f'{CRLF}: "x ||| y|||1 1 ||| 0-0\\r"']),
+        (b"x [x ||| y] [ ] z[1] ||| 1 1", []),
         (b"x\xc2\xa0y ||| z ||| 1 1", []),
         (b"x\ty |||\tz ||| 1\t1", []),
         (b"x|D y|N ||| z ||| 1 1 ||| 1-0", []),
@@ -136,6 +156,34 @@ def test_finding_is_the_error_that_rescore_raises(tmp_path):
     with pytest.raises(DataError) as caught:
         list(PhraseTable(path).blocks())
     assert str(caught.value) == f"{path}:{found[0]}"
+
+
+@pytest.mark.parametrize("line", [b"a [1] b ||| a [1] b ||| 1", b"see [1] ||| voir [1] ||| 1"])
+def test_words_in_brackets_are_found_line_by_line(line, tmp_path):
+    other = b"z ||| z ||| 1"
+    for lines in ([line], [line, other], [other, line, line]):
+        findings, report = check(tmp_path / "t", lines)
+        places = [n for n, one in enumerate(lines, 1) if one == line]
+        assert findings == [f'{n}: {BRACKETED}: "[1]"' for n in places]
+        assert report.entries == len(lines)
+
+
+def test_a_byte_order_mark_is_told_once(tmp_path, capsys):
+    first = b"\xef\xbb\xbf" + CLEAN[0]
+    findings, _ = check(tmp_path / "t", [first, *CLEAN[1:]])
+    what = "byte order mark (Moses takes it for a part of the first word)"
+    assert findings == [
+        f'1: warning: {what}: "\\ufeff{CLEAN[0].decode()}"',
+        f'2: {ORDER}: "{CLEAN[1].decode()}"',
+    ]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_first_line_without_blanks(tmp_path):
+    line = b"a|||b|||1"
+    assert check(tmp_path / "t", [line, line])[0] == [
+        '1: no blank in the first line (Moses stops): "a|||b|||1"'
+    ]
 
 
 def test_lines_are_numbered_over_blocks(tmp_path, monkeypatch):
@@ -190,9 +238,9 @@ def test_required_scores(tmp_path):
     [
         (b"", ": the phrase table is empty"),
         (
-            b"a ||| b ||| 1\nb [X] ||| c [X] ||| 1\n",
-            ":2: hierarchical phrase tables are not supported: the phrase ends in a non-terminal "
-            'symbol: "b [X] ||| c [X] ||| 1"',
+            b"a [X] ||| b [X] ||| 1\nb [X] ||| c [NP] ||| 1\n",
+            ":1: hierarchical phrase tables are not supported: the phrases end in non-terminal "
+            'symbols: "a [X] ||| b [X] ||| 1"',
         ),
         (
             gzip.compress(b"a ||| b ||| 1\n" * 50, mtime=0)[:-12],
