@@ -1,11 +1,12 @@
 # make demo: from a fresh clone to a rescored table.  make test: everything that is checked.
+# make docs: docs/ as pages, build/docs/index.html; a warning is an error.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 DEMO_OPTIONS := --max-updates 300 --validate-every 100
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +35,13 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto
+
+$(VENV)/docs-installed: $(VENV)/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
+docs: $(VENV)/docs-installed
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
 
 clean:
 	rm -rf $(VENV) build

@@ -55,3 +55,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """All names, those not imported yet too: for completion, and for what documents them."""
+    return sorted({*globals(), *__all__})

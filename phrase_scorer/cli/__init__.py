@@ -34,14 +34,14 @@ class SectionedGroup(click.Group):
 
     def __init__(self, *, sections: Mapping[str, Sequence[click.Command]], **options: Any) -> None:
         super().__init__(**options)
-        self._sections = sections
+        self.sections = sections
         for command in chain.from_iterable(sections.values()):
             self.add_command(command)
 
     @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.commands))  # of all, so that the texts of all sections align
-        for heading, commands in self._sections.items():
+        for heading, commands in self.sections.items():
             with formatter.section(heading):
                 formatter.write_dl(
                     [(f"{c.name:<{width}}", c.get_short_help_str(limit=1000)) for c in commands]

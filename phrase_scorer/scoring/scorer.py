@@ -110,7 +110,7 @@ class PhraseScorer:
 
     @property
     def precision(self) -> str:
-        """How scores are computed, as signatures say it: "int8", say."""
+        """How scores are computed, in the words of signatures, such as "int8"."""
         said = self.arithmetic.precision
         return said if self.is_probability else f"{said}, pseudo-log-likelihood"
 
@@ -132,7 +132,7 @@ class PhraseScorer:
 
     @property
     def direction(self) -> Direction:
-        """What scores are: "forward" is ln p(target | source), "inverse" ln p(source | target)."""
+        """What scores are, "forward" (ln p(target | source)) or "inverse" (ln p(source | target))."""
         return self.model.config.direction
 
     def score(self, pairs: Iterable[tuple[Phrase, Phrase]]) -> Scores:
