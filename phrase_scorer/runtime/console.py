@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 from tqdm import tqdm
+from typing_extensions import override
 
 from phrase_scorer.errors import PhraseScorerError, printable
 from phrase_scorer.runtime.output import reason
@@ -37,6 +38,10 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
     What standard output cannot hold (a file's name that is not UTF-8) is escaped there.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
+        if sys.stdout is sys.__stdout__:
+            raw = io.BufferedWriter(_StandardOutput(sys.stdout.fileno(), "w", closefd=False))
+            how = {"encoding": sys.stdout.encoding, "line_buffering": sys.stdout.line_buffering}
+            sys.stdout = io.TextIOWrapper(raw, **how)
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if threading.current_thread() is threading.main_thread():
@@ -51,8 +56,8 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        see = f" See {context.command_path} --help." if context else ""
-        say(f"error: {' '.join(error.format_message().split())}{see}")
+        see = f". See {context.command_path} --help." if context else ""
+        say(f"error: {' '.join(error.format_message().split()).rstrip('.')}{see}")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         say("interrupted")
@@ -63,11 +68,12 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
     except (PhraseScorerError, OSError) as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        what, is_broken = str(error), _give_up_output()
+        what = str(error)
         if isinstance(error, OSError):
-            name = os.fsdecode(error.filename or "standard output" * is_broken)
+            name = os.fsdecode(error.filename or "")
             what = f"{name}: {reason(error)}" if name else reason(error)
         say(f"error: {what}")
+        _give_up_output()
         return getattr(error, "exit_code", 1)
 
 
@@ -107,17 +113,24 @@ def collected_signals() -> Iterator[list[str]]:
             signal.signal(number, handler)
 
 
-def _give_up_output() -> bool:
-    """Points a broken standard output at /dev/null, so that Python's exit stays quiet.
+class _StandardOutput(io.FileIO):
+    """Standard output that tells in its errors what it is, as files do."""
 
-    Returns whether it was broken: it still holds what could not be written.
-    """
+    @override
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = "standard output"
+            raise
+
+
+def _give_up_output() -> None:
+    """Points a broken standard output at /dev/null, so that Python's exit stays quiet."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 # One process draws the bars. tqdm's own lock would be shared with forked processes: one of them,

@@ -12,6 +12,8 @@ import re
 import pytest
 from toys import DATA, TOY_INI, TOY_LINES, TOY_TABLE, names, save_model
 
+from phrase_scorer.errors import quoted
+
 FEW = "expected at least 3 (source ||| target ||| scores)"
 
 CUT_SHORT = (
@@ -175,6 +177,19 @@ def test_text_that_is_no_list_of_pairs(run, folder, model_path):
             1,
             't:1: expected source, a tab, target: "Some prose."',
         )
+    assert names(folder) == ["t"]
+
+
+def test_a_third_column_of_pairs(run, folder, model_path):
+    """What stands in it would be dropped: a weight, or the target after a tab in the source."""
+    for separator, shown in (("\t", "a tab"), (" ||| ", '"|||"')):
+        line = separator.join(["la", "the", "1"])
+        (folder / "t").write_text(f"la{separator}the\n{line}\n")
+        commands = [["train", "t", "--model", "new"], ["score", "t", "--model", model_path]]
+        for command in commands:
+            done = run(*command, *["--quiet"] * (command[0] == "train"))
+            expected = f"t:2: 3 columns, expected source, {shown}, target: {quoted(line)}"
+            assert (done.code, done.error) == (1, expected)
     assert names(folder) == ["t"]
 
 

@@ -11,15 +11,12 @@ from moses_integration.cli import command_line
 from phrase_scorer.cli.options import Bounded, OnceOption
 
 HUGE = "1" + 30 * "0"
-# Number options that may be 0 or below, or that a request checks by itself.
-ZERO = {
-    *("train --patience", "train --checkpoint-minutes", "train --validation-pairs"),
-    *("train --dropout", "train-lm --dropout", "train-lm --short-histories"),
-    *("train-lm --initial-deviation", "train-lm --patience", "train-lm --checkpoint-minutes"),
-    *("binarize --table-limit", "binarize --sort-score", "export-arpa --prune"),
-    *("rescore --floor",),
+# Numbers that may be 0 (some below, too): nothing to hold out, leave out, wait for or limit.
+MAY_BE_ZERO = {
+    *("patience", "checkpoint-minutes", "validation-pairs", "dropout", "short-histories", "seed"),
+    *("initial-deviation", "table-limit", "sort-score", "prune", "floor", "forget-bias", "weight"),
+    *("start-weight", "share", "threshold"),
 }
-BELOW_ZERO = {"rescore --floor"}
 
 
 def options_of(
@@ -91,16 +88,14 @@ def test_numbers_out_of_bounds(words, option, run):
     for value in ("nan", "inf", "-inf", "-1", "0", HUGE, "1" * 5000, "x", ""):
         done = run(*words, f"{option.opts[0]}={value}")
         assert done.code == 2
-        is_legal = (
-            (value == "0" and (name in ZERO or "--seed" in name or "weight" in name))
-            or (value == "-1" and (name in BELOW_ZERO or "weight" in name))
-            or (value in ("0", "-1") and name.endswith("--forget-bias"))
-        )
+        is_legal = value in ("0", "-1") and option.type.least <= int(value) <= option.type.most
+        is_legal &= not (option.type.above and value == "0")
         if not is_legal:
             assert done.error.startswith(f"{option.opts[0]} must be a "), value
             assert len(done.error) < 250
         else:
             assert done.error.startswith("Missing ")
+            assert name.rpartition("--")[2] in MAY_BE_ZERO, value
 
 
 def test_numbers_in_a_list(run):

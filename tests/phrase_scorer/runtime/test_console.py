@@ -62,6 +62,6 @@ def test_usage_errors_are_one_line(capsys):
         raise AssertionError(kind)
 
     assert run_group(command, []) == 2  # type: ignore[arg-type]
-    expected = "error: Missing option '--kind'. Choose from: a, b See phrase-scorer --help.\n"
+    expected = "error: Missing option '--kind'. Choose from: a, b. See phrase-scorer --help.\n"
     assert capsys.readouterr().err == expected
     assert sys.stdout.errors == "backslashreplace"
