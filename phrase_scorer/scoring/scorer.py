@@ -7,7 +7,7 @@ In float32 equal to reference.py within 1e-4 nats a pair. Pairs are scored part 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -141,12 +141,17 @@ class PhraseScorer:
         Returns:
             (pairs,) float32 natural-log probabilities, each summed over the target's words and the
             end-of-phrase symbol; in the order of the pairs. No length normalisation.
+
+        Raises:
+            TypeError: What is not a pair of phrases, by its place (from 0): a dict, say, or a
+                string, of which two letters would be one.
         """
-        remaining, scores = iter(pairs), [np.zeros(0, np.float32)]
-        while block := list(islice(remaining, BLOCK_PAIRS)):
-            sources = [_words(source) for source, _ in block]
-            targets = [_words(target) for _, target in block]
-            scores.append(self.score_block(PairBlock(sources, targets)))
+        if isinstance(pairs, str | bytes | Mapping):
+            raise TypeError(f"pairs must be a sequence of (source, target), not {_kind(pairs)}")
+        remaining, scores = enumerate(pairs), [np.zeros(0, np.float32)]
+        while block := [_pair(*numbered) for numbered in islice(remaining, BLOCK_PAIRS)]:
+            sources, targets = zip(*block, strict=True)
+            scores.append(self.score_block(PairBlock(list(sources), list(targets))))
         return np.concatenate(scores)
 
     def score_block(self, block: PairBlock) -> Scores:
@@ -218,6 +223,28 @@ def single_threaded_torch() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__}"
+
+
+def _pair(place: int, pair: object) -> tuple[list[bytes], list[bytes]]:
+    """The words of a (source, target); its place is for the message."""
+    is_pair = isinstance(pair, Iterable) and not isinstance(pair, str | bytes | Mapping | Set)
+    both = tuple(pair) if isinstance(pair, Iterable) and is_pair else ()
+    if len(both) != 2:
+        size = f" of {len(both)}" if is_pair else ""
+        raise TypeError(f"pair {place} must be (source, target), not {_kind(pair)}{size}")
+    return _phrase(place, "source", both[0]), _phrase(place, "target", both[1])
+
+
+def _phrase(place: int, side: str, phrase: Phrase) -> list[bytes]:
+    try:
+        return _words(phrase)
+    except (TypeError, AttributeError):
+        kind = "a string with blanks, or a list of words"
+        raise TypeError(f"the {side} of pair {place} must be {kind}, not {_kind(phrase)}") from None
 
 
 def _words(phrase: Phrase) -> list[bytes]:

@@ -116,3 +116,29 @@ def test_import_needs_no_torch():
     code = "import sys, phrase_scorer, phrase_scorer.cli; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "False\n"
+
+
+PAIR = "pair 1 must be (source, target), not"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ("ab", "pairs must be a sequence of (source, target), not a str"),
+        ({"a": "b"}, "pairs must be a sequence of (source, target), not a dict"),
+        ([("a", "b"), {"src": "a", "tgt": "b"}], f"{PAIR} a dict"),
+        ([("a", "b"), "ab"], f"{PAIR} a str"),
+        ([("a", "b"), ("a",)], f"{PAIR} a tuple of 1"),
+        ([("a", "b"), ["a", "b", "c"]], f"{PAIR} a list of 3"),
+        ([("a", "b"), None], f"{PAIR} a NoneType"),
+        ([("a", None)], "the target of pair 0 must be a string with blanks, or a list of words, "
+         "not a NoneType"),
+        ([([1], "b")], "the source of pair 0 must be a string with blanks, or a list of words, "
+         "not a list"),
+    ],
+)  # fmt: skip
+def test_what_is_no_pair_is_refused_by_its_place(made, pairs, message):
+    """A dict of two keys, or a string of two letters, was scored as a pair."""
+    with pytest.raises(TypeError) as raised:
+        made.score(pairs)
+    assert str(raised.value) == message
