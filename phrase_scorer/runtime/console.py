@@ -40,8 +40,8 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         if sys.stdout is sys.__stdout__:
             raw = io.BufferedWriter(_StandardOutput(sys.stdout.fileno(), "w", closefd=False))
-            how = {"encoding": sys.stdout.encoding, "line_buffering": sys.stdout.line_buffering}
-            sys.stdout = io.TextIOWrapper(raw, **how)
+            old = sys.stdout
+            sys.stdout = io.TextIOWrapper(raw, old.encoding, line_buffering=old.line_buffering)
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if threading.current_thread() is threading.main_thread():
