@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from moses_integration.experiment.config import (
     TestSet,
     file_name,
 )
+from moses_integration.formats.moses_ini import MosesIni, feature_files, place_of
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.output import reason
 
@@ -38,6 +40,7 @@ class Step:
     resumes: str | None = None
     files: tuple[str, ...] = ()  # inputs from outside of the experiment
     beside: tuple[Path, ...] = ()  # what it makes beside the output
+    system: str = ""  # a moses.ini among `files`: what it names is an input, too
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -57,13 +60,25 @@ def keys_of(steps: Sequence[Step]) -> dict[str, str]:
         if step.name not in keys:
             pairs = [pair for pair in pairwise(step.arguments) if ELSEWHERE.isdisjoint(pair)]
             words = [step.arguments[0], *(word for _, word in pairs)]
-            digest = hashlib.sha256(json.dumps([*words, *map(_stamp, step.files)]).encode())
+            stamps = map(_stamp, (*step.files, *_named_by(step.system)))
+            digest = hashlib.sha256(json.dumps([*words, *stamps]).encode())
             for before in step.after:
                 digest.update(key(before).encode())
             keys[step.name] = digest.hexdigest()
         return keys[step.name]
 
     return {step.name: key(step) for step in steps}
+
+
+def _named_by(path: str) -> Iterator[str]:
+    """The files of a moses.ini, if there is one: tables, language models, sparse weights."""
+    if not path:
+        return
+    ini = MosesIni.read(path)
+    for feature in feature_files(ini):
+        yield from map(str, feature.files())
+    for item in ini.values("weight-file"):
+        yield str(place_of(item, os.fsdecode(item.text)))
 
 
 def _stamp(path: str) -> list[Any]:
@@ -177,11 +192,12 @@ class _Commands:
         )  # fmt: skip
 
     def _filter(self) -> Step:
-        output = self.folder / "filtered"
-        return _step(
-            "filter", output, "filter", "--moses-ini", _given(self.experiment.moses_ini),
+        output, ini = self.folder / "filtered", self.experiment.moses_ini
+        step = _step(
+            "filter", output, "filter", "--moses-ini", _given(ini),
             *_each("--input", [_given(test.source) for test in self.sets]), "--output-dir", output,
         )  # fmt: skip
+        return replace(step, system=ini)
 
     def _rescore(self, system: System) -> Step:
         if not system.networks:

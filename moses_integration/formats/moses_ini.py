@@ -94,6 +94,13 @@ class Feature:
         place = self.place()
         return place if place.is_file() else Path(f"{place}.gz")
 
+    def files(self) -> list[Path]:
+        """All files behind `path=`, with the suffixes that Moses adds; of a folder, those in it."""
+        place = self.place()
+        found = [Path(f"{place}{suffix}") for suffix in _SUFFIXES]
+        inside = sorted(path for folder in found if folder.is_dir() for path in folder.rglob("*"))
+        return [path for path in (*found, *inside) if path.is_file()]
+
 
 @dataclass(frozen=True)
 class PhraseTableFeature(Feature):

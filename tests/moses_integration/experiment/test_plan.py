@@ -24,6 +24,7 @@ from phrase_scorer.errors import DataError
 def experiment(tmp_path):
     for name in ("moses.ini", "val.en", "val.fr", "t.en", "t.fr", "table.gz"):
         (tmp_path / name).write_text(name)
+    (tmp_path / "moses.ini").write_text("[feature]\n")
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "model.safetensors").write_text("weights")
     path = {name: str(tmp_path / name) for name in os.listdir(tmp_path)}
@@ -226,3 +227,28 @@ def test_keys_follow_what_a_step_uses(experiment, tmp_path):
         "train new", "rescore for RNN + WP", "tune RNN + WP",
         "decode t with RNN + WP, run 1", "decode t with RNN + WP, run 2",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("replaced", ["pt.gz", "lm.binlm", "folder/part", "sparse"])
+def test_keys_follow_the_files_that_moses_ini_names(experiment, tmp_path, replaced):
+    """A table or a language model that is replaced under its name: all but training is done anew.
+
+    Only the ini itself was looked at, so that results of the old files stayed.
+    """
+    (tmp_path / "folder").mkdir()
+    for name in ("pt.gz", "lm.binlm", "folder/part", "sparse"):
+        (tmp_path / name).write_text("one")
+    (tmp_path / "moses.ini").write_text(
+        "[feature]\nPhraseDictionaryMemory name=T num-features=1 path=pt\n"
+        f"KENLM name=LM path={tmp_path}/lm.binlm\nPhraseDictionaryOnDisk name=O path=folder\n"
+        "[weight-file]\nsparse\n"
+    )
+
+    def keys() -> dict[str, str]:
+        return keys_of(Plan(experiment, tmp_path / "out").steps)
+
+    before = keys()
+    assert keys() == before
+    (tmp_path / replaced).write_text("another")
+    after = keys()
+    assert {name for name in after if after[name] == before[name]} == {"train new"}
