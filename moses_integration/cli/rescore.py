@@ -45,6 +45,7 @@ from phrase_scorer.runtime.workers import start_imports
 
 if TYPE_CHECKING:
     from moses_integration.rescoring.block import RescoreCounts
+    from moses_integration.rescoring.columns import Column
     from moses_integration.rescoring.stream import TableReader
     from phrase_scorer.scoring.scorer import PhraseScorer
 
@@ -104,7 +105,7 @@ def rescore_command(request: RescoreRequest) -> None:
     leaves OUTPUT.partial and OUTPUT.journal, and --resume goes on with it: the result is the same
     byte for byte.
     """
-    if request.processes > 1 and not request.estimate:
+    if request.processes > 1:
         start_imports(WORKER_IMPORTS)
     from moses_integration.rescoring.columns import load_columns, scorers_of
     from moses_integration.rescoring.stream import TableReader, rescore
@@ -115,7 +116,7 @@ def rescore_command(request: RescoreRequest) -> None:
     reader, files = TableReader(request.phrase_table), request.files
     tell_scoring(scorers, partial(reader.sample, SAMPLED_ENTRIES))
     if request.estimate:
-        _tell_estimate(reader, scorers)
+        _tell_estimate(reader, columns, request.processes)
         return
     assert files.output is not None
     with request.folder_made():
@@ -137,10 +138,10 @@ def rescore_command(request: RescoreRequest) -> None:
             _write_ini(request, request.moses_ini, request.feature, counts.constant)
 
 
-def _tell_estimate(reader: TableReader, scorers: Sequence[PhraseScorer]) -> None:
+def _tell_estimate(reader: TableReader, columns: Sequence[Column], processes: int) -> None:
     from moses_integration.rescoring.estimate import estimate
 
-    result = estimate(reader, scorers)
+    result = estimate(reader, columns, processes)
     for line in result.lines():
         click.echo(line)
     for name, side in result.sides.items():

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import resource
+import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
 
 from moses_integration.formats.phrase_table import TableBlock
-from moses_integration.rescoring.stream import TableReader
-from phrase_scorer.scoring.scorer import PhraseScorer
+from moses_integration.rescoring.block import Rescorer, TextBlock, Watched
+from moses_integration.rescoring.columns import Column, scorers_of
+from moses_integration.rescoring.request import DEFAULT_FLOOR, WORKER_IMPORTS
+from moses_integration.rescoring.stream import TableReader, in_this_process
+from phrase_scorer.runtime.streams import paused_garbage_collection
+from phrase_scorer.runtime.workers import memory_of, ordered_map
+from phrase_scorer.scoring.scorer import PhraseScorer, single_threaded_torch
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.text.vocabulary import UNKNOWN
 
 SAMPLE_ENTRIES = 200_000
+MEASURED_BLOCKS = 3  # of each process: then memory grows no more
 TIMED_ENTRIES = 4_096
 UNKNOWN_SHOWN = 5
 
@@ -45,7 +52,8 @@ class Estimate:
     sources: int  # distinct source phrases in the sample
     sides: dict[str, Side]  # "source" and "target"
     pairs_per_second: float  # of the scorers, on part of the sample
-    memory: int  # peak of this process so far, in bytes
+    memory: int  # peak of all processes, in bytes
+    processes: int = 1  # that score
     extent: str = ""  # "": counted, "about ": by file size, "at least ": size unknown
 
     @property
@@ -62,7 +70,9 @@ class Estimate:
             yield f"unknown words      {name}: {side.share:.2%} of {side.words:,}"
         yield f"speed              {self.pairs_per_second:,.0f} entries/s"
         yield f"time               {self.extent or 'about '}{duration(self.seconds)}"
-        yield f"memory             about {self.memory / 2**20:,.0f} MB, whatever the table's length"
+        where = f" in {self.processes} processes and this one" * (self.processes > 1)
+        size = f"about {self.memory / 2**20:,.0f} MB{where}"
+        yield f"memory             {size}, whatever the table's length"
 
 
 def duration(seconds: float) -> str:
@@ -74,11 +84,22 @@ def duration(seconds: float) -> str:
 
 
 def estimate(
-    reader: TableReader, scorers: Sequence[PhraseScorer], sample: int = SAMPLE_ENTRIES
+    reader: TableReader,
+    columns: Sequence[Column],
+    processes: int = 1,
+    sample: int = SAMPLE_ENTRIES,
 ) -> Estimate:
-    """Reads the first `sample` entries, scores some of them with each, and extrapolates."""
-    blocks = reader.table_blocks()
-    taken = list(_take(blocks, sample))
+    """Reads the first `sample` entries, scores some of them, and extrapolates.
+
+    The first blocks are scored in as many processes as the table would be, for their memory alone:
+    before the sample, which a rescoring would not hold, takes any.
+    """
+    blocks, scorers = reader.table_blocks(), scorers_of(columns)
+    first = [TextBlock.of(block.lines) for block in islice(blocks, MEASURED_BLOCKS * processes)]
+    rescorer = Rescorer(reader.table, columns, DEFAULT_FLOOR, compressed=True)
+    memory = _memory(rescorer, first, processes)
+    parsed = (reader.table.parse(block.lines()) for block in first)
+    taken = list(_take(chain(parsed, blocks), sample))
     entries = sampled = sum(len(block.lines.lines) for block in taken)
     extent = "" if next(blocks, None) is None else "at least "
     if extent and (size := reader.size):
@@ -90,12 +111,28 @@ def estimate(
         len(distinct),
         unknown_words(taken, scorers[0]),
         _speed(taken, scorers),
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        memory,
+        processes,
         extent,
     )
 
 
-def _take(blocks: Iterator[TableBlock], entries: int) -> Iterator[TableBlock]:
+def _memory(rescorer: Rescorer, blocks: Sequence[TextBlock], processes: int) -> int:
+    """The peak memory of rescoring a table, from these blocks of it."""
+    known, peak = {os.getpid()}, 0
+    with single_threaded_torch(), paused_garbage_collection():
+        if processes == 1:
+            with closing(in_this_process(rescorer, iter(blocks))) as scored:
+                return max(memory_of(known) for _ in scored)
+        watched = ordered_map(Watched(rescorer), blocks, processes, imports=WORKER_IMPORTS)
+        with closing(watched) as scored:
+            for _, others in scored:
+                known |= others
+                peak = max(peak, memory_of(known))
+    return peak
+
+
+def _take(blocks: Iterable[TableBlock], entries: int) -> Iterator[TableBlock]:
     for block in blocks:
         yield block
         entries -= len(block.lines.lines)

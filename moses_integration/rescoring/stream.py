@@ -123,7 +123,7 @@ def _run(
     if processes > 1:
         pool = ordered_map(rescorer, blocks, processes, imports=WORKER_IMPORTS)
     else:
-        pool = _in_this_process(rescorer, blocks)
+        pool = in_this_process(rescorer, blocks)
     with closing(pool):
         for block, rescored in pool:
             sink.add(block, rescored)
@@ -136,7 +136,7 @@ def _run(
     return counts
 
 
-def _in_this_process(
+def in_this_process(
     rescorer: Rescorer, blocks: Iterator[TextBlock]
 ) -> Generator[tuple[TextBlock, Rescored]]:
     """Scoring has a thread of its own; what comes before and after it overlaps."""

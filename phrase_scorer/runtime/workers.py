@@ -11,14 +11,17 @@ import contextlib
 import multiprocessing
 import os
 import pickle
+import re
+import resource
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import cycle
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any, TypeVar
 
 from phrase_scorer.errors import PhraseScorerError
@@ -30,6 +33,7 @@ _Result = TypeVar("_Result")
 SMALL_INPUT = 1 << 18  # bytes for which starting processes takes longer than the work
 AHEAD = 2  # items that a worker has been given: one in work, one waiting
 
+_SIZE = re.compile(rb"(\w+):\s+(\d+) kB")  # in files of /proc
 _number = 0  # of this process among the workers
 
 
@@ -47,6 +51,25 @@ def available_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
         return os.cpu_count() or 1
+
+
+def memory_of(processes: Collection[int]) -> int:
+    """Bytes that living processes have had at most, by their numbers; what they share counts once.
+
+    Of memory that several of them share each is told its part; of files, such as libraries, they
+    map about the same ones. Where the system does not tell, all are taken to be like this one.
+    """
+    own, mapped = 0, 0
+    for process in processes:
+        with contextlib.suppress(OSError, KeyError):  # it has ended
+            files = (Path(f"/proc/{process}/{name}") for name in ("smaps_rollup", "status"))
+            text = b"".join(file.read_bytes() for file in files)
+            sizes = {name: 1024 * int(size) for name, size in _SIZE.findall(text)}
+            own += sizes[b"Pss_Anon"] + max(0, sizes[b"VmHWM"] - sizes[b"Rss"])
+            mapped = max(mapped, sizes[b"Rss"] - sizes[b"Anonymous"])
+    if not own:
+        own = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * len(processes)
+    return own + mapped
 
 
 def start_imports(modules: Sequence[str]) -> None:

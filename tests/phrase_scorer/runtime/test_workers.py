@@ -15,7 +15,7 @@ import pytest
 from toys import ROOT
 
 from phrase_scorer.errors import DataError, PhraseScorerError
-from phrase_scorer.runtime.workers import available_cores, ordered_map, worker_number
+from phrase_scorer.runtime.workers import available_cores, memory_of, ordered_map, worker_number
 
 
 def squared(number: int) -> tuple[int, int]:
@@ -175,3 +175,20 @@ def is_alive(process: int) -> bool:
 
 def test_cores():
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+def test_memory_that_processes_share_counts_once():
+    """A child of ours shares 100 MB with us until one of us writes; one that has ended has none."""
+    before = memory_of([os.getpid()])
+    shared = bytearray(os.urandom(1000)) * 100_000
+    alone = memory_of([os.getpid()])
+    assert alone - before > len(shared) // 2
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    try:
+        assert memory_of([os.getpid(), child]) < alone + len(shared) // 2
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert memory_of([os.getpid(), child]) < alone + len(shared) // 2
