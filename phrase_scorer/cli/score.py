@@ -105,6 +105,8 @@ def warn_of_unknown(side: str, share: float, examples: Sequence[bytes]) -> None:
 
 
 BEAM = 10  # of beam search
+# What a terminal obeys; the words of a model may be a stranger's.
+ESCAPED = {code: f"\\u{code:04x}" for code in (*range(32), *range(127, 160))}
 
 
 @click.command(epilog="\b\nExample:\n  phrase-scorer info rnn/")
@@ -119,10 +121,11 @@ def info(model_path: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
-    width = max(map(len, facts))
+    width = max(len(printable(name)) for name in facts)
     for name, value in facts.items():
         counted = isinstance(value, int) and not isinstance(value, bool)
-        click.echo(f"{name:<{width}}  {value:,}" if counted else f"{name:<{width}}  {value}")
+        shown = f"{value:,}" if counted else printable(str(value))
+        click.echo(f"{printable(name):<{width}}  {shown}")
 
 
 @dataclass(frozen=True)
@@ -236,13 +239,14 @@ def _show(
             | ({} if request.sample is None else {"count": generated.count})
             for text, generated in zip(texts, found, strict=True)
         ]
-        click.echo(json.dumps({"source": source, "targets": listed}, ensure_ascii=False))
+        line = json.dumps({"source": source, "targets": listed}, ensure_ascii=False)
+        click.echo(line.translate(ESCAPED))
         return
     if len(request.phrases) > 1 or request.phrases == ("-",):
         click.echo(f"# {source}")
     for text, generated in zip(texts, found, strict=True):
         count = "" if request.sample is None else f"{generated.count}\t"
-        click.echo(f"{generated.log_prob:.4f}\t{count}{text}")
+        click.echo(f"{generated.log_prob:.4f}\t{count}{text.translate(ESCAPED)}")
 
 
 @dataclass(frozen=True)

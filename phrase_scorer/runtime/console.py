@@ -72,7 +72,7 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError):
             name = os.fsdecode(error.filename or "")
             what = f"{name}: {reason(error)}" if name else reason(error)
-        say(f"error: {what}")
+        say(f"error: {printable(what)}")
         _give_up_output()
         return getattr(error, "exit_code", 1)
 

@@ -3,26 +3,19 @@
 Each kernel is a line of the model's equations over many rows, and has two forms under one name:
 the torch equation, which runs on any device and says what is right, and a function compiled from
 kernels.cpp, called through ctypes, which does the same in one pass over memory, 3 to 9 times as
-fast on CPUs. The library is compiled when first wanted, where there is a C++ compiler, and kept in
-$XDG_CACHE_HOME/phrase-scorer, else ~/.cache/phrase-scorer.
+fast on CPUs (library.py).
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from typing_extensions import override
+
+from phrase_scorer.scoring.library import compiled_library
 
 EXACT_ABOVE = 1 / 64  # share of a sum of exponentials: at most 64 terms have so large a one
 
@@ -230,48 +223,3 @@ def kernels_for(device: torch.device) -> Kernels:
 
 
 LOG2_E = 1.4426950408889634  # compiled kernels compute exp as a power of two
-SOURCE = Path(__file__).with_name("kernels.cpp")
-FLAGS = [
-    *("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp-simd", "-march=native"),
-    *("-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros"),
-    "-mprefer-vector-width=512",
-]
-
-
-@functools.cache
-def compiled_library() -> ctypes.CDLL | None:
-    """The compiled kernels; None where there is no C++ compiler, or it fails.
-
-    The compiler is $CXX, else c++. PHRASE_SCORER_NATIVE=0 in the environment does without.
-    """
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    if compiler is None or os.environ.get("PHRASE_SCORER_NATIVE") == "0":
-        return None
-    try:
-        return ctypes.CDLL(os.fspath(_compiled(compiler)))
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _compiled(compiler: str) -> Path:
-    """The library, compiled now unless it stands in the cache folder."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "phrase-scorer"
-    known = [SOURCE.read_text(), compiler, str(os.stat(compiler).st_mtime_ns), *FLAGS, _processor()]
-    name = f"kernels-{hashlib.sha256('|'.join(known).encode()).hexdigest()[:16]}.so"
-    if not (folder / name).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            made = Path(scratch) / name
-            command = [compiler, *FLAGS, "-o", os.fspath(made), os.fspath(SOURCE)]
-            subprocess.run(command, check=True, capture_output=True, timeout=120)
-            made.replace(folder / name)  # whole or not at all, whoever else compiles it now
-    return folder / name
-
-
-def _processor() -> str:
-    """What -march=native means here, so that a folder shared by several machines serves all."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line for line in lines if line.startswith(("flags", "Features")))
-    except (OSError, StopIteration):
-        return platform.processor() + platform.machine()

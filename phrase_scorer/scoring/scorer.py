@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -148,10 +148,10 @@ class PhraseScorer:
         """
         if isinstance(pairs, str | bytes | Mapping):
             raise TypeError(f"pairs must be a sequence of (source, target), not {_kind(pairs)}")
-        remaining, scores = enumerate(pairs), [np.zeros(0, np.float32)]
-        while block := [_pair(*numbered) for numbered in islice(remaining, BLOCK_PAIRS)]:
-            sources, targets = zip(*block, strict=True)
-            scores.append(self.score_block(PairBlock(list(sources), list(targets))))
+        remaining, scores, first = iter(pairs), [np.zeros(0, np.float32)], 0
+        while block := list(islice(remaining, BLOCK_PAIRS)):
+            scores.append(self.score_block(_block(block, first)))
+            first += len(block)
         return np.concatenate(scores)
 
     def score_block(self, block: PairBlock) -> Scores:
@@ -163,6 +163,8 @@ class PhraseScorer:
 
         The vocabularies count words looked up and unknown, unless `counted` is False.
         """
+        if len(block.sources) != len(block.targets):
+            raise UsageError(f"{len(block.sources)} sources, but {len(block.targets)} targets")
         phrases = {"source": block.sources, "target": block.targets}
         read, predicted = (
             words.ids(phrases[side], counted=counted) for side, words in self.vocabularies.items()
@@ -225,6 +227,16 @@ def single_threaded_torch() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def _block(pairs: Sequence[object], first: int) -> PairBlock:
+    """Pairs as words; `first` is the place of the first one, for messages."""
+    with suppress(TypeError, ValueError, AttributeError):  # refused below, one by one
+        if {*map(type, pairs)} <= {tuple, list}:
+            both: Sequence[Any] = pairs
+            return PairBlock([_words(s) for s, _ in both], [_words(t) for _, t in both])
+    words = [_pair(*numbered) for numbered in enumerate(pairs, first)]
+    return PairBlock([source for source, _ in words], [target for _, target in words])
+
+
 def _kind(value: object) -> str:
     return f"a {type(value).__name__}"
 
@@ -252,6 +264,8 @@ def _words(phrase: Phrase) -> list[bytes]:
         phrase = phrase.encode("utf-8", "surrogateescape")
     if isinstance(phrase, bytes):
         return words_of(phrase)
+    if type(phrase) is not list and isinstance(phrase, _UNORDERED):
+        raise TypeError
     return [word.encode("utf-8", "surrogateescape") for word in phrase]
 
 

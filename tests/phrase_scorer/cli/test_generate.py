@@ -8,6 +8,8 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 from toys import save_model
 
 from phrase_scorer.models.directory import ModelDirectory
@@ -26,6 +28,36 @@ def test_info(run, model_path):
     as_json = json.loads(run("info", model_path, "--json").out)
     assert as_json["hidden"] == 6
     assert list(as_json) == list(facts)
+
+
+def test_strings_of_a_stranger_are_escaped(run, folder):
+    model = save_model(folder / "m", target_words=[b"the\x1b]0;x\x07", "a\u009b31m".encode()])
+    config = json.loads((model / "config.json").read_text())
+    config["data"] = {"path": "\x1b[31m\nred", "\x1b": 1, "é\xa0": "é"}
+    config["phrase_scorer"] = "\x07"
+    (model / "config.json").write_text(json.dumps(config))
+    out = run("info", "m").out
+    assert "\ndata: path    \\x1b[31m\\nred\n" in out
+    assert "\ndata: \\x1b    1\n" in out
+    assert "\nwritten by    phrase-scorer \\x07\n" in out
+    assert out.replace("\n", "").isprintable()
+    for options in ([], ["--json"], ["--sample", 60]):
+        out = run("generate", "--model", "m", "la", "--max-words", 1, *options).out
+        assert "a\\u009b31m" in out
+        assert "the\\u001b]0;x\\u0007" in out
+        assert out.replace("\n", "").replace("\t", "").isprintable()
+    config["model"]["\x1b[31m"] = 1
+    (model / "config.json").write_text(json.dumps(config))
+    assert run("info", "m").error.isprintable()
+
+
+def test_a_name_of_a_tensor_is_escaped(run, folder):
+    model = save_model(folder / "m")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "sha256": {}}))
+    save_file({"\x1b[31m": torch.zeros(1)}, model / "model.safetensors")
+    message = r"weights do not fit config.json (first difference: \x1b[31m)"
+    assert run("info", "m").error == f"m/model.safetensors: {message}"
 
 
 # -- generate --------------------------------------------------------------------------------------

@@ -1,10 +1,7 @@
-"""The compiled functions against those of torch; how they are compiled, and done without."""
+"""The compiled functions against those of torch."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -16,8 +13,8 @@ from phrase_scorer.scoring.kernels import (
     GpuKernels,
     Kernels,
     Product,
-    compiled_library,
 )
+from phrase_scorer.scoring.library import compiled_library
 
 HIDDEN, ROWS, PARENTS, WORDS, SOURCES = 37, 61, 23, 11, 7
 SLOW = Kernels()
@@ -160,41 +157,3 @@ def test_rounding(fast):
     assert torch.equal(digits, SLOW.two_digits(values, 127.0, 254.0))
     first, second = digits.float().chunk(2)
     torch.testing.assert_close((first + second / 254) / 127, values, rtol=0, atol=1 / 127 / 500)
-
-
-@pytest.mark.parametrize(
-    "environment", [{"PHRASE_SCORER_NATIVE": "0"}, {"CXX": "no-such-compiler"}]
-)
-def test_done_without(environment):
-    assert compiled_in(environment) == "None"
-
-
-def test_a_compiler_that_fails_is_done_without(tmp_path):
-    compiler = tmp_path / "c++"
-    compiler.write_text("#!/bin/sh\nexit 1\n")
-    compiler.chmod(0o755)
-    assert compiled_in({"CXX": str(compiler), "XDG_CACHE_HOME": str(tmp_path)}) == "None"
-
-
-def test_compiled_once_and_kept(fast, tmp_path):
-    assert compiled_in({"XDG_CACHE_HOME": str(tmp_path)}) == "CDLL"
-    (kept,) = (tmp_path / "phrase-scorer").iterdir()
-    first = kept.stat().st_mtime_ns
-    assert compiled_in({"XDG_CACHE_HOME": str(tmp_path)}) == "CDLL"
-    assert [path.stat().st_mtime_ns for path in (tmp_path / "phrase-scorer").iterdir()] == [first]
-
-
-def compiled_in(environment: dict[str, str]) -> str:
-    """What `compiled_library` gives in a process with this environment."""
-    code = (
-        "from phrase_scorer.scoring.kernels import compiled_library as made\n"
-        "print(type(made()).__name__.removesuffix('Type'))"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return found.stdout.strip()

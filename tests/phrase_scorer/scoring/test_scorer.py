@@ -11,6 +11,7 @@ import torch
 from toys import parameters_of, tiny_model
 
 from phrase_scorer import PhraseScorer
+from phrase_scorer.errors import UsageError
 from phrase_scorer.scoring import engine, reference, scorer
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.text.vocabulary import END, Vocabulary
@@ -95,6 +96,12 @@ def test_strings_bytes_and_lists(made):
     assert scores[0] == scores[1] == scores[2] < 0
 
 
+def test_a_block_of_unequal_sides(made):
+    with pytest.raises(UsageError) as caught:
+        made.score_block(PairBlock([[b"w1"], [b"w2"]], [[b"w1"]]))
+    assert str(caught.value) == "2 sources, but 1 targets"
+
+
 def test_nothing_to_score(made):
     assert made.score([]).shape == (0,)
     assert made.score_block(PairBlock([], [])).dtype == np.float32
@@ -131,6 +138,9 @@ PAIR = "pair 1 must be (source, target), not"
         ([("a", "b"), ("a",)], f"{PAIR} a tuple of 1"),
         ([("a", "b"), ["a", "b", "c"]], f"{PAIR} a list of 3"),
         ([("a", "b"), None], f"{PAIR} a NoneType"),
+        ([("a", "b"), {"a", "b"}], f"{PAIR} a set"),
+        ([("a", {"b": 1})], "the target of pair 0 must be a string with blanks, or a list of words, "
+         "not a dict"),
         ([("a", None)], "the target of pair 0 must be a string with blanks, or a list of words, "
          "not a NoneType"),
         ([([1], "b")], "the source of pair 0 must be a string with blanks, or a list of words, "
@@ -142,3 +152,10 @@ def test_what_is_no_pair_is_refused_by_its_place(made, pairs, message):
     with pytest.raises(TypeError) as raised:
         made.score(pairs)
     assert str(raised.value) == message
+
+
+def test_places_run_on_over_the_blocks(made, monkeypatch):
+    monkeypatch.setattr(scorer, "BLOCK_PAIRS", 2)
+    with pytest.raises(TypeError) as raised:
+        made.score([*[("w1", "w2")] * 5, "ab"])
+    assert str(raised.value) == "pair 5 must be (source, target), not a str"
