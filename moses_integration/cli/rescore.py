@@ -290,6 +290,7 @@ def check(
         table,
         any_table=any_table,
         require_scores=(lambda scores: require_scores(feature, scores)) if feature else None,
+        factors=feature.factor_counts if feature else (1, 1),
         on_finding=show,
     )
     for (level, message), count in report.counts.items():

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.numbers import real_number, whole_number
@@ -73,6 +74,23 @@ class Feature:
     def line(self) -> int:
         """The number of the line, from 1."""
         return self.item.line
+
+    def factors(self, side: Literal["input", "output"]) -> tuple[int, ...]:
+        """The factors of its words, `input-factor=0,1`; DataError for what is no list of them."""
+        for token in self.item.tokens:
+            key, _, value = token.partition(b"=")
+            if key == f"{side}-factor".encode():
+                texts = value.split(b",")
+                found = [f for text in texts if (f := whole_number(text)) is not None]
+                if len(found) < len(texts):
+                    raise self.item.error(f"not a list of factors: {side}-factor=0,1")
+                return tuple(found)
+        return (0,)
+
+    @property
+    def factor_counts(self) -> tuple[int, int]:
+        """How many factors a word of its sources and of its targets has."""
+        return len(self.factors("input")), len(self.factors("output"))
 
     @property
     def is_glue_grammar(self) -> bool:

@@ -171,7 +171,7 @@ def read_nbest(path: str | Path) -> Iterator[list[Hypothesis]]:
     A list without a line is a DataError, too.
     """
     group: list[Hypothesis] = []
-    for line, text in numbered_lines(path):
+    for line, text in numbered_lines(path, mark="keep"):  # no sentence number has one
         hypothesis = Hypothesis(str(path), line, text.split(SEPARATOR))
         if group and hypothesis.sentence != group[0].sentence:
             if hypothesis.sentence < group[0].sentence:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -66,11 +67,13 @@ def check_table(
     *,
     any_table: bool = False,
     require_scores: Callable[[int], None] | None = None,
+    factors: tuple[int, int] = (1, 1),
     on_finding: Callable[[Finding], None],
 ) -> Report:
     """Reads a whole table; `on_finding` is given every error and warning, in the order of lines.
 
-    `require_scores` is given the number of scores as soon as it is known. An unreadable, empty or
+    `require_scores` is given the number of scores as soon as it is known. `factors` is how many
+    each word of a source and of a target must have. An unreadable, empty or
     hierarchical table is a DataError, and what looks like a reordering table unless `any_table`.
     """
     table = PhraseTable(path, on_bad_line="keep", any_table=any_table)
@@ -81,14 +84,16 @@ def check_table(
         if not report.entries and require_scores:
             require_scores(table.scores)
         report.scores = table.scores
-        for finding in _findings(block, table.scores, order):
+        for finding in _findings(block, table.scores, factors, order):
             report.counts[finding.level, finding.message] += 1
             on_finding(finding)
         report.entries += len(block.lines.lines)
     return report
 
 
-def _findings(block: TableBlock, scores: int, order: _Order) -> Iterator[Finding]:
+def _findings(
+    block: TableBlock, scores: int, factors: tuple[int, int], order: _Order
+) -> Iterator[Finding]:
     lines = block.lines
     is_plain = not any(_text_warnings(b"\n".join(lines.lines)))  # one fast look at all lines
     bad = set(block.bad)
@@ -101,7 +106,11 @@ def _findings(block: TableBlock, scores: int, order: _Order) -> Iterator[Finding
             yield Finding("error", number, *problem)
             continue
         fields = line.removesuffix(b"\r").split(SEPARATOR)
-        for message, text in _field_errors(fields, [len(words) for words in next(pairs)]):
+        sizes = [len(words) for words in next(pairs)]
+        errors = _field_errors(fields, sizes)
+        if factors != (1, 1) or b"|" in fields[0] or b"|" in fields[1]:
+            errors = chain(_factor_errors(fields, factors), errors)
+        for message, text in errors:
             yield Finding("error", number, message, text)
         warnings = [] if is_plain else list(_text_warnings(line))
         if number == 1:
@@ -131,11 +140,17 @@ def _text_warnings(line: bytes) -> Iterator[str]:
         yield "not UTF-8"
 
 
-def _field_errors(fields: Sequence[bytes], sizes: Sequence[int]) -> Iterator[tuple[str, bytes]]:
-    """What stops Moses in an entry that `diagnose` lets pass; `sizes`: words of its phrases."""
-    for phrase in fields[:2]:
-        if b"|" in phrase and (found := _FACTORS.search(phrase)):
+def _factor_errors(fields: Sequence[bytes], least: tuple[int, int]) -> Iterator[tuple[str, bytes]]:
+    for phrase, count in zip(fields, least, strict=False):
+        if found := _FACTORS.search(phrase):
             yield "more than 4 factors (Moses stops)", found[0]
+        for word in words_of(phrase) if count > 1 else ():
+            if word.count(b"|") < count - 1:
+                yield f"fewer than the {count} factors of moses.ini (Moses stops)", word
+
+
+def _field_errors(fields: Sequence[bytes], sizes: Sequence[int]) -> Iterator[tuple[str, bytes]]:
+    """What stops Moses in the fields after the scores; `sizes`: words of the phrases."""
     if len(fields) > FIELDS:
         yield from alignment_errors(fields[FIELDS], sizes)
     if len(fields) > 6 and fields[6]:

@@ -18,7 +18,6 @@ from moses_integration.formats.phrase_table import SEPARATOR
 from moses_integration.formats.signature import read_signature, write_signature
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.numbers import whole_number
 from phrase_scorer.runtime.output import OutputFile, write_file
 from phrase_scorer.runtime.streams import line_blocks
 
@@ -107,10 +106,10 @@ def filter_model(
     outputs = _new_names(folder.resolve(), tables)
     changed = {feature.line: (feature.class_name, str(out)) for feature, out in outputs.items()}
     edited = with_files(with_absolute_paths(ini), changed)  # what cannot be is told beforehand
-    phrases = source_phrases(inputs, set(map(_factors, tables)), longest)
+    phrases = source_phrases(inputs, {feature.factors("input") for feature in tables}, longest)
     filtered = []
     for feature, table in tables.items():
-        output, chosen = outputs[feature], phrases[_factors(feature)]
+        output, chosen = outputs[feature], phrases[feature.factors("input")]
         filtered.append(filter_table(table, output, chosen, show_progress=show_progress))
         if signed := read_signature(table):
             details = {"filtered_from": table.name, "entries": filtered[-1].kept}
@@ -126,17 +125,6 @@ def _is_filterable(feature: Feature) -> bool:
     if feature.class_name == REORDERING:
         return feature.file().is_file()
     return feature.class_name == TEXT_TABLE
-
-
-def _factors(feature: Feature) -> Factors:
-    for token in feature.item.tokens:
-        if token.startswith(b"input-factor="):
-            texts = token.partition(b"=")[2].split(b",")
-            factors = [f for text in texts if (f := whole_number(text)) is not None]
-            if len(factors) < len(texts):
-                raise feature.item.error("not a list of factors: input-factor=0,1")
-            return tuple(factors)
-    return (0,)
 
 
 def _new_names(folder: Path, tables: Mapping[Feature, Path]) -> dict[Feature, Path]:

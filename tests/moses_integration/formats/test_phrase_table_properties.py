@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 
-from moses_integration.formats.phrase_table import PhraseTable, diagnose, signs_of_reordering
+from moses_integration.formats.phrase_table import (
+    PhraseTable,
+    diagnose,
+    signs_of_reordering,
+)
+from moses_integration.formats.table_check import Finding, check_table
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.streams import Lines
 
@@ -71,6 +78,53 @@ def test_fast_path_takes_nothing_that_the_slow_path_refuses(lines, scores):
         with pytest.raises(DataError) as caught:
             table.parse(Lines(1, lines))
         assert caught.value.line == good.index(False) + 1
+
+
+ANY_LINE = st.binary(max_size=20).map(lambda line: line.replace(b"\n", b"")) | st.builds(
+    b"%b ||| %b ||| %b%b".__mod__,
+    st.tuples(
+        st.sampled_from([b"a", b"a b", b"", b"a [1] b", b"[X]", b"a\x0cb \r", b"a|b|c|d|e"]),
+        st.sampled_from([b"", b"c", b"c [1]", b"c\x0bd", b"[A][B] c"]),
+        st.sampled_from([b"1", b"0.5", b"1 1", b"nan", b"-1", b"1\r", b"1 \x0c", b"", b"1_0"]),
+        st.sampled_from(
+            [b"", b"\r", b" ||| 0-0", b" ||| 0-x", b" ||| 0-0 |||\r", b"|||||||||||| x"]
+        ),
+    ),
+)
+
+
+@given(st.lists(ANY_LINE, min_size=1, max_size=6), st.booleans())
+def test_check_and_rescore_agree_line_by_line(lines, ended):
+    """What stops rescore is the first error that check tells; what is kept is byte-equal."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "table")
+        ended = ended or not lines[-1]
+        path.write_bytes(b"\n".join(lines) + b"\n" * ended)
+        found: list[Finding] = []
+        try:
+            report = check_table(path, on_finding=found.append)
+            (kept,) = PhraseTable(path, on_bad_line="keep").blocks()
+        except DataError as error:
+            event(error.message)
+            return
+        problems = [diagnose(line, report.scores) for line in lines]
+        assert kept.bad == [place for place, problem in enumerate(problems) if problem]
+        errors = [finding for finding in found if finding.level == "error"]
+        refused = [error for error in errors if error.line - 1 in kept.bad]
+        assert refused == [
+            Finding("error", place + 1, *problem)
+            for place, problem in enumerate(problems)
+            if problem
+        ]
+        if refused:
+            table = PhraseTable(path, scores=report.scores)
+            with pytest.raises(DataError) as caught:
+                list(table.blocks())
+            assert str(caught.value) == f"{path}:{refused[0]}"
+        after = kept.with_scores([[b"@"] * len(lines)])
+        assert after.endswith(b"\n") == ended
+        rescored = after.removesuffix(b"\n" * ended).split(b"\n")
+        assert [line.replace(b" @", b"", 1) for line in rescored] == lines
 
 
 STRIPPED = re.compile(rb"\A(.*?\|\|\|.*?\|\|\|.*?) @(?=[ \t\r]*(?:\|\|\||\Z))", re.DOTALL)

@@ -179,6 +179,19 @@ def test_a_byte_order_mark_is_told_once(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_fewer_factors_than_moses_ini_says(tmp_path):
+    lines = [b"a|D b|N ||| c|X d ||| 1", b"a|D b ||| c||e ||| 1", b"a|D ||| ||| 1"]
+    few = "fewer than the 2 factors of moses.ini (Moses stops)"
+
+    def errors(factors):
+        found = check(tmp_path / "t", lines, factors=factors)[0]
+        return [text for text in found if "warning" not in text]
+
+    assert errors((2, 1)) == [f'2: {few}: "b"']
+    assert errors((1, 2)) == [f'1: {few}: "d"']
+    assert errors((1, 1)) == []
+
+
 def test_a_first_line_without_blanks(tmp_path):
     line = b"a|||b|||1"
     assert check(tmp_path / "t", [line, line])[0] == [

@@ -76,9 +76,9 @@ def errors(path: Path) -> list[Finding]:
     return [finding for finding in found if finding.level == "error"]
 
 
-def is_loaded(moses: Moses, folder: Path) -> bool:
+def is_loaded(moses: Moses, folder: Path, ini: bytes = INI) -> bool:
     command = [moses.bin / "moses", "-f", "ini", "-v", "0"]
-    (folder / "ini").write_bytes(INI)
+    (folder / "ini").write_bytes(ini)
     done = subprocess.run(command, input=b"a\n", cwd=folder, capture_output=True)
     return done.returncode == 0
 
@@ -97,3 +97,24 @@ def test_what_stops_moses_is_an_error(line, moses, tmp_path):
     (tmp_path / "t").write_bytes(line + b"\n")
     assert not is_loaded(moses, tmp_path)
     assert len(errors(tmp_path / "t")) == 1
+
+
+@pytest.mark.moses
+@pytest.mark.parametrize(("target", "good"), [(b"b|X c|Y", True), (b"b c|Y", False)])
+def test_factors_of_the_moses_ini(target, good, moses, run, folder):
+    (folder / "t").write_bytes(b"a ||| " + target + b" ||| 1\n")
+    ini = INI.replace(b"output-factor=0", b"output-factor=0,1")
+    assert is_loaded(moses, folder, ini) == good
+    done = run("check", "t", "--moses-ini", "ini")
+    few = 't:1: fewer than the 2 factors of moses.ini (Moses stops): "b"\n'
+    assert (done.code, done.out.startswith(few)) == ((0, False) if good else (1, True))
+
+
+@pytest.mark.moses
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\xef\xbb\xbf# comment\n", b"5\n"])
+def test_text_before_the_first_section_of_the_moses_ini(before, moses, run, folder):
+    (folder / "t").write_bytes(b"a ||| b ||| 1\n")
+    assert not is_loaded(moses, folder, before + INI)
+    assert run("check", "t", "--moses-ini", "ini").error.startswith(
+        "ini:1: a line before the first"
+    )

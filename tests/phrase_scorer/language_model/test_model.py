@@ -148,6 +148,11 @@ def test_training_learns_the_text_and_resumes_to_the_same_weights(tmp_path):
     )
 
 
+def test_sentences_break_at_blank_and_tab_alone(tmp_path):
+    (tmp_path / "text").write_bytes(b"\xef\xbb\xbfa\x0cb\tc\r\n\x0b d\n")
+    assert list(read_sentences(tmp_path / "text")) == [[b"a\x0cb", b"c"], [b"\x0b", b"d"]]
+
+
 def test_vocabulary_of_a_text():
     text = [[b"b", b"a", b"b"], [b"a", b"c", b"d", b"d", b"d"]]
     assert text_vocabulary(text, 100, 2).words == (b"</s>", b"<unk>", b"d", b"a", b"b")

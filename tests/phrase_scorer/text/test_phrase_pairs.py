@@ -20,6 +20,8 @@ from phrase_scorer.text.phrase_pairs import (
     mixed,
     pairs_of_lines,
     read_tab_separated,
+    words_of,
+    words_of_each,
 )
 
 PHRASES = [[5, 6, 7], [], [8], [], [9, 9], [7, 6, 5], [0], [0, 0]]
@@ -306,3 +308,13 @@ def test_another_separator():
     with pytest.raises(DataError) as caught:
         pairs_of_lines(Lines(9, [b"a ## c", b"a b"]), b"##", "p")
     assert str(caught.value) == 'p:10: expected source, "##", target: "a b"'
+
+
+@pytest.mark.parametrize("other", [b"\r", b"\v", b"\f", b"\x1c", b"\x85", b"\xc2\xa0"])
+def test_words_break_at_blank_and_tab_alone(other):
+    text = b" \ta" + other + b"b " + other + b"\t\t c "
+    words = [b"a" + other + b"b", other, b"c"]
+    assert words_of(text) == words
+    assert words_of_each([text, b"d e", b""]) == [words, [b"d", b"e"], []]
+    block = pairs_of_lines(Lines(1, [b"a" + other + b"b\t" + other + b" c\r"]), b"\t", "p")
+    assert (block.sources, block.targets) == ([[b"a" + other + b"b"]], [[other, b"c"]])
