@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from toys import DATA, ROOT, save_model
 
-GUIDE, CLUSTERS = ROOT / "docs" / "guide.md", ROOT / "docs" / "clusters.md"
+README, GUIDE, CLUSTERS = (
+    ROOT / name for name in ("README.md", "docs/guide.md", "docs/clusters.md")
+)
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 RUNS_MOSES = re.compile(r"phrase-scorer (tune|decode)\b")
 
@@ -61,12 +63,20 @@ def test_the_guide(place):
 
 @pytest.mark.moses
 @pytest.mark.timeout(1200)
-def test_the_guide_ends_in_a_translation(place):
+@pytest.mark.parametrize(
+    ("page", "translation", "compared"),
+    [
+        (README, "tuned.fr", "Sentences, against untuned"),
+        (GUIDE, "rnn.fr", "Sentences, against base"),
+    ],
+    ids=["README", "guide"],
+)
+def test_a_page_ends_in_a_translation(page, translation, compared, place):
     if shutil.which("moses") is None:
         pytest.skip("moses is not on PATH")
-    said = run_page(GUIDE, place, with_moses=True)
-    assert len((place / "rnn.fr").read_text().splitlines()) == 250
-    assert "Sentences, against base" in said
+    said = run_page(page, place, with_moses=True)
+    assert len((place / translation).read_text().splitlines()) == 250
+    assert compared in said
 
 
 @pytest.mark.timeout(600)
@@ -85,3 +95,10 @@ def test_every_page_is_in_the_contents():
     contents = (ROOT / "docs" / "index.md").read_text().split("\n")
     pages = {page.stem for page in (ROOT / "docs").glob("*.md")} - {"index"}
     assert pages - {"commands"} <= set(contents)  # commands.md is generated
+
+
+def test_links_lead_somewhere():
+    """Of README and CONTRIBUTING, which are no part of docs/ and not seen by `make docs`."""
+    for page in (README, ROOT / "CONTRIBUTING.md"):
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            assert link.startswith("https://") or (page.parent / link).exists(), (page, link)

@@ -132,7 +132,7 @@ class PhraseScorer:
 
     @property
     def direction(self) -> Direction:
-        """What scores are: "forward" is ln p(target | source), "inverse" ln p(source | target)."""
+        """Either "forward", ln p(target | source), or "inverse", ln p(source | target)."""
         return self.model.config.direction
 
     def score(self, pairs: Iterable[tuple[Phrase, Phrase]]) -> Scores:
