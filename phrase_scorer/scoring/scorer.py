@@ -264,7 +264,7 @@ def _words(phrase: Phrase) -> list[bytes]:
         phrase = phrase.encode("utf-8", "surrogateescape")
     if isinstance(phrase, bytes):
         return words_of(phrase)
-    if type(phrase) is not list and isinstance(phrase, _UNORDERED):
+    if type(phrase) is not list and isinstance(phrase, Mapping | Set):
         raise TypeError
     return [word.encode("utf-8", "surrogateescape") for word in phrase]
 

@@ -139,8 +139,8 @@ PAIR = "pair 1 must be (source, target), not"
         ([("a", "b"), ["a", "b", "c"]], f"{PAIR} a list of 3"),
         ([("a", "b"), None], f"{PAIR} a NoneType"),
         ([("a", "b"), {"a", "b"}], f"{PAIR} a set"),
-        ([("a", {"b": 1})], "the target of pair 0 must be a string with blanks, or a list of words, "
-         "not a dict"),
+        ([("a", {"b": 1})],
+         "the target of pair 0 must be a string with blanks, or a list of words, not a dict"),
         ([("a", None)], "the target of pair 0 must be a string with blanks, or a list of words, "
          "not a NoneType"),
         ([([1], "b")], "the source of pair 0 must be a string with blanks, or a list of words, "
