@@ -7,7 +7,6 @@ all else in it stays.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -17,8 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
-
-import msgspec
 
 from moses_integration.decoder.decoding import Decoder, split_flags
 from moses_integration.decoder.programs import Moses, ProgramError, run_program
@@ -31,6 +28,7 @@ from moses_integration.system.filtering import filter_model
 from phrase_scorer.errors import DataError, UsageError, quoted, require_at_least
 from phrase_scorer.runtime.numbers import real_number, whole_number
 from phrase_scorer.runtime.output import locked_folder, write_file
+from phrase_scorer.runtime.records import read_json
 from phrase_scorer.runtime.report import write_json
 from phrase_scorer.runtime.streams import compression, numbered_lines, refuse_pipes
 
@@ -182,7 +180,7 @@ class Tuner:
         }
         note, filtered = self.folder / "task.json", self.folder / "filtered"
         if self.resume and note.is_file():
-            known = json.loads(note.read_bytes())
+            known = read_json(note, dict[str, Any])
             if what := ", ".join(key for key in task if known.get(key) != task[key]):
                 why = f"holds another tuning (other {what}: see task.json); not resumed"
                 raise UsageError(f"{self.folder} {why}")
@@ -203,7 +201,7 @@ class Tuner:
         folder = self.folder / f"run{number}"
         result = folder / "run.json"
         if result.is_file():
-            done = msgspec.json.decode(result.read_bytes(), type=TuningRun)
+            done = read_json(result, TuningRun)
             self.say(f"run {number}: done before, BLEU {done.dev_bleu:.2f}")
             return done
         seed = self.settings.seed + number - 1
@@ -228,7 +226,7 @@ class Tuner:
         """Runs mert-moses.pl, or what is left of it: (iterations, n-best BLEU, seconds)."""
         work, note = folder / "mert", folder / "mert.json"
         if note.is_file():  # it cannot go on after its end
-            return msgspec.json.decode(note.read_bytes(), type=tuple[int, float, float])
+            return read_json(note, tuple[int, float, float])
         interrupted = (work / "finished_step.txt").is_file()
         if not interrupted:
             shutil.rmtree(folder, ignore_errors=True)

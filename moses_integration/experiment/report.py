@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from moses_integration.evaluation.evaluation import (
     Evaluation,
@@ -18,6 +19,7 @@ from moses_integration.evaluation.evaluation import (
 from moses_integration.evaluation.significance import METRICS
 from moses_integration.experiment.plan import Plan, Step
 from moses_integration.experiment.runner import note_of
+from phrase_scorer.runtime.records import read_json
 from phrase_scorer.runtime.report import Table, as_cell, as_json, write_results
 
 if TYPE_CHECKING:
@@ -57,8 +59,16 @@ def _tuning_seconds(folder: Path, step: Step) -> float:
     """What the runs of a tuning took, also one that was interrupted; else what the step took."""
     runs = step.output / "tuning.json"
     if runs.is_file():
-        return sum(float(run["seconds"]) for run in json.loads(runs.read_bytes())["runs"])
-    return float(json.loads(note_of(folder, step).read_bytes())["seconds"])
+        return sum(run.seconds for run in read_json(runs, _Runs).runs)
+    return read_json(note_of(folder, step), _Timed).seconds
+
+
+class _Timed(msgspec.Struct):
+    seconds: float
+
+
+class _Runs(msgspec.Struct):
+    runs: list[_Timed]
 
 
 def table1_markdown(results: Results) -> str:

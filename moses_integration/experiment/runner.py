@@ -7,7 +7,6 @@ the steps before it stay the same; one that was interrupted goes on where it can
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -16,12 +15,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from moses_integration.decoder.programs import ProgramError
 from moses_integration.experiment.config import file_name
 from moses_integration.experiment.plan import Step, keys_of
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.output import delete, held_locks
+from phrase_scorer.runtime.records import read_json
 from phrase_scorer.runtime.report import write_json
 
 POLL_SECONDS = 0.2  # between looks at the processes
@@ -106,7 +107,7 @@ class Runner:
     def _known(self, job: Job) -> dict[str, object]:
         """What was noted when the same step was begun before, or nothing."""
         note = note_of(self.folder, job.step)
-        known = json.loads(note.read_bytes()) if note.is_file() else {}
+        known = read_json(note, dict[str, Any]) if note.is_file() else {}
         return known if known.get("key") == job.key else {}
 
     def _is_done(self, job: Job) -> bool:

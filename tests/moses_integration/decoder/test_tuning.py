@@ -165,6 +165,26 @@ def test_another_tuning_is_not_resumed(changed, sides, what, tuned, moses_model,
 
 
 @pytest.mark.moses
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("task.json", "expected object, got array"),
+        ("run1/run.json", "expected object, got array"),
+    ],
+)
+def test_notes_of_another_shape(tuned, moses_model, moses, name, message):
+    folder, _, _ = tuned
+    note = folder / name
+    content = note.read_bytes()
+    note.write_text("[]")
+    work, _ = tuner(moses_model, folder, SETTINGS, moses, resume=True)
+    with pytest.raises(DataError) as caught:
+        work.run()
+    note.write_bytes(content)
+    assert str(caught.value) == f"{note}: {message}"
+
+
+@pytest.mark.moses
 def test_another_number_of_threads_may_go_on(tuned, moses_model, moses):
     folder, tuning, _ = tuned
     work, _ = tuner(moses_model, folder, replace(SETTINGS, threads=2), moses, resume=True)

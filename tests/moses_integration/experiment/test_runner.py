@@ -16,7 +16,7 @@ from toys import DATA
 from moses_integration.cli import main
 from moses_integration.decoder.programs import ProgramError
 from moses_integration.experiment.plan import Step
-from moses_integration.experiment.runner import Runner
+from moses_integration.experiment.runner import Runner, note_of
 from phrase_scorer.errors import DataError
 
 
@@ -61,6 +61,23 @@ def test_a_finished_step_is_not_repeated(training, tmp_path):
     assert told[0] == "[1/2] train it: done before"
     assert scores.exists()
     assert (training.output / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "expected object, got array"),
+        ("[" * 100_000, "not JSON that can be used: nested too deep"),
+        ("{", "not JSON: Expecting property name enclosed in double quotes (line 1, column 2)"),
+    ],
+)
+def test_a_note_of_another_shape(training, tmp_path, content, message):
+    note = note_of(tmp_path / "work", training)
+    note.parent.mkdir(parents=True)
+    note.write_text(content)
+    with pytest.raises(DataError) as caught:
+        Runner(tmp_path / "work", lambda _: None).do([training])
+    assert str(caught.value) == f"{note}: {message}"
 
 
 def test_an_interrupted_step_goes_on_and_a_changed_one_starts_anew(training, tmp_path):
