@@ -38,7 +38,6 @@ TEXT_BLOCK_BYTES = 1 << 17  # tokenised at once by a process
 BATCH_LINES = 4096  # cased, cleaned and written at once
 MODEL_NAME = "truecase-model"
 
-_FINAL_STOP = re.compile(r"(\S*[^.\s])\.$")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
@@ -139,7 +138,11 @@ class Tokenizer:
         if self.settings.normalise:
             line = self.normaliser.normalize(line)
         text: str = self.tokenizer.tokenize(line, escape=self.settings.escape, return_str=True)
-        return _FINAL_STOP.sub(r"\1 .", text)
+        # After a word that ends in something else. A regular expression that begins with the word
+        # would try every letter of it as its beginning.
+        if text.endswith(".") and text[-2:-1].strip(" ."):
+            text = f"{text[:-1]} ."
+        return text
 
 
 class TruecaseCounts:
@@ -224,6 +227,8 @@ def _caser(casing: Casing, model: Path) -> Callable[[str], str]:
     from sacremoses import MosesTruecaser
 
     truecaser = MosesTruecaser(str(model))
+    in_steps = truecaser.split_xml  # it copies the rest of the line for each of its words
+    truecaser.split_xml = lambda line: in_steps(line) if re.search("[<>]", line) else line.split()
     return partial(truecaser.truecase, return_str=True, use_known=True)
 
 

@@ -7,6 +7,7 @@ from itertools import chain
 
 import click
 
+from moses_integration.cli.options import LANGUAGE
 from moses_integration.evaluation.evaluation import EvaluationSettings, evaluate, read_text
 from moses_integration.evaluation.report import (
     examples,
@@ -82,7 +83,7 @@ Examples:
         "[default: none, since Moses' output is tokenised already and a second tokenisation would "
         "split it again; with --detokenize 13a]")  # fmt: skip
 @option(
-    "--detokenize", metavar="LANG",
+    "--detokenize", type=LANGUAGE, metavar="LANG",
     help="First detokenise outputs and references as text of this language (fr, say): scores are "
     "then comparable with those that others publish.",
 )  # fmt: skip

@@ -10,6 +10,12 @@ import click
 from phrase_scorer.cli.options import Command, option, together
 
 FILE = click.Path(path_type=Path)
+# Those whose abbreviations, or letters, sacremoses knows; it would take any other for English.
+LANGUAGES = (
+    "as bn ca cs de el en es et fi fr ga gu hi hu is it ja kn ko lt lv ml mni mr nl or pa pl pt ro "
+    "ru sk sl sv ta tdt te yue zh"
+)
+LANGUAGE = click.Choice(LANGUAGES.split())
 
 moses_options = together(
     option("--moses-bin", metavar="DIR",

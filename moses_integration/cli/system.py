@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
+from typing_extensions import override
 
-from moses_integration.cli.options import FILE, new_folder_option
+from moses_integration.cli.options import FILE, LANGUAGE, new_folder_option
 from moses_integration.ems import installed_program, write_ems_files
 from moses_integration.formats.ini_edits import START_WEIGHT, seen_from, with_language_model
 from moses_integration.formats.moses_ini import MosesIni
@@ -25,7 +25,6 @@ from phrase_scorer.cli.options import (
     Command,
     option,
     quiet_option,
-    request_of,
     takes,
 )
 from phrase_scorer.errors import UsageError
@@ -181,7 +180,24 @@ def _unless(name: str, setting: str, text: str) -> Callable[[Command], Command]:
     return option(name, setting, is_flag=True, callback=lambda *given: not given[-1], help=text)
 
 
-@click.command(epilog="""\b
+class _ForTwoFiles(click.Command):
+    """`--languages en fr` where there are two files: the second code joins the first."""
+
+    @override
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        files = self.make_parser(ctx).parse_args(args=list(args))[0]["files"]
+        if isinstance(files, tuple) and len(files) > 1 and "--languages" in args:
+            second = args.index("--languages") + 2
+            if second < len(args) and not args[second].startswith("-"):
+                args[second - 1 : second + 1] = [" ".join(args[second - 1 : second + 1])]
+        return super().parse_args(ctx, args)
+
+
+def _codes(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
+    return tuple(LANGUAGE.convert(code, parameter, ctx) for code in text.split())
+
+
+@click.command(cls=_ForTwoFiles, epilog="""\b
 Examples:
   phrase-scorer prepare corpus.en corpus.fr --languages en fr --output-dir prepared/
   phrase-scorer prepare corpus.en.gz corpus.fr.gz --languages en fr --lowercase --no-escape \\
@@ -189,8 +205,8 @@ Examples:
   phrase-scorer prepare test.en --languages en --truecase-model-dir prepared/ --output-dir test/
 """)  # fmt: skip
 @click.argument("files", nargs=-1, required=True, metavar="FILE [FILE]")
-@option("--languages", "first_language", required=True, metavar="LANG [LANG]",
-        help="Code of each file's language: en fr.")  # fmt: skip
+@option("--languages", required=True, callback=_codes, metavar="LANG [LANG]",
+        help=f"Code of each file's language: {', '.join(LANGUAGE.choices)}.")  # fmt: skip
 @option("--output-dir", required=True, type=FILE, metavar="DIR",
         help="Folder for the prepared files.")  # fmt: skip
 @option("--truecase", "casing", flag_value="truecase", default=True, show_default=False,
@@ -214,23 +230,14 @@ Examples:
     "--threads", "processes", type=CORES, default=1, metavar="N", help="Processes that tokenise."
 )
 @quiet_option
-def prepare(files: tuple[str, ...], first_language: str, **options: Any) -> None:
+@takes(PrepareRequest)
+def prepare(request: PrepareRequest) -> None:
     """Normalise, tokenise, case and clean a corpus (two files), or a text (one file).
 
     Token for token as Moses' own scripts do it. Sentence pairs with an empty side, beyond the
     bounds or of very different lengths are dropped; a single text keeps all its lines.
     """
-    paths, languages = _split(files, first_language)
-    request = request_of(PrepareRequest, {**options, "files": paths, "languages": languages})
     done = prepare_corpus(request)
     for reason, count in done.dropped.most_common():
         say(f"dropped: {count:,} ({reason})")
     say(f"{done.kept:,} of {done.lines:,} lines written to {', '.join(map(str, request.outputs))}")
-
-
-def _split(words: tuple[str, ...], first: str) -> tuple[list[str], list[str]]:
-    """(files, languages): the second language of `--languages en fr` comes among the files."""
-    count = (len(words) + 1) // 2
-    if len(words) % 2 == 0 or count > 2:
-        raise UsageError("give one file and --languages LANG, or two files and two languages")
-    return list(words[:count]), [first, *words[count:]]

@@ -31,7 +31,7 @@ from moses_integration.evaluation.significance import (
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.streams import text_blocks
 
-LANGUAGE = re.compile(r"[a-z]{2,3}")
+_LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         if self.tokenize is not None and self.tokenize not in TOKENIZERS:
             raise UsageError(f"unknown tokenizer {self.tokenize}; known: {', '.join(TOKENIZERS)}")
-        if self.detokenize is not None and not LANGUAGE.fullmatch(self.detokenize):
+        if self.detokenize is not None and not _LANGUAGE.fullmatch(self.detokenize):
             raise UsageError(f"{self.detokenize} is not a language code like fr")
         if self.samples < 1 or self.seed < 0:
             raise UsageError("samples must be at least 1, the seed at least 0")

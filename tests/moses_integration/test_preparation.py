@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from toys import DATA
 from toys import GOLDEN as ALL_GOLDEN
 
 from moses_integration.cli import main
+from moses_integration.cli.options import LANGUAGE
 from moses_integration.preparation import (
     Preparation,
     PreparationSettings,
@@ -189,7 +191,7 @@ def test_refusals(tmp_path):
         (["--ratio", "0.5"], "--ratio must be a number from 1 to 1000000000, not 0.5"),
         (["--lowercase", "--truecase-model-dir", "m"],
          "--truecase-model-dir goes with --truecase only"),
-        (["fr"], "give one file and --languages LANG, or two files and two languages"),
+        (["fr"], "give one file and its language, or two files and two languages"),
     ],
 )  # fmt: skip
 def test_usage_errors(options, message, tmp_path, capsys):
@@ -197,6 +199,49 @@ def test_usage_errors(options, message, tmp_path, capsys):
     arguments = ["prepare", str(tmp_path / "a.en"), "--languages", "en", "--output-dir"]
     assert main([*arguments, str(tmp_path / "out"), *options]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+ORDERS = [
+    "--languages en fr a.en b.fr", "a.en b.fr --languages en fr", "a.en --languages en fr b.fr",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", ORDERS)
+def test_two_languages_wherever_they_stand(arguments, run, folder):
+    (folder / "a.en").write_text("A house .\n")
+    (folder / "b.fr").write_text("L'arbre .\n")
+    done = run("prepare", *arguments.split(), "--keep-case", "--output-dir", "out")
+    assert (done.code, done.out) == (0, "")
+    assert (folder / "out" / "a.en").read_text() == "A house .\n"
+    assert (folder / "out" / "b.fr").read_text() == "L&apos; arbre .\n"
+
+
+@pytest.mark.parametrize("arguments", ["a.en --languages xx", "--languages en xx a.en b.fr"])
+def test_languages_without_rules(arguments, run):
+    done = run("prepare", *arguments.split(), "--output-dir", "out")
+    known = ", ".join(f"'{code}'" for code in LANGUAGE.choices)
+    expected = f"Invalid value for '--languages': 'xx' is not one of {known}"
+    assert (done.code, done.error) == (2, f"{expected}. See phrase-scorer prepare --help.")
+
+
+def test_the_languages_are_those_of_sacremoses():
+    from sacremoses.corpus import NonbreakingPrefixes
+
+    codes = {*NonbreakingPrefixes().available_langs.values(), "ja", "ko"}
+    assert sorted(codes) == list(LANGUAGE.choices)
+
+
+def test_long_words_and_lines_take_no_longer_than_their_letters(tmp_path):
+    """Where time is quadratic each of them takes more than 5 s, and the first half a minute."""
+    lines = ["b" * 32_000, "1." * 16_000, '" ' * 16_000, "x," * 16_000 + "."]
+    (tmp_path / "a.en").write_text("".join(f"{line}\n" for line in lines))
+    started = time.process_time()
+    prepare([tmp_path / "a.en"], ["en"], tmp_path / "out", PreparationSettings())
+    assert time.process_time() - started < 8
+    tokenise = Tokenizer("en", AS_IT_IS)
+    assert [tokenise(end) for end in ("bb.", ".", "b .", "b..", "1.")] == [
+        "bb .", ".", "b .", "b ..", "1 .",
+    ]  # fmt: skip
 
 
 @pytest.mark.moses

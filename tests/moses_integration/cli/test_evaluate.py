@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import sacrebleu
 
+from moses_integration.cli.options import LANGUAGE
+
 REFERENCE = ["le chat noir dort .", "la maison est bleue .", "il fait beau ici ."]
 FILES = {
     "test.en": ["the black cat sleeps .", "the house is blue .", "the weather is fine here ."],
@@ -76,6 +78,12 @@ def test_options_reach_the_metrics(run):
     }  # fmt: skip
     assert "case:lc|eff:no|tok:intl" in content["signatures"]["BLEU"]
     assert content["systems"][0]["scores"]["BLEU"]["interval"] is None
+
+
+NO_FRENCH = (
+    "Invalid value for '--detokenize': 'french' is not one of "
+    f"{', '.join(map(repr, LANGUAGE.choices))}. See phrase-scorer evaluate --help."
+)
 
 
 @pytest.mark.parametrize(("form", "start"), [("text", "BLEU\n"), ("markdown", "### BLEU\n\n| ")])
@@ -158,7 +166,7 @@ def test_help_says_why_text_is_not_tokenized(run):
         ("a=", 2, "a=: expected NAME=FILE"),
         ("a\x07=base.out", 2, "'a\\x07': a name must be printable"),
         ("a=- b=-", 2, "standard input (-) can be read only once"),
-        ("a=base.out --detokenize french", 2, "french is not a language code like fr"),
+        ("a=base.out --detokenize french", 2, NO_FRENCH),
         ("a=base.out --output base.out", 2, "--output base.out is one of the inputs"),
         ("a=base.out b=new.out --plot new.out", 2, "--plot new.out is one of the inputs"),
         (
