@@ -52,7 +52,7 @@ from phrase_scorer.cli.options import (
 )
 from phrase_scorer.cli.score import warn_of_unknown
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.output import STANDARD, make_new_folder
+from phrase_scorer.runtime.output import STANDARD, make_new_folder, real_path
 
 decoder_options = together(
     option("--decoder", type=click.Choice(["moses", "moses2"]), default="moses",
@@ -97,7 +97,7 @@ def tune(request: TuneRequest) -> None:
     """
     say(f"Moses {request.moses.version} in {request.moses.bin}")
     if request.rescore_nbest:
-        _learn(request, request.rescore_nbest.resolve())
+        _learn(request, real_path(request.rescore_nbest))
     else:
         _tune(request)
 
@@ -117,9 +117,9 @@ def _tune(request: TuneRequest) -> None:
 def _learn(request: TuneRequest, nbest: Path) -> None:
     start = weights_of(MosesIni.read(request.moses_ini))
     folder = make_new_folder(request.working_dir, "--working-dir")
-    path, reference = folder / "weights", request.reference.resolve()
+    path, reference = folder / "weights", real_path(request.reference)
     weights = learn_weights(
-        request.moses, nbest, reference, folder.resolve(), start, request.settings
+        request.moses, nbest, reference, real_path(folder), start, request.settings
     )
     write_weights(path, weights)
     for line in weight_table(start, weights, {}):

@@ -26,7 +26,7 @@ from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.language_model.arpa import Arpa, arpa_order, read_arpa, write_arpa
 from phrase_scorer.runtime.console import progress_bar, say
 from phrase_scorer.runtime.device import Arithmetic
-from phrase_scorer.runtime.output import STANDARD, OutputFile
+from phrase_scorer.runtime.output import STANDARD, OutputFile, real_path
 from phrase_scorer.runtime.streams import refuse_pipes
 
 
@@ -115,7 +115,7 @@ def export_arpa(request: ExportRequest) -> None:
     request.arithmetic.use_threads()
     path, target = request.arpa, request.target
     if ini := target.read():
-        place = str(Path(request.output).resolve())
+        place = str(real_path(request.output))
         ini = target.seen_from_out(ini)
         ini = with_language_model(ini, place, arpa_order(path), request.start_weight)
     model = LanguageModel.load(request.model_path, request.arithmetic.torch_device())

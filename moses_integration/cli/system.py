@@ -30,7 +30,7 @@ from phrase_scorer.cli.options import (
 from phrase_scorer.errors import UsageError
 from phrase_scorer.language_model.arpa import arpa_order
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.output import STANDARD, OutputFile, make_new_folder
+from phrase_scorer.runtime.output import STANDARD, OutputFile, make_new_folder, real_path
 from phrase_scorer.runtime.streams import refuse_pipes
 
 
@@ -90,7 +90,7 @@ def ini(request: IniRequest) -> None:
     for fit in fits:
         _tell(before, fit, request.weight)
     for path in request.language_models:
-        place, order = str(Path(path).resolve()), arpa_order(path)
+        place, order = str(real_path(path)), arpa_order(path)
         after = with_language_model(after, place, order, request.weight)
         say(f"{request.moses_ini}: one more KENLM, {path}")
     if request.output or after is not before:

@@ -31,7 +31,7 @@ from moses_integration.formats.table_check import alignment_errors
 from moses_integration.system.check import IniTarget, check_model
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.output import check_option, reason, sync, write_errors
+from phrase_scorer.runtime.output import check_option, real_path, reason, sync, write_errors
 from phrase_scorer.runtime.streams import compression, line_blocks, numbered_lines, refuse_pipes
 from phrase_scorer.text.phrase_pairs import words_of
 
@@ -161,8 +161,8 @@ def make_binary(request: BinarizeRequest) -> tuple[TableFacts, Usage]:
     prefix = f"{request.output.name}.phrase-scorer-{os.getpid()}-"
     with tempfile.TemporaryDirectory(".partial", prefix, request.output.parent) as folder:
         readable = table if facts.ready else sorted_copy(table, Path(folder), log)
-        place = Path(folder, "binary").resolve()
-        command = form.command(readable.resolve(), place, facts, request.settings)
+        place = real_path(Path(folder, "binary"))
+        command = form.command(real_path(readable), place, facts, request.settings)
         usage = run_program([program, *command], log=log)
         made = Path(f"{place}{form.suffix}")
         if not made.exists():
@@ -292,7 +292,7 @@ class InisToCompare:
             return None
         feature = request.target.feature(ini)
         require_scores(feature, first_entry_scores(request.table))
-        output, table = str(request.output.resolve()), str(request.table.resolve())
+        output, table = str(real_path(request.output)), str(real_path(request.table))
         binary = with_files(ini, {feature.line: (request.form.class_name, output)})
         if not request.check_input:
             return cls(ini, binary, [])

@@ -17,7 +17,7 @@ from moses_integration.formats.nbest import Hypothesis, read_nbest
 from moses_integration.system.check import check_model
 from phrase_scorer.errors import DataError, PhraseScorerError, UsageError, quoted
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.output import STANDARD, OutputFile, check_option, is_same_file
+from phrase_scorer.runtime.output import STANDARD, OutputFile, check_option, is_same_file, real_path
 from phrase_scorer.runtime.streams import line_blocks
 
 TOLERANCE = 5e-5  # between values in n-best lists, relative above 1: decoders print six digits
@@ -153,7 +153,7 @@ def translate(request: DecodeRequest) -> int:
     """
     ini, log, nbest = MosesIni.read(request.moses_ini), request.log_file, request.nbest
     check_model(ini)
-    with tempfile.TemporaryDirectory(dir=log.resolve().parent) as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(dir=real_path(log).parent) as folder, ExitStack() as stack:
         translations, *lists = map(stack.enter_context, request.outputs())
         path, written = Path(folder, "moses.ini"), Path(folder, "nbest")
         path.write_bytes(with_absolute_paths(ini).to_bytes())

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 from phrase_scorer.errors import PhraseScorerError, UsageError, quoted
-from phrase_scorer.runtime.output import held_locks, reason
+from phrase_scorer.runtime.output import held_locks, real_path, reason
 
 LAST_LINES = 3  # an error message shows so many of a failed program's log
 PATIENCE = 5.0  # seconds between asking a program to end and ending it
@@ -72,7 +72,7 @@ class Moses:
         if found is None:
             where = f"in {folder}" if folder else "on PATH, and $MOSES_BIN is not set"
             raise UsageError(f"the Moses program {name} is not {where}; give --moses-bin DIR")
-        return Path(found).resolve()
+        return real_path(found)
 
     def has(self, name: str) -> bool:
         """Whether a program is there."""
@@ -98,7 +98,7 @@ class Moses:
     def scripts(self) -> Path:
         """The folder of the scripts."""
         folder = self.moses_scripts or os.environ.get("MOSES_SCRIPTS")
-        return Path(folder or self.bin.parent / "scripts").resolve()
+        return real_path(folder or self.bin.parent / "scripts")
 
     @cached_property
     def version(self) -> str:

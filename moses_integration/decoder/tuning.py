@@ -27,7 +27,7 @@ from moses_integration.system.check import check_model
 from moses_integration.system.filtering import filter_model
 from phrase_scorer.errors import DataError, UsageError, quoted, require_at_least
 from phrase_scorer.runtime.numbers import real_number, whole_number
-from phrase_scorer.runtime.output import locked_folder, write_file
+from phrase_scorer.runtime.output import locked_folder, real_path, write_file
 from phrase_scorer.runtime.records import read_json
 from phrase_scorer.runtime.report import write_json
 from phrase_scorer.runtime.streams import compression, numbered_lines, refuse_pipes
@@ -88,7 +88,7 @@ class TuneRequest:
             return
         if self.source is None:
             raise UsageError("give --source FILE, the tuning set (or --rescore-nbest LIST)")
-        for path in map(Path.resolve, (self.working_dir, self.source, self.reference)):
+        for path in map(real_path, (self.working_dir, self.source, self.reference)):
             if UNSAFE.search(str(path)):
                 why = f"blanks, or what means something to a shell: {quoted(str(path))}"
                 raise UsageError(f"mert-moses.pl cannot use a path with {why}")
@@ -142,8 +142,8 @@ class Tuner:
         assert request.source
         self.moses, self.settings, self.resume = request.moses, request.settings, request.resume
         self.ini = MosesIni.read(request.moses_ini)
-        self.source, self.reference = request.source.resolve(), request.reference.resolve()
-        self.folder, self.say = request.working_dir.resolve(), say
+        self.source, self.reference = real_path(request.source), real_path(request.reference)
+        self.folder, self.say = real_path(request.working_dir), say
 
     def run(self) -> TuningResult:
         """Does all runs; the best one's moses.ini becomes `moses.ini` of the folder.

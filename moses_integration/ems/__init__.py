@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 
 from phrase_scorer.errors import UsageError, quoted
-from phrase_scorer.runtime.output import write_file
+from phrase_scorer.runtime.output import real_path, write_file
 
 SCRIPTS = ("rescore-hook.sh", "train-model-wrapper.sh")
 CONFIG_LINES = "config.phrase-scorer"
@@ -34,7 +34,7 @@ def write_ems_files(folder: Path, program: Path) -> list[Path]:
     The scripts will run `program`, the command phrase-scorer. Returns the files. UsageError for a
     folder whose path a config of EMS cannot hold.
     """
-    folder = folder.resolve()
+    folder = real_path(folder)
     if _BAD_IN_CONFIG.search(str(folder)):
         raise UsageError(f"a config of EMS cannot hold the path {quoted(str(folder))}")
     ours = resources.files(__name__)

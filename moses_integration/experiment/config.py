@@ -17,7 +17,7 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.output import reason
+from phrase_scorer.runtime.output import real_path, reason
 
 Section = TypeVar("Section")
 Number = int | float  # a whole number stays one, as it stands in the file
@@ -179,7 +179,7 @@ class Experiment:
         except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, too long a number
             raise DataError(f"not TOML: {error}", path=path) from error
         try:
-            return _experiment(content, Path(path).resolve().parent)
+            return _experiment(content, real_path(path).parent)
         except DataError as error:
             raise DataError(error.message, path=path, text=error.text) from error
 

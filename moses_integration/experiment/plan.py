@@ -22,7 +22,7 @@ from moses_integration.experiment.config import (
 )
 from moses_integration.formats.moses_ini import MosesIni, feature_files, place_of
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.output import reason
+from phrase_scorer.runtime.output import real_path, reason
 
 ELSEWHERE = {"--threads", "--moses-bin", "--moses-scripts"}  # options that change no result
 
@@ -298,7 +298,7 @@ class Plan:
     """
 
     def __init__(self, experiment: Experiment, folder: Path, moses: Sequence[str] = ()) -> None:
-        self.experiment, self.folder = experiment, folder.resolve()
+        self.experiment, self.folder = experiment, real_path(folder)
         self.runs = range(1, experiment.tuning.runs + 1)
         commands = _Commands(experiment, self.folder, tuple(moses))
         self.sets = commands.sets

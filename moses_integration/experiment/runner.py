@@ -21,7 +21,7 @@ from moses_integration.decoder.programs import ProgramError
 from moses_integration.experiment.config import file_name
 from moses_integration.experiment.plan import Step, keys_of
 from phrase_scorer.errors import UsageError
-from phrase_scorer.runtime.output import delete, held_locks
+from phrase_scorer.runtime.output import delete, held_locks, real_path
 from phrase_scorer.runtime.records import read_json
 from phrase_scorer.runtime.report import write_json
 
@@ -50,7 +50,7 @@ class Runner:
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None], jobs: int = 1) -> None:
-        self.folder, self.say, self.jobs = folder.resolve(), say, jobs
+        self.folder, self.say, self.jobs = real_path(folder), say, jobs
 
     def do(self, steps: Sequence[Step]) -> None:
         """Does them, each after those that it needs, else in order.

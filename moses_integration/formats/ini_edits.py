@@ -24,6 +24,7 @@ from moses_integration.formats.moses_ini import (
     require_weights,
 )
 from phrase_scorer.errors import DataError, UsageError, quoted
+from phrase_scorer.runtime.output import real_path
 
 Value = TypeVar("Value")
 
@@ -140,8 +141,8 @@ def seen_from(ini: MosesIni, folder: str | os.PathLike[str]) -> MosesIni:
 
     A file that is not there is taken to be meant from the folder of the ini.
     """
-    origin = Path(ini.path).resolve().parent
-    folder = Path(folder).resolve()
+    origin = real_path(ini.path).parent
+    folder = real_path(folder)
     if folder == origin:
         return ini
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.numbers import real_number, whole_number
-from phrase_scorer.runtime.output import reason
+from phrase_scorer.runtime.output import real_path, reason
 from phrase_scorer.runtime.streams import BYTE_ORDER_MARK
 
 Weights = dict[str, tuple[float, ...]]  # by feature name, in the order of the file
@@ -248,7 +248,7 @@ def place_of(item: IniLine, path: str) -> Path:
     absolute, and as long or short as `path` was where Moses adds a suffix by itself. DataError
     where the file is in neither.
     """
-    for folder in (Path.cwd(), Path(item.ini_path).resolve().parent):
+    for folder in (Path.cwd(), real_path(item.ini_path).parent):
         place = Path(os.path.normpath(folder / path))
         if any(Path(f"{place}{suffix}").exists() for suffix in _SUFFIXES):
             return place

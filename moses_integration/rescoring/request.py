@@ -28,6 +28,7 @@ from phrase_scorer.runtime.output import (
     OutputFile,
     check_new_folder,
     make_new_folder,
+    real_path,
     reason,
 )
 from phrase_scorer.runtime.workers import SMALL_INPUT, available_cores
@@ -115,7 +116,7 @@ class RescoreRequest:
         table = ini.phrase_table(self.ini_target.table_name).file()
         output = ini_out = None
         if self.output is not None and not self.estimate:
-            output = str(Path(self.output, table.name).resolve())
+            output = str(real_path(Path(self.output, table.name)))
             ini_out = str(Path(self.output, "moses.ini"))
         target = IniTarget(ini.path, ini_out, self.ini_target.table_name)
         return RescoredFiles(str(table), output, target)

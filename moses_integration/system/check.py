@@ -29,7 +29,7 @@ from moses_integration.formats.moses_ini import (
 )
 from moses_integration.formats.phrase_table import first_entry_scores
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime.output import Place, check_option, is_same_file, write_file
+from phrase_scorer.runtime.output import Place, check_option, is_same_file, real_path, write_file
 
 BINARY_TABLES = {  # a file that only this binariser writes, seen from the folder of the table
     "*.minphr": "PhraseDictionaryCompact",
@@ -158,7 +158,7 @@ class IniTarget:
         """The folder where the edited moses.ini is written, if it is another one than before."""
         if not self.moses_ini or not self.moses_ini_out:
             return None
-        old, new = (Path(path).resolve().parent for path in (self.moses_ini, self.moses_ini_out))
+        old, new = (real_path(path).parent for path in (self.moses_ini, self.moses_ini_out))
         return None if new == old else new
 
     def seen_from_out(self, ini: MosesIni) -> MosesIni:
@@ -174,10 +174,10 @@ class IniTarget:
         if not os.path.isabs(feature.path):
             if self.moves_to is not None:
                 return os.path.relpath(new, self.moves_to)
-            for folder in (Path.cwd(), Path(feature.item.ini_path).resolve().parent):
+            for folder in (Path.cwd(), real_path(feature.item.ini_path).parent):
                 if is_same_file(folder / feature.path, old):
                     return os.path.relpath(new, folder)
-        return str(Path(new).resolve())
+        return str(real_path(new))
 
     def require_named(self, feature: Feature, file: str) -> None:
         """Refuses (DataError) a file that is not the feature's: its line would change its meaning.

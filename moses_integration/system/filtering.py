@@ -18,7 +18,7 @@ from moses_integration.formats.phrase_table import SEPARATOR
 from moses_integration.formats.signature import read_signature, write_signature
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.output import OutputFile, write_file
+from phrase_scorer.runtime.output import OutputFile, real_path, write_file
 from phrase_scorer.runtime.streams import line_blocks
 
 LONGEST_PHRASE = 10  # words; $MAX_LENGTH of filter-model-given-input.pl
@@ -103,7 +103,7 @@ def filter_model(
     tables = {feature: feature.file() for feature in feature_files(ini) if _is_filterable(feature)}
     if not tables:
         raise UsageError(f"{ini.path}: no {TEXT_TABLE} or {REORDERING} to filter")
-    outputs = _new_names(folder.resolve(), tables)
+    outputs = _new_names(real_path(folder), tables)
     changed = {feature.line: (feature.class_name, str(out)) for feature, out in outputs.items()}
     edited = with_files(with_absolute_paths(ini), changed)  # what cannot be is told beforehand
     phrases = source_phrases(inputs, {feature.factors("input") for feature in tables}, longest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,6 +62,9 @@ POSITIVE = Bounded(float, 0, 1e6, above=True)
 WEIGHT = Bounded(float, -1e6, 1e6)
 
 
+PLACES = {"FILE", "DIR", "LIST", "WEIGHTS"}  # what an option is called that names a file
+
+
 class OnceOption(click.Option):
     """An option that takes one value (unless `multiple`): a second one is refused, not dropped."""
 
@@ -75,8 +78,16 @@ class OnceOption(click.Option):
     @override
     def consume_value(self, ctx: click.Context, opts: Any) -> tuple[Any, ParameterSource]:
         values, source = super().consume_value(ctx, opts)
-        if self.multiple or source is not ParameterSource.COMMANDLINE:
+        if source is not ParameterSource.COMMANDLINE:
             return values, source
+        if not self.multiple:
+            self._require_once(ctx, values)
+        if self.metavar in PLACES and "" in values:  # of a shell variable that is not set, say
+            raise UsageError(f"{self.opts[0]} is empty")
+        return values if self.multiple else values[0], source
+
+    def _require_once(self, ctx: click.Context, values: Sequence[Any]) -> None:
+        """Refuses several values, or flags of one setting that differ."""
         if self.is_flag and len(set(values)) > 1:
             rivals = [o for o in ctx.command.params if o.name == self.name]
             given = [o.opts[0] for o in rivals if getattr(o, "flag_value", None) in values]
@@ -85,7 +96,6 @@ class OnceOption(click.Option):
             times = "twice" if len(values) == 2 else f"{len(values)} times"
             shown = ", ".join(map(_shown, values))
             raise UsageError(f"{self.opts[0]} is given {times} ({shown}); it takes one value")
-        return values[0], source
 
 
 def _shown(value: Any) -> str:

@@ -292,19 +292,23 @@ def check_option(option: str, path: Place, others: Mapping[str, Place | None]) -
             raise UsageError(f"{option} would overwrite {name}: {os.fspath(path)}")
     if Path(path).is_dir():
         raise UsageError(f"{option} {os.fspath(path)} is a folder")
-    if not Path(path).resolve().parent.is_dir():
+    with _option_errors(path, option), suppress(FileNotFoundError):
+        os.stat(path)  # a link that leads to itself, say
+    if not real_path(path).parent.is_dir():
         raise UsageError(f"{option}: there is no folder {Path(path).parent}")
 
 
 def check_new_folder(path: Place, option: str) -> None:
     """Checks that a folder is empty, or can be made: what stands in an old one is found by name."""
     folder = Path(path)
-    with _folder_errors(folder, option):
+    with _option_errors(folder, option):
         if folder.is_dir() and any(folder.iterdir()):
             raise UsageError(f"{option} {folder} is not empty; choose a new folder")
         if folder.exists() and not folder.is_dir():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        os.stat(folder.resolve().parent)
+        with suppress(FileNotFoundError):
+            os.stat(folder)
+        os.stat(real_path(folder).parent)
 
 
 def make_new_folder(path: Place, option: str) -> Path:
@@ -314,17 +318,17 @@ def make_new_folder(path: Place, option: str) -> Path:
     """
     check_new_folder(path, option)
     folder = Path(path)
-    with _folder_errors(folder, option):
+    with _option_errors(folder, option):
         folder.mkdir(exist_ok=True)
     return folder
 
 
 @contextmanager
-def _folder_errors(folder: Path, option: str) -> Iterator[None]:
+def _option_errors(path: Place, option: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{option} {folder}: {reason(error)}") from error
+        raise UsageError(f"{option} {os.fspath(path)}: {reason(error)}") from error
 
 
 def delete(path: Path) -> None:
@@ -333,6 +337,11 @@ def delete(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def real_path(path: Place) -> Path:
+    """Where a name leads to, absolute. `Path.resolve` raises where a link leads to itself."""
+    return Path(os.path.realpath(path))
 
 
 def is_same_file(one: Place, other: Place) -> bool:

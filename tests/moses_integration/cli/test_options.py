@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from toys import TOY_INI, TOY_TABLE
 
 from moses_integration.cli import command_line
 from phrase_scorer.cli.options import Bounded, OnceOption
@@ -107,3 +108,30 @@ def test_numbers_in_a_list(run):
     done = run("decode", "--moses-ini", "m", "--nbest", "n", HUGE)
     expected = f"--nbest must be a whole number from 1 to 2147483647, not {HUGE}"
     assert (done.code, done.error) == (2, expected)
+
+
+def test_a_file_of_no_name_is_not_a_file_that_was_not_given(run, folder):
+    """`--moses-ini-out "$INI"` of a variable that is not set wrote no moses.ini, and said nothing;
+    `--model ""` was the current folder."""
+    for option, rest in (
+        ("--moses-ini-out", ["rescore", "t", "out", "--model", "rnn", "--moses-ini", "ini"]),
+        ("--inverse-model", ["rescore", "t", "out", "--model", "rnn"]),
+        ("--model", ["train", "t"]),
+        ("--output", ["score", "t", "--model", "rnn"]),
+    ):
+        done = run(*rest, option, "")
+        assert (done.code, done.error) == (2, f"{option} is empty")
+
+
+def test_a_link_that_leads_to_itself(run, folder):
+    (folder / "loop").symlink_to("loop")
+    (folder / "ini").write_text(TOY_INI.format("t"))
+    (folder / "t").write_bytes(TOY_TABLE)
+    levels = "Too many levels of symbolic links"
+    ini = ["--moses-ini", "ini", "--moses-ini-out", "loop"]
+    done = run("rescore", "t", "out", "--model", "rnn", *ini)
+    assert (done.code, done.error) == (2, f"--moses-ini-out loop: {levels}")
+    done = run("ems", "--output-dir", "loop")
+    assert (done.code, done.error) == (2, f"--output-dir loop: {levels}")
+    done = run("score", "t", "--model", "rnn", "--output", "loop")
+    assert (done.code, done.error) == (1, f"loop: cannot write: {levels}")
