@@ -24,7 +24,7 @@ from phrase_scorer.cli.options import (
     scoring_options,
     takes,
 )
-from phrase_scorer.errors import DataError, UsageError, printable, require_at_least
+from phrase_scorer.errors import LONGEST_QUOTE, DataError, UsageError, printable, require_at_least
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import STANDARD, check_option
@@ -97,7 +97,7 @@ def warn_of_unknown(side: str, share: float, examples: Sequence[bytes]) -> None:
     """Warns where so many words are unknown to the model that something is likely wrong."""
     if share <= MANY_UNKNOWN:
         return
-    shown = printable(b" ".join(examples).decode("utf-8", "backslashreplace"))
+    shown = printable(b" ".join(examples).decode("utf-8", "backslashreplace"))[:LONGEST_QUOTE]
     say(
         f"warning: {share:.0%} of the {side} words are unknown to the model ({shown} …): other "
         "casing, another language, or other tokenisation or escaping than in training?"

@@ -88,6 +88,12 @@ def test_unknown_words_only_are_legal_and_warned_of(run, folder, model_path):
     assert np.log(scores) == pytest.approx(expected, abs=1e-5)
 
 
+def test_the_warning_of_a_very_long_word_is_short(run, folder, model_path):
+    (folder / "t").write_bytes(b"a" * 50_000 + b" ||| b ||| 1 1\n")
+    said = run("rescore", "t", "out", "--model", model_path, "--quiet").err.splitlines()
+    assert UNKNOWN.format("100%", "source", "a" * 120) in said
+
+
 def test_known_words_are_not_warned_of(run, folder, model_path):
     (folder / "t").write_bytes(TOY_TABLE)
     assert run("rescore", "t", "out", "--model", model_path, "--quiet").err == "4 entries scored\n"
