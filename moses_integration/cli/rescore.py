@@ -182,7 +182,7 @@ PROBABILITY = Bounded(float, 0, 1)
 @click.command("prune", epilog="""\b
 Examples:
   phrase-scorer prune phrase-table.rnn.gz small.gz --by 5 --share 0.3
-  phrase-scorer prune phrase-table.rnn.gz small.gz --by "p(target | source)" --keep-best 20
+  phrase-scorer prune phrase-table.rnn.gz small.gz --by 5 --keep-best 20
   phrase-scorer prune phrase-table.gz small.gz --model rnn/ --threshold 1e-4 \\
       --reordering-table reordering-table.gz reordering-table.small.gz \\
       --moses-ini moses.ini --moses-ini-out moses.small.ini

@@ -59,9 +59,9 @@ def test_help_shows_the_commands_in_the_order_of_work(run):
         for heading, text in zip(sections[::2], sections[1::2], strict=True)
     }
     assert shown == {
-        "The column": ["train", "rescore", "score", "check", "info"],
+        "The column": ["train", "rescore", "strip", "score", "check", "info"],
         "With Moses": [
-            *("prepare", "filter", "tune", "decode", "nbest", "evaluate"),
+            *("prepare", "filter", "prune", "tune", "decode", "nbest", "evaluate"),
             *("ini", "binarize", "ems"),
         ],
         "Language model": ["train-lm", "perplexity", "export-arpa"],
