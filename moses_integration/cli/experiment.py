@@ -15,6 +15,7 @@ from moses_integration.experiment.plan import Plan
 from moses_integration.experiment.report import collect, table1_markdown, write_table1
 from moses_integration.experiment.runner import Runner
 from phrase_scorer.cli.options import CORES, option, takes
+from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.output import locked_folder
 
@@ -99,6 +100,7 @@ def table1(request: Table1Request) -> None:
     would type it.
     """
     plan = Plan(Experiment.read(request.config), request.output_dir, request.moses_words)
+    _check_commands(plan)
     if request.dry_run:
         for step in plan.steps:
             click.echo(f"phrase-scorer {shlex.join(step.arguments)}")
@@ -111,3 +113,18 @@ def table1(request: Table1Request) -> None:
         paths = write_table1(results, folder)
     click.echo(table1_markdown(results))
     say(f"written: {', '.join(map(str, paths))}")
+
+
+def _check_commands(plan: Plan) -> None:
+    """Refuses, before hours of work, an option of the configuration that a command does not take.
+
+    A UsageError names the step.
+    """
+    root = click.get_current_context().find_root().command
+    for step in plan.steps:
+        name, *words = step.arguments
+        try:
+            root.commands[name].make_context(name, words)  # type: ignore[attr-defined]
+        except (click.ClickException, UsageError) as error:
+            what = error.format_message() if isinstance(error, click.ClickException) else error
+            raise UsageError(f"{step.name}: {what}") from error

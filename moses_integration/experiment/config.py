@@ -6,6 +6,7 @@ dataclass, what sections say of each other by `Experiment`.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -17,10 +18,14 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.numbers import LARGEST
 from phrase_scorer.runtime.output import real_path, reason
 
 Section = TypeVar("Section")
 Number = int | float  # a whole number stays one, as it stands in the file
+
+MOST_LETTERS, MOST_PARTS = 1 << 16, 500  # of a file, of a key: Python's reader is quadratic in both
+MOST_RUNS, MOST_THREADS = 1000, 4096
 
 TUNING_SET = "tuning set"  # as the reports call it
 
@@ -38,6 +43,12 @@ FILES = {"moses_ini", "source", "reference", "pairs", "model", "text", "validati
 def file_name(name: str) -> str:
     """A name as a file has it: "RNN + WP" becomes "rnn-wp"; mert-moses.pl knows no blanks."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+
+
+def _require_within(most: int, name: str, number: int) -> None:
+    if not 1 <= number <= most:
+        text = str(number) if abs(number) <= LARGEST else "…"
+        raise DataError(f"{name} must be from 1 to {most:,}", text=text)
 
 
 def _require(holds: object, message: str, text: object = None) -> None:
@@ -87,7 +98,7 @@ class ContinuousSpaceLM:
     def __post_init__(self) -> None:
         where = "in [[language_model]] must be"
         _require(0 < self.share <= 1, f"share {where} above 0 and at most 1", self.share)
-        _require(self.prune >= 0, f"prune {where} at least 0", self.prune)
+        _require(0 <= self.prune <= 1, f"prune {where} from 0 to 1", self.prune)
         one = bool(self.text) != bool(self.model)
         _require(one, "give text or model, one of both", self.name)
 
@@ -111,6 +122,8 @@ class System:
     nbest_of: str = ""  # a system before it
 
     def __post_init__(self) -> None:
+        for weight in self.weights:
+            _require(math.isfinite(weight), "weights must be finite", weight)
         both = self.unknown_words and self.unknown_words_of
         _require(not both, "give unknown_words or unknown_words_of, one of both", self.name)
         if self.unknown_words or self.unknown_words_of:
@@ -137,7 +150,7 @@ class TuningSet:
     options: tuple[str, ...] = ()  # of `tune`
 
     def __post_init__(self) -> None:
-        _require(self.runs >= 1, "runs in [tuning] must be at least 1", self.runs)
+        _require_within(MOST_RUNS, "runs in [tuning]", self.runs)
 
 
 @dataclass(frozen=True)
@@ -148,7 +161,7 @@ class Reranking:
     options: tuple[str, ...] = ()  # of `tune --rescore-nbest`
 
     def __post_init__(self) -> None:
-        _require(self.size >= 1, "size in [reranking] must be at least 1", self.size)
+        _require_within(LARGEST, "size in [reranking]", self.size)
 
 
 @dataclass(frozen=True)
@@ -173,7 +186,14 @@ class Experiment:
     def read(cls, path: str | Path) -> Experiment:
         """Reads a TOML file; a DataError names what is missing, unknown, or of the wrong kind."""
         try:
-            content = tomllib.loads(Path(path).read_text("utf-8-sig"))
+            text = Path(path).read_text("utf-8-sig")
+            if len(text) > MOST_LETTERS:
+                raise DataError(f"more than {MOST_LETTERS:,} characters", path=path)
+            for number, line in enumerate(text.split("\n"), 1):
+                if line.partition("=")[0].count(".") > MOST_PARTS:
+                    message = f"a key of more than {MOST_PARTS:,} parts"
+                    raise DataError(message, path=path, line=number, text=line)
+            content = tomllib.loads(text)
         except OSError as error:
             raise DataError(f"cannot read: {reason(error)}", path=path) from error
         except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, too long a number
@@ -184,7 +204,7 @@ class Experiment:
             raise DataError(error.message, path=path, text=error.text) from error
 
     def __post_init__(self) -> None:
-        _require(self.threads >= 1, "threads in the file must be at least 1", self.threads)
+        _require_within(MOST_THREADS, "threads in the file", self.threads)
         kinds: tuple[Sequence[Network | ContinuousSpaceLM | System | TestSet], ...] = (
             self.networks, self.language_models, self.systems, self.tests,
         )  # fmt: skip
@@ -259,6 +279,10 @@ def _table(kind: type[Section], content: Any, where: str, folder: Path) -> Secti
     """A table of the file as its dataclass, names of files made absolute."""
     _require(isinstance(content, dict), f"{where} must be a table")
     kinds = get_type_hints(kind)
+    for key, value in content.items():
+        texts = value if isinstance(value, list) else [value]
+        is_bad = any(isinstance(text, str) and "\0" in text for text in texts)
+        _require(not is_bad, f"{key} in {where} has a NUL", value)
     _refuse_unknown(content, set(kinds), where)
     files = {
         key: os.path.normpath(folder / value)

@@ -45,3 +45,22 @@ def test_refusals(run, folder):
     assert error == (
         'error: e.toml: unknown key in [tuning] (known: options, reference, runs, source): "run"\n'
     )
+
+
+def test_options_that_a_command_does_not_take(run, folder):
+    """Told before anything is done, not hours later by the step."""
+    for options, message in (
+        (
+            '["--threads", "3"]',
+            "train forward: --threads is given twice (1, 3); it takes one value",
+        ),
+        ('["--hiden", "3"]', "train forward: No such option '--hiden'. Did you mean '--hidden'?"),
+        (
+            '["--learning-rate", "nan"]',
+            "train forward: --learning-rate must be a number above 0 and at most 1000000, not nan",
+        ),
+    ):
+        text = CONFIG.replace('"table.gz"', f'"table.gz"\noptions = {options}')
+        (folder / "e.toml").write_text(text)
+        assert run(*TABLE1) == (2, "", f"error: {message}\n")
+    assert [path.name for path in folder.iterdir()] == ["e.toml"]

@@ -87,14 +87,20 @@ def test_everything_is_read(write, tmp_path):
         ('inverse_models = ["inverse"]', 'inverse_models = ["x"]',
          'RNN + WP names no [[network]]: "x"'),
         ('model = "there"', "", 'give pairs or model, one of both: "inverse"'),
-        ("threads = 2", "threads = 0", 'threads in the file must be at least 1: "0"'),
+        ("threads = 2", "threads = 0", 'threads in the file must be from 1 to 4,096: "0"'),
         ("threads = 2", 'threads = "two"', 'threads in the file must be a whole number: "two"'),
         ("threads = 2", "lowercase = 1", 'lowercase in the file must be true or false: "1"'),
-        ("runs = 2", "runs = 0", 'runs in [tuning] must be at least 1: "0"'),
+        ("runs = 2", "runs = 0", 'runs in [tuning] must be from 1 to 1,000: "0"'),
         ('"--nbest", "50"', '"--nbest", 50', 'options in [tuning] must be a list of texts: '
          '"[\'--nbest\', 50]"'),
         ("0.1, 0.0", "0.1, true", 'weights in [[system]] must be a list of numbers: '
          '"[0.1, True, 0.2]"'),
+        ("threads = 2", f"threads = 0x{'f' * 5000}",
+         'threads in the file must be from 1 to 4,096: "…"'),
+        ("runs = 2", "runs = 1000000000", 'runs in [tuning] must be from 1 to 1,000: "1000000000"'),
+        ("0.1, 0.0", "0.1, nan", 'weights must be finite: "nan"'),
+        ('name = "Baseline"', 'name = "Base\\u0000"', 'name in [[system]] has a NUL: "Base\\x00"'),
+        ('source = "val.en"', 'source = "val\\u0000"', 'source in [tuning] has a NUL: "val\\x00"'),
         ('model = "there"', 'model = "a"\npairs = "b"', 'give pairs or model, one of both: '
          '"inverse"'),
     ],
@@ -158,8 +164,9 @@ def test_n_best_lists(write):
         ('share = 0.5', 'share = 0', 'share in [[language_model]] must be above 0 and at most 1: '
          '"0"'),
         ('share = 0.5', 'share = "half"', 'share in [[language_model]] must be a number: "half"'),
-        ('share = 0.5', 'prune = -1', 'prune in [[language_model]] must be at least 0: "-1"'),
-        ('size = 50', 'size = 0', 'size in [reranking] must be at least 1: "0"'),
+        ('share = 0.5', 'prune = -1', 'prune in [[language_model]] must be from 0 to 1: "-1"'),
+        ('size = 50', 'size = 0', 'size in [reranking] must be from 1 to 2,147,483,647: '
+         '"0"'),
         ('size = 50', 'size = true', 'size in [reranking] must be a whole number: "True"'),
         ('nbest_of = "CSLM"', 'nbest_of = ["CSLM"]', 'nbest_of in [[system]] must be a text: '
          '"[\'CSLM\']"'),
@@ -197,11 +204,23 @@ def test_no_test_is_called_like_the_tuning_set(write):
     assert str(caught.value) == f'{path}: a [[test]] needs another name: "Tuning-Set"'
 
 
-@pytest.mark.parametrize("text", ["threads = " + "9" * 5000, "a = " + "[" * 100_000, "a = '\xe9'"])
+@pytest.mark.parametrize("text", ["threads = " + "9" * 5000, "a = " + "[" * 50_000, "a = '\xe9'"])
 def test_toml_that_python_cannot_hold(text, tmp_path):
     (tmp_path / "e.toml").write_text(text, "latin-1")
     with pytest.raises(DataError, match=r"e\.toml: not TOML: "):
         Experiment.read(tmp_path / "e.toml")
+
+
+def test_toml_that_would_take_minutes(write):
+    """Python's reader is quadratic in the parts of a key."""
+    for text, message in (
+        (f"threads = 2\na{'.b' * 30_000} = 1\n", ':2: a key of more than 500 parts: "a.b.b'),
+        (f"x = {'[' * 100_000}", ": more than 65,536 characters"),
+    ):
+        path = write(text)
+        with pytest.raises(DataError) as caught:
+            Experiment.read(path)
+        assert str(caught.value).startswith(f"{path}{message}")
 
 
 def test_no_toml(write, tmp_path):
