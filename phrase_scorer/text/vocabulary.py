@@ -112,6 +112,8 @@ class Vocabulary:
             raise ModelError(f"cannot read: {reason(error)}", path=path) from error
         if tuple(words[:2]) != SPECIAL_WORDS:
             raise ModelError("not a vocabulary: the first lines are not </s> and <unk>", path=path)
+        if b"" in words:
+            raise ModelError("a blank line", path=path, line=words.index(b"") + 1)
         if len(set(words)) != len(words):
             twice = next(word for word, count in Counter(words).items() if count > 1)
             raise ModelError("a word stands twice", path=path, text=twice)

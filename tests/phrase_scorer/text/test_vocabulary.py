@@ -88,6 +88,10 @@ def test_round_trip_without_words(tmp_path):
         (b"<unk>\n</s>\n", "not a vocabulary: the first lines are not </s> and <unk>"),
         (b"</s>\n<unk>\na\nb\xff\na\nb\xff\nb\xff\n", 'a word stands twice: "a"'),
         (b"</s>\n<unk>\na\n</s>\n", 'a word stands twice: "</s>"'),
+        (b"</s>\r\n<unk>\r\na\r\n", "not a vocabulary: the first lines are not </s> and <unk>"),
+        (b"\xef\xbb\xbf</s>\n<unk>\n", "not a vocabulary: the first lines are not </s> and <unk>"),
+        (b"</s>\n<unk>\na\n\nb\n", "4: a blank line"),
+        (b"</s>\n<unk>\na\n\n", "4: a blank line"),
     ],
 )
 def test_wrong_files(content, message, tmp_path):
@@ -95,7 +99,7 @@ def test_wrong_files(content, message, tmp_path):
     path.write_bytes(content)
     with pytest.raises(ModelError) as caught:
         Vocabulary.load(path)
-    assert str(caught.value) == f"{path}: {message}"
+    assert str(caught.value) == f"{path}:{'' if message[0].isdigit() else ' '}{message}"
 
 
 def test_unreadable_and_unwritable_files(tmp_path):
