@@ -323,11 +323,11 @@ def test_names_that_are_not_utf8(folder, model_path):
     assert os.fsencode(f" path={output} ") in (folder / f"{ini}.new").read_bytes()
     done = program("rescore", output, "again", *model)
     assert done.returncode == 1
-    assert done.stderr.startswith(b"error: \\udcff.o: score 3 of each line is already p(target")
+    assert done.stderr.startswith(b"error: \\xff.o: score 3 of each line is already p(target")
     (folder / table).write_bytes(TOY_TABLE + b"bad\n")
     done = program("rescore", table, *model, "--estimate")
     assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
-    assert done.stderr.startswith(b"error: \\udcff.t:5: 1 field, ")
+    assert done.stderr.startswith(b"error: \\xff.t:5: 1 field, ")
 
 
 @pytest.mark.parametrize("name", ["out", "out.partial", "out.journal", "out.signature.json"])
