@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import random
 import re
 import subprocess
@@ -95,6 +96,7 @@ def descendants(process: int) -> list[int]:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.skipif("MEASURE" not in os.environ, reason="MEASURE is not set: a quiet machine")
 def test_memory_is_that_of_a_real_run(processes, folder, model_path):
     (folder / "t").write_bytes(TOY_TABLE * 4500)
     command = [*PROGRAM, "rescore", "t", "out", "--model", model_path, "--device", "cpu"]

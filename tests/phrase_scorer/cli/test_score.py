@@ -24,9 +24,7 @@ def expected_scores(model_path) -> str:
     return "".join(f"{value:.6f}\n" for value in values)
 
 
-@pytest.mark.parametrize(
-    "line", ["{}\t{}", "{} ||| {}", "{}|||{}", "{} ||| {} ||| 1 1 ||| 0-0", "{}\t{}\tmore"]
-)
+@pytest.mark.parametrize("line", ["{}\t{}", "{} ||| {}", "{}|||{}", "{} ||| {} ||| 1 1 ||| 0-0"])
 def test_score_writes_a_number_a_line(line, run, folder, model_path, expected_scores):
     (folder / "p").write_text("\n".join(line.format(*pair) for pair in PAIRS))
     done = run("score", "p", "--model", model_path)
