@@ -111,6 +111,14 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+def shortened(what: object) -> str:
+    """What another library says of a file, on one line: it may quote all of it."""
+    text = str(what)
+    if len(text) > 2 * LONGEST_QUOTE:
+        text = f"{text[: 2 * LONGEST_QUOTE - 1]}…"
+    return printable(text)
+
+
 def quoted(text: bytes | str) -> str:
     """The text in double quotes on one line: control characters escaped, a long one shortened."""
     text = text[: 4 * (LONGEST_QUOTE + 1)]  # a character of UTF-8 has up to 4 bytes

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from phrase_scorer.errors import DataError
+from phrase_scorer.errors import DataError, shortened
 from phrase_scorer.runtime.numbers import LARGEST
 from phrase_scorer.runtime.output import real_path, reason
 
@@ -197,7 +197,7 @@ class Experiment:
         except OSError as error:
             raise DataError(f"cannot read: {reason(error)}", path=path) from error
         except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, too long a number
-            raise DataError(f"not TOML: {error}", path=path) from error
+            raise DataError(f"not TOML: {shortened(error)}", path=path) from error
         try:
             return _experiment(content, real_path(path).parent)
         except DataError as error:

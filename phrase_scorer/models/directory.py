@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from phrase_scorer.errors import ModelError, UsageError, quoted
+from phrase_scorer.errors import ModelError, UsageError, quoted, shortened
 from phrase_scorer.models import ModelConfig, PhraseModel, build
 from phrase_scorer.runtime.numbers import real_number, whole_number
 from phrase_scorer.runtime.output import reason, write_file
@@ -293,7 +293,7 @@ class ModelDirectory:
         try:
             yield
         except UsageError as error:
-            message = f"impossible model settings: {error}"
+            message = f"impossible model settings: {shortened(error)}"
             raise ModelError(message, path=self.config_file) from error
 
     def _require(self, path: Path) -> None:
@@ -338,7 +338,7 @@ def _open_tensors(path: Path) -> Iterator[Any]:
         with safe_open(path, "pt") as stream:
             yield stream
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"cannot be read ({error})", path=path) from error
+        raise ModelError(f"cannot be read ({shortened(error)})", path=path) from error
 
 
 def _names(stream: Any) -> list[str]:

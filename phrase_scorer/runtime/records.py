@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
-from phrase_scorer.errors import LONGEST_QUOTE, DataError, printable
+from phrase_scorer.errors import DataError, shortened
 from phrase_scorer.runtime.output import Place, reason
 
 MOST_BYTES = 64 << 20  # of one file of JSON, or of one line of a file
@@ -31,9 +31,7 @@ class Origin(NamedTuple):
 
     def refuse(self, what: str, cause: BaseException | None = None) -> NoReturn:
         """Raises the error."""
-        if len(what) > 2 * LONGEST_QUOTE:
-            what = f"{what[: 2 * LONGEST_QUOTE - 1]}…"
-        raise self.error(printable(what), path=self.path, line=self.line) from cause
+        raise self.error(shortened(what), path=self.path, line=self.line) from cause
 
 
 def read_json(
@@ -95,6 +93,8 @@ def typed(plain: Any, kind: type[Kind], origin: Origin) -> Kind:
         origin.refuse(_plainly(str(error)), error)
     except RecursionError as error:
         origin.refuse("nested too deep", error)
+    except UnicodeEncodeError as error:
+        origin.refuse("half of a character (a lone surrogate)", error)
 
 
 def _plainly(message: str) -> str:

@@ -200,6 +200,9 @@ def test_a_state_that_is_none(directory):
     assert message_of(directory.load_state) == f"{path}: not the state of a training"
     path.write_bytes(b"half")
     assert message_of(directory.load_state).startswith(f"{path}: cannot be read (")
+    header = b'{"__metadata__": "%b"}' % (b"9" * 5000)  # of which safetensors quotes all
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert len(message_of(directory.load_state)) < len(str(path)) + 270
 
 
 def with_metadata(directory: ModelDirectory, progress: bytes) -> str:

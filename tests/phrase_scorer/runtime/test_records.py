@@ -51,6 +51,7 @@ def test_what_fits_is_read(folder):
         (b"{}", "object missing required field count"),
         (b'{"count": "3"}', "count: expected int, got str"),
         (b'{"count": true}', "count: expected int, got bool"),
+        (b'{"count": 1, "share": "a\\ud800"}', "half of a character (a lone surrogate)"),
         (b'{"count": 1, "share": null}', "share: expected float, got null"),
         (b'{"count": 1, "side": "\\u001b[31m"}', "side: unknown value '\\x1b[31m'"),
         (b'{"count": 1, "words": {"a": []}}', "words[...]: expected int, got array"),
