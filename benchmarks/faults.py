@@ -1,6 +1,7 @@
 """Breaks everything on purpose, for long: the table of docs/reliability.md.
 
     python benchmarks/faults.py [--cases 10000] [--kills 40] [--seed 1] [--only PART ...]
+    python benchmarks/faults.py --only calls --sabotage "rename by copying"     # losses, then
 
 Four parts: every fault at every system call on an output's files; broken files of every kind for
 every command that reads them; hostile names (the tests' own table); and real kills -9 at random
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -34,12 +35,13 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 
 import torch
 from faults.any_bytes import KINDS, World, strategy_of
-from faults.injection import Server
-from faults.scenarios import SCENARIOS, TRAIN, Case, read_trained
+from faults.injection import SABOTAGES, Server
+from faults.scenarios import SCENARIOS, TRAIN, Case, Scenario, read_trained
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from toys import DATA, PROGRAM, save_model
 
 MEMORY = 8 << 30  # bytes of address space for broken files: a runaway ends there
+STILL_AT_WORK = 120  # seconds that a program goes on at most after the one that started it
 SHOWN = 300  # characters of what is wrong
 
 
@@ -69,14 +71,19 @@ class Row:
 # -- system calls ----------------------------------------------------------------------------------
 
 
-def stopped_at_calls(folder: Path) -> Iterator[Row]:
-    """Every scenario with every fault at every call."""
-    with Server(folder) as server:
-        for name, scenario in SCENARIOS.items():
-            case, row = Case(scenario, server, folder / name), Row(f"any system call: {name}")
-            for fault, at in case.faults():
-                row.count(case.losses(fault, at), f"{fault.name} at {case.log[at - 1]}")
-            yield row
+def stopped_at_calls(
+    server: Server,
+    folder: Path,
+    scenarios: Iterable[Scenario] = SCENARIOS.values(),
+    sabotage: str = "",
+) -> Iterator[Row]:
+    """Every scenario with every fault at every call; `sabotage`: by a writer that loses files."""
+    for scenario in scenarios:
+        case = Case(scenario, server, folder / scenario.name, sabotage)
+        row = Row(f"any system call: {scenario.name}")
+        for fault, at in case.faults():
+            row.count(case.losses(fault, at), f"{fault.name} at {case.log[at - 1]}")
+        yield row
 
 
 # -- any bytes -------------------------------------------------------------------------------------
@@ -234,7 +241,7 @@ def _kill_and_go_on(job: Killed, out: Path, moment: float, expected: object) -> 
         process.send_signal(signal.SIGKILL)
     found = []
     try:
-        said = _command([*_with_output(job, out), *job.again(out)])
+        said = _go_on([*_with_output(job, out), *job.again(out)])
         found += ["traceback"] * ("Traceback" in said)
         if job.result(out) != expected:
             found.append("not the bytes of an unbroken run")
@@ -244,6 +251,18 @@ def _kill_and_go_on(job: Killed, out: Path, moment: float, expected: object) -> 
         found.append(f"{kind}cannot go on: {told.splitlines()[-1]}")
     found += [f"{path} is touched" for path, content in inputs.items() if _changed(path, content)]
     return found
+
+
+def _go_on(arguments: list[str]) -> str:
+    """Goes on at once; waits while a program that the killed one has started works there."""
+    deadline = time.monotonic() + STILL_AT_WORK
+    while True:
+        try:
+            return _command(arguments)
+        except subprocess.CalledProcessError as error:
+            if "another process is" not in error.stderr or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def _changed(path: Path, content: bytes) -> bool:
@@ -271,6 +290,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=["calls", "names", "bytes", "kills"])
+    parser.add_argument("--sabotage", choices=SABOTAGES, default="", help="losses, then")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     began = time.monotonic()
@@ -292,7 +312,8 @@ def main() -> int:
             tell(real_kills(_made(folder / "kills"), arguments.kills, arguments.seed))
         killed = sum(row.tried for row in rows)
         if "calls" in arguments.only:
-            tell(stopped_at_calls(_made(folder / "calls")))
+            with Server(_made(folder / "calls")) as server:
+                tell(stopped_at_calls(server, folder / "calls", sabotage=arguments.sabotage))
         if "names" in arguments.only:
             tell(hostile_names(_made(folder / "names")))
         if "bytes" in arguments.only:

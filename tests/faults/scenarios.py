@@ -22,7 +22,7 @@ from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.text.vocabulary import Vocabulary
 
 IN, OUT = "in", "out"  # the folders of a case: what is read, what is written
-ENTRIES = 25  # in blocks of ten
+ENTRIES = 15  # in blocks of ten
 
 ARPA = """
 \\data\\
