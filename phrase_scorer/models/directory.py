@@ -89,6 +89,7 @@ class ModelDirectory:
         self.weights_file = path / "model.safetensors"
         self.state_file = path / "training_state.safetensors"
         self.log_file = path / "training_log.jsonl"
+        self._verified: dict[str, str] = {}  # by name of a file that was read, its digest
 
     @property
     def files(self) -> list[Path]:
@@ -243,7 +244,7 @@ class ModelDirectory:
         files = (self.weights_file, self.vocabulary_file("source"), self.vocabulary_file("target"))
         for path in files:
             self._require(path)
-            digest.update(bytes.fromhex(_digest(path)))
+            digest.update(bytes.fromhex(self._verified.get(path.name) or _digest(path)))
         return digest.hexdigest()[:FINGERPRINT_DIGITS]
 
     def _replace(self, path: Path, content: bytes) -> None:
@@ -251,6 +252,7 @@ class ModelDirectory:
         known, new = self.facts().sha256.get(path.name), hashlib.sha256(content).hexdigest()
         if not known and path.exists():
             known = [_digest(path)]
+        self._verified.pop(path.name, None)
         self._vouch(path, [*(known or []), new])
         write_file(path, content)
         self._vouch(path, [new])
@@ -266,10 +268,11 @@ class ModelDirectory:
         known, found = self.facts().sha256.get(path.name), _digest(path)
         if known and found not in known:
             # Unless it was replaced just now, by a training that goes on.
-            again = self.facts().sha256.get(path.name, [])
-            if _digest(path) not in again:
+            again, found = self.facts().sha256.get(path.name, []), _digest(path)
+            if found not in again:
                 what = "damaged, or not of this model: its SHA-256 is not that in config.json"
                 raise ModelError(what, path=path)
+        self._verified[path.name] = found
 
     def describe(self) -> dict[str, str | float]:
         """What a model is, for people: sizes, direction, training, fingerprint."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from toys import tiny_model
 
+from phrase_scorer import PhraseScorer
 from phrase_scorer.errors import ModelError, printable
 from phrase_scorer.models.directory import ModelDirectory, Progress, TrainingState
 from phrase_scorer.runtime.output import write_file
@@ -299,6 +301,17 @@ def written_then_stopped(directory: ModelDirectory):
             raise OSError("power cut")
 
     return write
+
+
+def test_each_file_is_hashed_once_in_loading(directory, monkeypatch):
+    hashed = []
+    real = hashlib.file_digest
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda file, kind: hashed.append(file.name) or real(file, kind)
+    )
+    first = PhraseScorer.load(directory.path, "cpu").fingerprint
+    assert len(hashed) == len(set(hashed)) == 3
+    assert ModelDirectory(directory.path).fingerprint() == first
 
 
 def test_a_directory_without_digests_gets_them(directory):

@@ -44,3 +44,6 @@ def test_threads():
     finally:
         torch.set_num_threads(before)
     assert str(caught.value) == "--threads must be at least 1, not 0"
+    with pytest.raises(UsageError) as caught:
+        Arithmetic(threads=2**31)
+    assert str(caught.value) == "--threads must be at most 10,000, not 2,147,483,648"

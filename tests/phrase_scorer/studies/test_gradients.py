@@ -131,8 +131,15 @@ def test_the_whole_study_and_its_report(tmp_path):
         ({"distances": (5, 0)}, "distances must be at least 1, not 0"),
         ({"scales": (1.0, -2.0)}, "scales must be a finite number above 0, not -2.0"),
         ({"scales": (float("nan"),)}, "scales must be a finite number above 0, not nan"),
+        ({"distances": (5, 10**18)}, "distances must be at most 10,000, not 1,000,000,000,000,000,"
+         "000"),
+        ({"steps": 10**9}, "steps must be at most 10,000, not 1,000,000,000"),
+        ({"hidden": 10**6}, "hidden must be at most 16,384, not 1,000,000"),
+        ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0, not 0.0"),
+        ({"clip_norm": float("inf")}, "clip_norm must be a finite number above 0, not inf"),
+        ({"forget_bias": float("nan")}, "forget_bias must be a number, not nan"),
     ],
-)
+)  # fmt: skip
 def test_wrong_settings(wrong, message):
     with pytest.raises(UsageError) as error:
         StudySettings(**wrong)

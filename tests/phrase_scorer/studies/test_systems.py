@@ -177,6 +177,11 @@ def test_what_there_is_not(data, tmp_path):
     with pytest.raises(UsageError) as error:
         run_systems(data, ["BERT"], SETTINGS, tmp_path, print)
     assert str(error.value).startswith("unknown system 'BERT'; choose from vanilla RNN, LSTM, GRU")
+    for field in ("parameters", "validation_pairs"):
+        with pytest.raises(UsageError) as error:
+            SystemsSettings(**{field: 10**400})
+        what = f"--{field.replace('_', '-')} must be at most 1,099,511,627,776, not 10,000"
+        assert str(error.value).startswith(what)
     with pytest.raises(UsageError) as error:
         SystemsSettings(minutes=0)
     assert str(error.value) == "--minutes must be a finite number above 0, not 0"
