@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.output import write_file
+from phrase_scorer.runtime.output import write_errors, write_file
 from phrase_scorer.runtime.records import Origin, read_json, typed
 from phrase_scorer.version import __version__
 
@@ -50,7 +50,15 @@ def signature_path(table: str | Path) -> Path:
 def write_signature(
     table: str | Path, columns: Sequence[SignedColumn], details: dict[str, Any]
 ) -> None:
-    """Writes the signature of a table; equal runs write equal bytes."""
+    """Writes the signature of a table; equal runs write equal bytes.
+
+    To be called before the table has its name: without columns, it removes the signature of a table
+    that is replaced, for it would speak of the new one.
+    """
+    if not columns:
+        with write_errors(signature_path(table)):
+            signature_path(table).unlink(missing_ok=True)
+        return
     ours = {"format": SIGNATURE_FORMAT, "phrase_scorer": __version__}
     content = {**ours, "columns": [asdict(column) for column in columns], **details}
     text = json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from moses_integration.formats.ini_edits import with_files
 from moses_integration.formats.moses_ini import Feature, MosesIni, feature_files
 from moses_integration.formats.phrase_table import (
+    BLANKS,
     FIELDS,
     SEPARATOR,
     PhraseTable,
@@ -31,11 +33,10 @@ from moses_integration.rescoring.request import LOWEST_FLOOR
 from moses_integration.system.check import IniTarget
 from moses_integration.system.filtering import REORDERING
 from phrase_scorer.errors import DataError, UsageError, quoted
-from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.numbers import whole_number
 from phrase_scorer.runtime.output import STANDARD, OutputFile, check_option, is_same_file
-from phrase_scorer.runtime.streams import Lines, line_blocks, numbered_lines
+from phrase_scorer.runtime.streams import Lines, numbered_lines, shown_blocks
 from phrase_scorer.text.phrase_pairs import words_of
 
 Values = npt.NDArray[np.float32]
@@ -155,16 +156,13 @@ def prune(request: PruneRequest) -> PruneCounts:
             score, choose = _share(request, score, marks)
         old, new = request.reordering_table or (None, None)
         reordering = _ReorderingTable(old) if old else None
-        with OutputFile(request.output, inputs=[request.table]) as out:
-            if reordering and new:
-                with OutputFile(new, inputs=[request.table, str(old)]) as other:
-                    _write(request, score, choose, out, counts, reordering, other)
-            else:
-                _write(request, score, choose, out, counts, None, None)
-    known = read_signature(request.table) if request.table != STANDARD else []
-    if known and out.replaces:
-        details = {"pruned_from": Path(request.table).name, "entries": counts.kept}
-        write_signature(request.output, known, details)
+        second = OutputFile(new, inputs=[request.table, str(old)]) if new else nullcontext()
+        with OutputFile(request.output, inputs=[request.table]) as out, second as other:
+            _write(request, score, choose, out, counts, reordering, other)
+            if out.replaces:
+                known = read_signature(request.table) if request.table != STANDARD else []
+                details = {"pruned_from": Path(request.table).name, "entries": counts.kept}
+                write_signature(out.path, known, details)
     return counts
 
 
@@ -211,9 +209,7 @@ def _write(
 def _judged(request: PruneRequest, score: ScoreBlock, what: str) -> Iterator[_Entries]:
     """The table's entries, no source cut in two."""
     table = PhraseTable(request.table)
-    size = Path(request.table).stat().st_size if Path(request.table).is_file() else None
-    with progress_bar(what, show=not request.quiet, total=size, unit="B") as bar:
-        lines = line_blocks(request.table, position=lambda place: bar.update(place - bar.n))
+    with shown_blocks(request.table, what, show=not request.quiet) as lines:
         empty = True
         for block in map(table.parse, _whole_sources(cut_at_sources(lines, table.block_entries))):
             empty = False
@@ -267,7 +263,7 @@ def _score_block(request: PruneRequest) -> ScoreBlock:
 def _score_of_table(place: int, path: str) -> ScoreBlock:
     def score(block: TableBlock) -> Values:
         lines = block.lines.lines
-        found = [words_of(line.split(SEPARATOR, FIELDS)[2].strip()) for line in lines]
+        found = [words_of(line.split(SEPARATOR, FIELDS)[2].strip(BLANKS)) for line in lines]
         if place >= len(found[0]):
             message = f"there is no score {place + 1} in {len(found[0])} scores"
             raise DataError(message, path=path, line=block.lines.first)

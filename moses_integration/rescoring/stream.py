@@ -40,7 +40,13 @@ from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.journal import JournaledFile
 from phrase_scorer.runtime.output import OutputFile
 from phrase_scorer.runtime.records import Origin
-from phrase_scorer.runtime.streams import Lines, line_blocks, paused_garbage_collection, prefetch
+from phrase_scorer.runtime.streams import (
+    Lines,
+    file_size,
+    line_blocks,
+    paused_garbage_collection,
+    prefetch,
+)
 from phrase_scorer.runtime.workers import ordered_map
 from phrase_scorer.scoring.scorer import single_threaded_torch
 from phrase_scorer.text.phrase_pairs import PairBlock
@@ -166,8 +172,7 @@ class TableReader:
     @property
     def size(self) -> int | None:
         """Bytes of the file; None for standard input and pipes."""
-        path = self.table.path
-        return Path(path).stat().st_size if Path(path).is_file() else None
+        return file_size(self.table.path)
 
     def sample(self, entries: int) -> PairBlock:
         """About so many pairs, from the beginning of the table."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 from moses_integration.formats.ini_edits import without_columns
-from moses_integration.formats.moses_ini import MosesIni, require_scores
+from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
 from moses_integration.formats.phrase_table import PhraseTable
-from moses_integration.formats.signature import read_signature
+from moses_integration.formats.signature import read_signature, write_signature
 from moses_integration.system.check import IniTarget
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.output import STANDARD, OutputFile
-from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.runtime.streams import shown_blocks
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,21 @@ class StripRequest:
         return frozenset(column.place for column in known)
 
     @cached_property
+    def moses_ini(self) -> MosesIni | None:
+        """The moses.ini that names the table, as it is; None where none is given."""
+        return self.ini_target.read()
+
+    @cached_property
+    def feature(self) -> PhraseTableFeature | None:
+        """The table's line in moses.ini."""
+        return self.ini_target.feature(self.moses_ini) if self.moses_ini else None
+
+    @cached_property
     def edited_ini(self) -> MosesIni | None:
         """The moses.ini that names the new table; DataError where it does not name the old one."""
-        target = self.ini_target
-        if (ini := target.read()) is None:
+        target, ini, feature = self.ini_target, self.moses_ini, self.feature
+        if ini is None or feature is None:
             return None
-        feature = target.feature(ini)
         target.require_named(feature, self.table)
         path = target.new_path(feature, self.table, self.output)
         return without_columns(target.seen_from_out(ini), feature, path=path, places=self.places)
@@ -75,17 +82,14 @@ def strip(request: StripRequest) -> StripCounts:
     """
     counts, place = StripCounts(), request.table
     table = PhraseTable(place, on_bad_line="keep")
-    ini = request.ini_target.read()
-    size = Path(place).stat().st_size if Path(place).is_file() else None
     with (
         OutputFile(request.output, inputs=[place]) as out,
-        progress_bar("stripping", show=not request.quiet, total=size, unit="B") as bar,
+        shown_blocks(place, "stripping", show=not request.quiet) as lines,
     ):
-        lines = line_blocks(place, position=lambda reached: bar.update(reached - bar.n))
         for block in table.blocks(lines):
             assert table.scores is not None
-            if ini and not counts.entries:
-                require_scores(request.ini_target.feature(ini), table.scores)
+            if request.feature and not counts.entries:
+                require_scores(request.feature, table.scores)
             text = block.without_scores(request.places, table.scores)
             if isinstance(text, int):
                 message = "has not all the columns that the signature names"
@@ -93,4 +97,6 @@ def strip(request: StripRequest) -> StripCounts:
             out.write(text)
             counts.entries += len(block.lines.lines)
             counts.bad_lines += len(block.bad)
+        if out.replaces:
+            write_signature(out.path, [], {})
     return counts

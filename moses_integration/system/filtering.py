@@ -17,9 +17,8 @@ from moses_integration.formats.moses_ini import TEXT_TABLE, Feature, MosesIni, f
 from moses_integration.formats.phrase_table import SEPARATOR
 from moses_integration.formats.signature import read_signature, write_signature
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.output import OutputFile, real_path, write_file
-from phrase_scorer.runtime.streams import line_blocks
+from phrase_scorer.runtime.streams import line_blocks, shown_blocks
 
 LONGEST_PHRASE = 10  # words; $MAX_LENGTH of filter-model-given-input.pl
 REORDERING = "LexicalReordering"
@@ -70,15 +69,15 @@ def filter_table(
 ) -> Filtered:
     """Writes the entries whose source phrase is among `phrases`, byte for byte and in order.
 
-    Serves phrase tables and lexicalised reordering tables alike; an empty one is a DataError.
+    Serves phrase tables and lexicalised reordering tables alike; an empty one is a DataError. The
+    signature of a rescored table goes with it.
     """
     name, kept, entries = Path(table).name, 0, 0
-    size = Path(table).stat().st_size if Path(table).is_file() else None
     with (
         OutputFile(output) as out,
-        progress_bar(f"filtering {name}", show=show_progress, total=size, unit="B") as bar,
+        shown_blocks(table, f"filtering {name}", show=show_progress) as blocks,
     ):
-        for block in line_blocks(table, position=lambda place: bar.update(place - bar.n)):
+        for block in blocks:
             sources = (line.partition(SEPARATOR)[0].strip(b" \t") for line in block.lines)
             chosen = [line for line, s in zip(block.lines, sources, strict=True) if s in phrases]
             entries += len(block.lines)
@@ -87,6 +86,8 @@ def filter_table(
                 out.write(b"\n".join(chosen) + b"\n")
         if not entries:
             raise DataError("the table is empty", path=table)
+        details = {"filtered_from": name, "entries": kept}
+        write_signature(output, read_signature(table), details)
     return Filtered(name, kept, entries)
 
 
@@ -97,8 +98,7 @@ def filter_model(
     """Writes the filtered tables of a moses.ini and a moses.ini for them into a new folder.
 
     Text phrase tables and lexicalised reordering tables are filtered; all other features keep
-    their files, with absolute paths. The signature of a rescored table goes with it. UsageError
-    for an ini without a table in text form.
+    their files, with absolute paths. UsageError for an ini without a table in text form.
     """
     tables = {feature: feature.file() for feature in feature_files(ini) if _is_filterable(feature)}
     if not tables:
@@ -111,9 +111,6 @@ def filter_model(
     for feature, table in tables.items():
         output, chosen = outputs[feature], phrases[feature.factors("input")]
         filtered.append(filter_table(table, output, chosen, show_progress=show_progress))
-        if signed := read_signature(table):
-            details = {"filtered_from": table.name, "entries": filtered[-1].kept}
-            write_signature(output, signed, details)
     write_file(folder / "moses.ini", edited.to_bytes())
     return filtered
 

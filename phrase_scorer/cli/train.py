@@ -142,7 +142,7 @@ class TrainingRequest:
         if self.choices.schedule:
             return given if self.choices.schedule == "timed" else 0.0
         if self.resume:
-            began_with = directory.load_state()[1].settings.get("minutes")
+            began_with = directory.facts().training.get("minutes")
             if isinstance(began_with, float | int) and began_with > 0:
                 return given or began_with
             return 0.0

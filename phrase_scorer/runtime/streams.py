@@ -25,7 +25,7 @@ from xopen import xopen
 from zlib_ng import zlib_ng
 
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.console import progress_bar, say
 from phrase_scorer.runtime.output import STANDARD, reason
 
 _Item = TypeVar("_Item")
@@ -99,6 +99,18 @@ def line_blocks(
         raise _broken(error, path, number) from error
     if rest := begun.ended_by(b"", number):
         yield Lines(number, [rest], ended=False)
+
+
+@contextmanager
+def shown_blocks(path: str | Path, doing: str, *, show: bool) -> Iterator[Iterator[Lines]]:
+    """The `line_blocks` of a file, under a progress bar over its bytes."""
+    with progress_bar(doing, show=show, total=file_size(path), unit="B", unit_divisor=1024) as bar:
+        yield line_blocks(path, position=lambda place: bar.update(place - bar.n))
+
+
+def file_size(path: str | Path) -> int | None:
+    """Bytes of a file; None for standard input and pipes."""
+    return Path(path).stat().st_size if Path(path).is_file() else None
 
 
 class _Begun:

@@ -114,6 +114,8 @@ def test_by_a_model_and_by_a_name_of_the_signature(tmp_path, run, folder, model_
     assert (folder / "small2").read_text().startswith(lines[best].rstrip("\n"))
     assert read_signature("small2") == read_signature("scored")
     assert json.loads((folder / "small2.signature.json").read_text())["pruned_from"] == "scored"
+    assert run("prune", "t", "small2", "--by", "1", "--keep-best", "1", "--quiet").code == 0
+    assert names(folder) == ["scored", "scored.signature.json", "small", "small2", "t"]
 
 
 def test_moses_ini_names_what_is_kept(run, folder):

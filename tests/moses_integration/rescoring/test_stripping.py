@@ -56,6 +56,17 @@ def test_a_rescored_table(run, folder, model_path):
     assert gzip.decompress((folder / "old.gz").read_bytes()) == TOY_TABLE
     assert (folder / "old.ini").read_text() == TOY_INI.format("old.gz")
     assert not (folder / "old.gz.signature.json").exists()
+    assert run("rescore", "t", "old.gz", "--model", model_path, "--quiet").code == 0
+    assert run("strip", "new", "old.gz", "--quiet").code == 0
+    assert names(folder) == [
+        "ini",
+        "new",
+        "new.ini",
+        "new.signature.json",
+        "old.gz",
+        "old.ini",
+        "t",
+    ]
     assert run("strip", "new", "-", "--quiet").out.encode() == TOY_TABLE
 
 
