@@ -28,7 +28,7 @@ from moses_integration.rescoring.columns import Column, translation_column
 from moses_integration.rescoring.request import WORKER_IMPORTS
 from moses_integration.rescoring.stream import TableReader, rescore
 from phrase_scorer.runtime.device import Arithmetic
-from phrase_scorer.runtime.workers import available_cores, start_imports
+from phrase_scorer.runtime.workers import available_cores, memory_of, start_imports
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.phrase_pairs import PairBlock
 
@@ -66,7 +66,7 @@ def run(table: Path, model: Path | None, precision: str, workers: int) -> tuple[
 
 
 class MemoryWatch:
-    """The largest memory of this process and those it started, shared pages counted once (PSS)."""
+    """The largest memory of this process and those it started, shared pages counted once."""
 
     def __enter__(self) -> MemoryWatch:
         self.peak = 0
@@ -81,7 +81,7 @@ class MemoryWatch:
 
     def _watch(self) -> None:
         while not self._ended.wait(0.5):
-            self.peak = max(self.peak, sum(map(memory_of, descendants(os.getpid()))))
+            self.peak = max(self.peak, memory_of(descendants(os.getpid())))
 
 
 def descendants(process: int) -> list[int]:
@@ -91,15 +91,6 @@ def descendants(process: int) -> list[int]:
         with suppress(OSError):
             children += map(int, task.read_text().split())
     return [process, *(p for child in children for p in descendants(child))]
-
-
-def memory_of(process: int) -> int:
-    """Bytes."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return 1024 * int(line.split()[1])
-    return 0
 
 
 def in_a_process(*arguments: object) -> tuple[int, float, float]:

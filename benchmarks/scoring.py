@@ -2,11 +2,12 @@
 
     python benchmarks/scoring.py phrase-table.gz [--entries 20000] [--preset paper] [--rounds 3]
     python benchmarks/scoring.py phrase-table.gz --model rnn/
+    python benchmarks/scoring.py phrase-table.gz --entries 0 --device cuda --plain-batch 8192
 
 Random weights unless a model is given. The plain scorer sorts the pairs by length, pads them in
-batches of 512, and computes every pair by itself: output of the model's rank, log-softmax over all
-words. Each round measures the plain scorer, every precision and the matrix products of the same
-precision alone, one after the other in this process. Prints entries/s, the ratio to the plain
+batches of --plain-batch, and computes every pair by itself: output of the model's rank, log-softmax
+over all words. Each round measures the plain scorer, every precision and the matrix products of the
+same precision alone, one after the other in this process. Prints entries/s, the ratio to the plain
 scorer (median over the rounds), the error against it, and the floating-point operations that are
 necessary (each distinct prefix once) per second, as a share of what products alone reach.
 """
@@ -28,7 +29,7 @@ import torch
 from moses_integration.formats.phrase_table import PhraseTable
 from phrase_scorer.models import EncoderDecoder, ModelConfig, build
 from phrase_scorer.runtime.device import Arithmetic
-from phrase_scorer.scoring.engine import with_end
+from phrase_scorer.scoring.engine import ROWS_ON_CPU, ROWS_ON_GPU, with_end
 from phrase_scorer.scoring.precision import int8_matrix
 from phrase_scorer.scoring.prefix_tree import PrefixTree
 from phrase_scorer.scoring.scorer import PhraseScorer
@@ -42,15 +43,18 @@ SHORTLIST = 15_000
 PRECISIONS = ("float32", "bfloat16", "int8")
 
 
-def plain_scores(model: EncoderDecoder, pairs: PhrasePairs, batch: int = PLAIN_BATCH) -> np.ndarray:
+def plain_scores(model: EncoderDecoder, pairs: PhrasePairs, batch: int) -> np.ndarray:
     """(pairs,) ln p; every pair by itself, pairs of like length together."""
     order = np.lexsort((pairs.source.lengths, pairs.target.lengths))
-    scores = np.empty(len(pairs), np.float32)
+    scores, device = [torch.zeros(0)], model.output.bias.device
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            scores[rows] = model.log_probs(pair_batch(pairs, rows)).sum(1).numpy()
-    return scores
+            scores.append(model.log_probs(pair_batch(pairs, rows, device)).sum(1))
+        found = torch.cat([part.to(device) for part in scores]).cpu().numpy()
+    in_order = np.empty(len(pairs), np.float32)
+    in_order[order] = found
+    return in_order
 
 
 def read_pairs(table: Path, entries: int, skip: int) -> list[tuple[list[bytes], list[bytes]]]:
@@ -63,7 +67,9 @@ def read_pairs(table: Path, entries: int, skip: int) -> list[tuple[list[bytes], 
     return pairs[skip : skip + entries] if entries else pairs
 
 
-def random_model(preset: str, pairs: list[tuple[list[bytes], list[bytes]]]) -> PhraseScorer:
+def random_model(
+    preset: str, pairs: list[tuple[list[bytes], list[bytes]]], device: str
+) -> PhraseScorer:
     """A model of random weights whose vocabularies are the table's words, filled up to 15,000."""
     vocabularies = []
     for side in range(2):
@@ -73,7 +79,7 @@ def random_model(preset: str, pairs: list[tuple[list[bytes], list[bytes]]]) -> P
         vocabularies.append(Vocabulary(every[: SHORTLIST - len(SPECIAL_WORDS)]))
     config = ModelConfig(SHORTLIST, SHORTLIST, **preset_of(preset, "encoder_decoder").sizes)
     model = build(config, seed=1, deviation=0.03).eval().requires_grad_(False)
-    return PhraseScorer(model, *vocabularies)
+    return PhraseScorer(model, *vocabularies, arithmetic=Arithmetic(device))
 
 
 def pairs_of(scorer: PhraseScorer, words: list[tuple[list[bytes], list[bytes]]]) -> PhrasePairs:
@@ -96,13 +102,18 @@ def necessary_operations(config: ModelConfig, pairs: PhrasePairs) -> float:
     return 2.0 * (encoder + contexts + steps + readout + output)
 
 
-def peak(precision: str, threads: int, hidden: int) -> float:
+def peak(precision: str, threads: int, hidden: int, device: torch.device) -> float:
     """Operations per second of the recurrent product alone, with as many threads as the scorer."""
-    rows = 512
-    left, right = torch.rand(rows, hidden) - 0.5, torch.rand(hidden, 3 * hidden) - 0.5
+    on_gpu = device.type != "cpu"
+    rows, threads = (ROWS_ON_GPU, 1) if on_gpu else (ROWS_ON_CPU, threads)
+    left = torch.rand(rows, hidden, device=device) - 0.5
+    right = torch.rand(hidden, 3 * hidden, device=device) - 0.5
     multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = torch.mm
     if precision == "bfloat16":
         left, right = left.bfloat16(), right.bfloat16()
+    elif precision == "int8" and on_gpu:
+        left, right = (left * 127).to(torch.int8), (right * 127).to(torch.int8)
+        multiply = torch._int_mm
     elif precision == "int8":
         left, matrix = (left * 127).to(torch.int8), (right * 127).to(torch.int8)
         packed = int8_matrix(matrix, torch.ones(3 * hidden))
@@ -113,14 +124,17 @@ def peak(precision: str, threads: int, hidden: int) -> float:
     def work(_: int) -> None:
         for _ in range(20):
             multiply(left, right)
+        if on_gpu:
+            torch.cuda.synchronize(device)
 
+    allowed = torch.get_num_threads()
     torch.set_num_threads(1)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, range(threads)))
         began = time.perf_counter()
         list(pool.map(work, range(threads)))
         seconds = time.perf_counter() - began
-    torch.set_num_threads(threads)
+    torch.set_num_threads(allowed)
     return threads * 20 * 2.0 * rows * hidden * 3 * hidden / seconds
 
 
@@ -147,41 +161,45 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precisions", nargs="+", default=PRECISIONS)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--plain-batch", type=int, default=PLAIN_BATCH, metavar="PAIRS")
     arguments = parser.parse_args()
     words = read_pairs(arguments.table, arguments.entries, arguments.skip)
-    given = arguments.model and PhraseScorer.load(arguments.model, "cpu")
-    scorer = given or random_model(arguments.preset, words)
+    given = arguments.model and PhraseScorer.load(arguments.model, arguments.device)
+    scorer = given or random_model(arguments.preset, words, arguments.device)
     pairs = pairs_of(scorer, words)
-    measure(scorer, pairs, arguments.precisions, arguments.rounds)
+    measure(scorer, pairs, arguments.precisions, arguments.rounds, arguments.plain_batch)
 
 
-def measure(plain: PhraseScorer, pairs: PhrasePairs, precisions: list[str], number: int) -> None:
+def measure(
+    plain: PhraseScorer, pairs: PhrasePairs, precisions: list[str], number: int, batch: int
+) -> None:
     threads, config = torch.get_num_threads(), plain.model.config
     scorers = {
         name: PhraseScorer(
             plain.model,
             plain.source_vocabulary,
             plain.target_vocabulary,
-            arithmetic=Arithmetic("cpu", name),
+            arithmetic=Arithmetic(str(plain.device), name),
         )
         for name in precisions
     }
     few = pairs.take(np.arange(min(1000, len(pairs))))
     for scorer in scorers.values():
         scorer.score_ids(few)
-    plain_scores(plain.model, few)
+    plain_scores(plain.model, few, batch)
     rounds, errors = [], {}
     for _ in range(number):
-        speed, truth = timed(len(pairs), lambda: plain_scores(plain.model, pairs))
+        speed, truth = timed(len(pairs), lambda: plain_scores(plain.model, pairs, batch))
         engine, peaks = {}, {}
         for name, scorer in scorers.items():
             engine[name], found = timed(len(pairs), lambda s=scorer: s.score_ids(pairs))
             errors[name] = np.abs(found - truth)
-            peaks[name] = peak(name, threads, config.hidden)
+            peaks[name] = peak(name, threads, config.hidden, plain.device)
         rounds.append(Round(speed, engine, peaks))
     operations = necessary_operations(config, pairs)
     print(
-        f"{len(pairs):,} entries, {threads} threads; necessary: "
+        f"{len(pairs):,} entries, {_shown(plain.device)}; necessary: "
         f"{operations / len(pairs) / 1e6:.1f} million operations per entry"
     )
     plain_speed = statistics.median(r.plain for r in rounds)
@@ -197,6 +215,12 @@ def measure(plain: PhraseScorer, pairs: PhrasePairs, precisions: list[str], numb
             f"{error.max():.1e} nats; {statistics.median(shares):.0%} of the products' "
             f"{statistics.median(r.peak[name] for r in rounds) / 1e9:,.0f} Gop/s"
         )
+
+
+def _shown(device: torch.device) -> str:
+    if device.type == "cpu":
+        return f"{torch.get_num_threads()} threads"
+    return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
 
 
 if __name__ == "__main__":

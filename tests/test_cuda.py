@@ -1,0 +1,94 @@
+"""On a GPU: scores of every architecture, a training, and the table of two processes.
+
+The CPU is the witness, whose engines are tested against the equations.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from toys import DATA, program, save_model, toy_lines
+
+from phrase_scorer.models import CELLS
+from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.workers import SMALL_INPUT
+from phrase_scorer.scoring.scorer import PhraseScorer
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+
+SYSTEMS = [
+    *itertools.product(("encoder_decoder", "seq2seq", "attention"), CELLS),
+    ("transformer", "gru"),
+    ("decoder_only", "gru"),
+    ("masked", "gru"),
+]
+TABLE = DATA / "model" / "phrase-table.gz"
+PAIRS = [tuple(part.decode() for part in line.split(b" ||| ")[:2]) for line in toy_lines(2000)]
+
+
+@pytest.fixture(scope="module", params=SYSTEMS, ids="-".join)
+def system(request, tmp_path_factory):
+    architecture, cell = request.param
+    sizes = {"hidden": 64, "embedding": 48}
+    if architecture in ("encoder_decoder", "attention"):
+        sizes |= {"maxout": 32, "output_rank": 24}
+    if architecture in ("transformer", "decoder_only", "masked"):
+        sizes |= {"heads": 4, "feed_forward": 96, "layers": 2}
+    return save_model(
+        tmp_path_factory.mktemp("cuda") / "model", architecture=architecture, cell=cell, **sizes
+    )
+
+
+@pytest.mark.parametrize(
+    ("precision", "mean", "most"),
+    [("float32", 2e-5, 1e-4), ("bfloat16", 0.02, 0.5), ("int8", 0.03, 0.5)],
+)
+def test_scores_are_those_of_the_cpu(system, precision, mean, most):
+    expected = PhraseScorer.load(system, "cpu").score(PAIRS)
+    found = PhraseScorer.load(system, Arithmetic("cuda", precision)).score(PAIRS)
+    errors = np.abs(found - expected)
+    assert errors.mean() <= mean
+    assert errors.max() <= most
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model of 200 updates on the GPU."""
+    path = tmp_path_factory.mktemp("cuda") / "rnn"
+    shape = ["--hidden", "64", "--embedding", "32", "--batch-pairs", "128", "--device", "cuda"]
+    done = program("train", TABLE, "--model", path, *shape, "--max-updates", "200", "--quiet")
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def test_training_learns(trained):
+    log = [json.loads(line) for line in (trained / "training_log.jsonl").read_text().splitlines()]
+    losses = [line["train_loss"] for line in log if "train_loss" in line]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_table_of_several_processes(trained, tmp_path):
+    """Two processes that share the GPU write the bytes of one, and nearly those of the CPU."""
+    tables = {}
+    assert TABLE.stat().st_size >= SMALL_INPUT  # else one process does it all
+    for name, device, processes in (
+        ("one", "cuda", 1),
+        ("two", "cuda,cuda:0", 2),
+        ("cpu", "cpu", 1),
+    ):
+        out = tmp_path / f"{name}.gz"
+        threads = ["--device", device, "--threads", str(processes), "--quiet"]
+        done = program("rescore", TABLE, out, "--model", trained, *threads)
+        assert done.returncode == 0, done.stderr
+        tables[name] = gzip.decompress(out.read_bytes())
+    assert tables["one"] == tables["two"]
+    columns = [
+        np.log([float(line.split(b" ||| ")[2].split()[-1]) for line in tables[name].splitlines()])
+        for name in ("one", "cpu")
+    ]
+    np.testing.assert_allclose(*columns, rtol=0, atol=1e-4)
