@@ -44,15 +44,16 @@ from phrase_scorer.cli.options import (
     COUNT_OR_NONE,
     SEED,
     device_options,
+    max_unknown_option,
     option,
     output_option,
     quiet_option,
     takes,
     together,
 )
-from phrase_scorer.cli.score import warn_of_unknown
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.output import STANDARD, make_new_folder, real_path
+from phrase_scorer.text.unknown_words import UnknownWordCheck
 
 decoder_options = together(
     option("--decoder", type=click.Choice(["moses", "moses2"]), default="moses",
@@ -237,6 +238,7 @@ Examples:
         "models, inverse models, unknown words, LMs, CSLMs.  [default: RNN0, …]")  # fmt: skip
 @option("--rerank", metavar="WEIGHTS", help="Write the best hypothesis per sentence under these "
         "weights (a weights file or moses.ini).")  # fmt: skip
+@max_unknown_option
 @option("--whole-list", is_flag=True, help="With --rerank: the list in its new order.")
 @output_option
 @device_options
@@ -257,13 +259,13 @@ def nbest(request: NbestRequest) -> None:
         return
     request.arithmetic.use_threads()
     features, show = _features(request), not request.quiet
-    lines = add_features(nbest_list, request.source, output, features, show_progress=show)
+    models = {feature.name: feature.vocabularies for feature in features}
+    check = UnknownWordCheck(nbest_list, models, request.max_unknown)
+    lines = add_features(
+        nbest_list, request.source, output, features, begin=check.begin, show_progress=show
+    )
     say(f"{lines:,} hypotheses scored")
-    for side in ("source", "target"):
-        counts = [f.vocabularies[side].counts for f in features if side in f.vocabularies]
-        if counts:
-            worst = max(counts, key=lambda each: each.unknown_share)
-            warn_of_unknown(side, worst.unknown_share, worst.most_frequent())
+    check.finish()
 
 
 def _features(request: NbestRequest) -> list[NBestFeature]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -33,15 +32,17 @@ from phrase_scorer.cli.options import (
     Bounded,
     any_table_option,
     device_options,
+    max_unknown_option,
     option,
     precision_option,
     quiet_option,
     several_devices_options,
     takes,
 )
-from phrase_scorer.cli.score import tell_scoring, warn_of_unknown
+from phrase_scorer.cli.score import tell_scoring
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.workers import start_imports
+from phrase_scorer.text.unknown_words import UnknownWordCheck
 
 if TYPE_CHECKING:
     from moses_integration.rescoring.block import RescoreCounts
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
 FLOOR = Bounded(float, LOWEST_FLOOR, 0)
 SHOWN_FINDINGS = 20
-SAMPLED_ENTRIES = 20_000  # of the table's beginning; some of them measure the accuracy
+SAMPLED_ENTRIES = 20_000  # of the table's beginning: for unknown words, and the accuracy
 
 
 @click.command("rescore", epilog="""\b
@@ -83,6 +84,7 @@ Examples:
 @option("--floor", type=FLOOR, default=DEFAULT_FLOOR, metavar="LN", help="Least ln p written.")
 @option("--on-bad-line", type=click.Choice(["stop", "keep"]), default="stop", help="keep: pass it "
         "through with the neutral score 1 (where it has scores), and count it.")  # fmt: skip
+@max_unknown_option
 @any_table_option
 @option("--allow-duplicate", is_flag=True, help="Add a column that is there already.")
 @option("--estimate", is_flag=True, help="Only say what it would take, from a sample.")
@@ -114,7 +116,8 @@ def rescore_command(request: RescoreRequest) -> None:
     columns = load_columns(request)
     scorers = scorers_of(columns)
     reader, files = TableReader(request.phrase_table), request.files
-    tell_scoring(scorers, partial(reader.sample, SAMPLED_ENTRIES))
+    check = _check_of(request, scorers)
+    _tell_beginning(reader, scorers, check)
     if request.estimate:
         _tell_estimate(reader, columns, request.processes)
         return
@@ -131,7 +134,8 @@ def rescore_command(request: RescoreRequest) -> None:
             resume=request.resume,
             show_progress=not request.quiet,
         )
-        _tell(counts, files.table, scorers[0])
+        _tell(counts, files.table)
+        check.finish()
         for place in counts.constant:
             say(f"warning: the column of {columns[place].name} is constant: it tells nothing")
         if request.moses_ini and request.feature:
@@ -144,17 +148,27 @@ def _tell_estimate(reader: TableReader, columns: Sequence[Column], processes: in
     result = estimate(reader, columns, processes)
     for line in result.lines():
         click.echo(line)
-    for name, side in result.sides.items():
-        warn_of_unknown(name, side.share, side.examples)
 
 
-def _tell(counts: RescoreCounts, table: str, scorer: PhraseScorer) -> None:
+def _check_of(request: RescoreRequest, scorers: Sequence[PhraseScorer]) -> UnknownWordCheck:
+    paths = [str(path) for path in (*request.models, *request.inverse_models)]
+    models = {path: s.vocabularies for path, s in zip(paths, scorers, strict=True)}
+    return UnknownWordCheck(request.files.table, models, request.max_unknown)
+
+
+def _tell_beginning(
+    reader: TableReader, scorers: Sequence[PhraseScorer], check: UnknownWordCheck
+) -> None:
+    """Tells what the first entries show, before any is written."""
+    sample = reader.sample(SAMPLED_ENTRIES)
+    check.begin(sample)
+    tell_scoring(scorers, lambda: sample)
+
+
+def _tell(counts: RescoreCounts, table: str) -> None:
     floored = f"; {counts.floored:,} below the floor" * bool(counts.floored)
     bad = f"; {counts.bad_lines:,} bad lines of {table} kept as they were" * bool(counts.bad_lines)
     say(f"{counts.scored:,} entries scored{floored}{bad}")
-    for side, vocabulary in scorer.vocabularies.items():
-        counted = vocabulary.counts
-        warn_of_unknown(side, counted.unknown_share, counted.most_frequent())
 
 
 def _write_ini(
@@ -193,6 +207,7 @@ Examples:
         "signature.")  # fmt: skip
 @option("--model", "model_path", type=FILE, metavar="DIR",
         help="Judge by the probability that this model gives.")  # fmt: skip
+@max_unknown_option
 @option("--threshold", type=PROBABILITY, metavar="P", help="Keep entries of at least this score.")
 @option("--keep-best", type=COUNT, metavar="N", help="Keep this many entries of each source.")
 @option("--share", type=PROBABILITY, metavar="X", help="Keep this share of all entries, the best "

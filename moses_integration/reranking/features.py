@@ -68,6 +68,7 @@ class NbestRequest:
     level: Literal["sentence", "phrase"] = "sentence"  # what models score
     rerank: str = ""  # the file of the weights; then nothing is added
     whole_list: bool = False  # reranked, not the best hypotheses alone
+    max_unknown: float | None = None  # share of unknown words above which nothing is scored
     output: str = STANDARD
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
     quiet: bool = False
@@ -77,6 +78,9 @@ class NbestRequest:
             self._check_features()
         elif self.feature_names:
             raise UsageError("--rerank adds no features; do that first")
+        networks = self.models + self.inverse_models + self.continuous_space_models
+        if self.max_unknown is not None and not networks:
+            raise UsageError("--max-unknown needs --model, --inverse-model or --cslm")
         OutputFile(self.output, inputs=[self.nbest_list, self.rerank or self.source])
 
     def _check_features(self) -> None:
@@ -199,9 +203,11 @@ def _phrases(source: Words, hypothesis: Hypothesis) -> Sequence[Pair]:
 
 def add_features(
     nbest: str | Path, source: str | Path, output: str | Path, features: Sequence[NBestFeature],
-    *, show_progress: bool = True,
+    *, begin: Callable[[PairBlock], None] | None = None, show_progress: bool = True,
 ) -> int:  # fmt: skip
     """Writes the n-best list with the features appended to each line; returns the number of lines.
+
+    `begin` is shown the words of the first hypotheses before any is scored.
 
     Raises:
         DataError: A broken line or an empty list, a sentence beyond the source, a feature that is
@@ -218,6 +224,8 @@ def add_features(
         progress_bar("scoring", show=show_progress, total=len(sources), unit=" sentences") as bar,
     ):
         for block in _blocks(nbest, sources, names):
+            if begin and not lines:
+                begin(PairBlock([s for s, _ in block], [h.words for _, h in block]))
             columns = [_finite_values(feature, block) for feature in features]
             enlarged = (
                 hypothesis.with_features(zip(names, values, strict=True)) + b"\n"

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,25 +20,11 @@ from phrase_scorer.runtime.streams import paused_garbage_collection
 from phrase_scorer.runtime.workers import memory_of, ordered_map
 from phrase_scorer.scoring.scorer import PhraseScorer, single_threaded_torch
 from phrase_scorer.text.phrase_pairs import PairBlock
-from phrase_scorer.text.vocabulary import UNKNOWN
+from phrase_scorer.text.vocabulary import Counts
 
 SAMPLE_ENTRIES = 200_000
 MEASURED_BLOCKS = 3  # of each process: then memory grows no more
 TIMED_ENTRIES = 4_096
-UNKNOWN_SHOWN = 5
-
-
-class Side(NamedTuple):
-    """Words of one side of a sample."""
-
-    words: int
-    unknown: int
-    examples: Sequence[bytes] = ()  # the most frequent unknown words
-
-    @property
-    def share(self) -> float:
-        """The share of words that the model does not know."""
-        return self.unknown / max(1, self.words)
 
 
 @dataclass(frozen=True)
@@ -50,7 +34,7 @@ class Estimate:
     sampled: int  # entries read
     entries: int  # of the whole table, as `extent` says
     sources: int  # distinct source phrases in the sample
-    sides: dict[str, Side]  # "source" and "target"
+    sides: dict[str, Counts]  # of the words of "source" and "target"
     pairs_per_second: float  # of the scorers, on part of the sample
     memory: int  # peak of all processes, in bytes
     processes: int = 1  # that score
@@ -67,7 +51,7 @@ class Estimate:
         per_source = self.sampled / max(1, self.sources)
         yield f"distinct sources   {self.sources:,} in the sample, {per_source:.2f} targets each"
         for name, side in self.sides.items():
-            yield f"unknown words      {name}: {side.share:.2%} of {side.words:,}"
+            yield f"unknown words      {name}: {side.unknown_share:.2%} of {side.looked_up:,}"
         yield f"speed              {self.pairs_per_second:,.0f} entries/s"
         yield f"time               {self.extent or 'about '}{duration(self.seconds)}"
         where = f" in {self.processes} processes and this one" * (self.processes > 1)
@@ -140,17 +124,13 @@ def _take(blocks: Iterable[TableBlock], entries: int) -> Iterator[TableBlock]:
             return
 
 
-def unknown_words(blocks: list[TableBlock], scorer: PhraseScorer) -> dict[str, Side]:
-    """How many of the words the model does not know, with examples."""
-    sides = {}
-    for name in ("source", "target"):
-        vocabulary = scorer.vocabularies[name]
-        phrases = chain.from_iterable(getattr(block.pairs, f"{name}s") for block in blocks)
-        counts = Counter(chain.from_iterable(phrases))
-        unknown = {w: n for w, n in counts.items() if vocabulary.id(w) == UNKNOWN}
-        examples = sorted(unknown, key=lambda w: (-unknown[w], w))[:UNKNOWN_SHOWN]
-        sides[name] = Side(counts.total(), sum(unknown.values()), examples)
-    return sides
+def unknown_words(blocks: list[TableBlock], scorer: PhraseScorer) -> dict[str, Counts]:
+    """How many of the words the model does not know."""
+    known = scorer.vocabularies
+    return {
+        "source": known["source"].counts_of(chain.from_iterable(b.pairs.sources for b in blocks)),
+        "target": known["target"].counts_of(chain.from_iterable(b.pairs.targets for b in blocks)),
+    }
 
 
 def _speed(blocks: list[TableBlock], scorers: Sequence[PhraseScorer]) -> float:

@@ -29,6 +29,7 @@ from moses_integration.formats.phrase_table import (
     cut_at_sources,
 )
 from moses_integration.formats.signature import SIGNATURE_SUFFIX, read_signature, write_signature
+from moses_integration.rescoring.reordering import ReorderingTable, source_of, target_of
 from moses_integration.rescoring.request import LOWEST_FLOOR
 from moses_integration.system.check import IniTarget
 from moses_integration.system.filtering import REORDERING
@@ -36,8 +37,9 @@ from phrase_scorer.errors import DataError, UsageError, quoted
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.numbers import whole_number
 from phrase_scorer.runtime.output import STANDARD, OutputFile, check_option, is_same_file
-from phrase_scorer.runtime.streams import Lines, numbered_lines, shown_blocks
+from phrase_scorer.runtime.streams import Lines, shown_blocks
 from phrase_scorer.text.phrase_pairs import words_of
+from phrase_scorer.text.unknown_words import UnknownWordCheck
 
 Values = npt.NDArray[np.float32]
 Chosen = npt.NDArray[np.bool_]
@@ -57,6 +59,7 @@ class PruneRequest:
     output: str
     by: str | None = None  # a score of the table: its number from 1, or its name in the signature
     model_path: Path | None = None  # or what this model gives
+    max_unknown: float | None = None  # share of words unknown to it above which it judges nothing
     threshold: float | None = None  # least probability
     keep_best: int | None = None  # entries per source
     share: float | None = None  # of all entries
@@ -69,6 +72,8 @@ class PruneRequest:
     def __post_init__(self) -> None:
         if (self.by is None) == (self.model_path is None):
             raise UsageError("give --by SCORE or --model DIR")
+        if self.max_unknown is not None and self.model_path is None:
+            raise UsageError("--max-unknown needs --model")
         if sum(how is not None for how in (self.threshold, self.keep_best, self.share)) != 1:
             raise UsageError("give one of --threshold P, --keep-best N and --share X")
         if self.drop_sources and self.keep_best:
@@ -148,14 +153,14 @@ def prune(request: PruneRequest) -> PruneCounts:
             the phrase table; a file that cannot be read or written.
         ModelError: The model's directory is broken.
     """
-    counts, score = PruneCounts(), _score_block(request)
+    counts, (score, check) = PruneCounts(), _judge(request)
     with tempfile.TemporaryFile() as marks:
         if request.share is None:
             choose = _rule(request)
         else:
             score, choose = _share(request, score, marks)
         old, new = request.reordering_table or (None, None)
-        reordering = _ReorderingTable(old) if old else None
+        reordering = ReorderingTable(old) if old else None
         second = OutputFile(new, inputs=[request.table, str(old)]) if new else nullcontext()
         with OutputFile(request.output, inputs=[request.table]) as out, second as other:
             _write(request, score, choose, out, counts, reordering, other)
@@ -163,6 +168,8 @@ def prune(request: PruneRequest) -> PruneCounts:
                 known = read_signature(request.table) if request.table != STANDARD else []
                 details = {"pruned_from": Path(request.table).name, "entries": counts.kept}
                 write_signature(out.path, known, details)
+    if check:
+        check.finish()
     return counts
 
 
@@ -184,7 +191,7 @@ def _write(
     choose: Choose,
     out: OutputFile,
     counts: PruneCounts,
-    reordering: _ReorderingTable | None,
+    reordering: ReorderingTable | None,
     other: OutputFile | None,
 ) -> None:
     for entries in _judged(request, score, "pruning"):
@@ -214,7 +221,7 @@ def _judged(request: PruneRequest, score: ScoreBlock, what: str) -> Iterator[_En
         for block in map(table.parse, _whole_sources(cut_at_sources(lines, table.block_entries))):
             empty = False
             values = score(block)
-            begins = [_source(line) for line in block.lines.lines]
+            begins = [source_of(line) for line in block.lines.lines]
             new = [one != other for one, other in zip(begins, [None, *begins], strict=False)]
             source = np.cumsum(new) - 1
             order = np.lexsort((-values, source))  # stable: equal ones by line
@@ -232,7 +239,7 @@ def _whole_sources(blocks: Iterable[Lines]) -> Iterator[Lines]:
     for block in blocks:
         if waiting is None:
             waiting = block
-        elif _source(waiting.lines[-1]) == _source(block.lines[0]):
+        elif source_of(waiting.lines[-1]) == source_of(block.lines[0]):
             waiting = Lines(waiting.first, waiting.lines + block.lines, block.ended)
         else:
             yield waiting
@@ -241,23 +248,23 @@ def _whole_sources(blocks: Iterable[Lines]) -> Iterator[Lines]:
         yield waiting
 
 
-def _source(line: bytes) -> bytes:
-    return line.partition(SEPARATOR)[0].strip(b" \t")
-
-
-def _target(line: bytes) -> bytes:
-    return line.split(SEPARATOR, 2)[1].strip(b" \t")
-
-
-def _score_block(request: PruneRequest) -> ScoreBlock:
+def _judge(request: PruneRequest) -> tuple[ScoreBlock, UnknownWordCheck | None]:
     """What judges a block: one of the scores that its entries have, or the model's probability."""
     if request.model_path is None:
-        return _score_of_table(request.place_of_score(), request.table)
+        return _score_of_table(request.place_of_score(), request.table), None
     from phrase_scorer.scoring.scorer import PhraseScorer
 
     request.arithmetic.use_threads()
     scorer = PhraseScorer.load(request.model_path, request.arithmetic)
-    return lambda block: np.exp(np.maximum(scorer.score_block(block.pairs), LOWEST_FLOOR))
+    models = {str(request.model_path): scorer.vocabularies}
+    check = UnknownWordCheck(request.table, models, request.max_unknown)
+
+    def probabilities(block: TableBlock) -> Values:
+        if block.lines.first == 1:
+            check.begin(block.pairs)
+        return np.exp(np.maximum(scorer.score_block(block.pairs), LOWEST_FLOOR))
+
+    return probabilities, check
 
 
 def _score_of_table(place: int, path: str) -> ScoreBlock:
@@ -354,43 +361,5 @@ def _number(key: int) -> np.float32:
 
 def _targets_by_source(entries: _Entries, chosen: Chosen) -> Iterator[tuple[bytes, set[bytes]]]:
     pairs = zip(entries.block.lines.lines, chosen.tolist(), strict=True)
-    for source, group in groupby(pairs, lambda pair: _source(pair[0])):
-        yield source, {_target(line) for line, keep in group if keep}
-
-
-class _ReorderingTable:
-    """A lexicalised reordering table, sorted as the phrase table is, read along with it."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._entries = 0
-        self._groups = groupby(self._lines(), _source)
-
-    def _lines(self) -> Iterator[bytes]:
-        for number, line in numbered_lines(self._path):
-            if line.count(SEPARATOR) != FIELDS - 1:
-                message = "not source ||| target ||| probabilities"
-                raise DataError(message, path=self._path, line=number, text=line)
-            self._entries = number
-            yield line
-
-    def of(self, wanted: Iterable[tuple[bytes, set[bytes]]]) -> Iterator[bytes]:
-        """The lines of these pairs; a source that is not in the rest of the file is a DataError.
-
-        Sources between them, which the phrase table does not have, are passed over: Moses would
-        never look them up.
-        """
-        for source, targets in wanted:
-            for there, lines in self._groups:
-                if there == source:
-                    yield from (line for line in lines if _target(line) in targets)
-                    break
-            else:
-                message = "is not in it, or it is sorted otherwise: the two must be in step"
-                raise DataError(f"source phrase {quoted(source)} {message}", path=self._path)
-
-    def count_all(self) -> int:
-        """How many entries the whole file has."""
-        for _ in self._groups:
-            pass
-        return self._entries
+    for source, group in groupby(pairs, lambda pair: source_of(pair[0])):
+        yield source, {target_of(line) for line, keep in group if keep}

@@ -69,6 +69,7 @@ class RescoreRequest:
     on_bad_line: OnBadLine = "stop"
     any_table: bool = False  # take what looks like a reordering table, too
     allow_duplicate: bool = False
+    max_unknown: float | None = None  # share of unknown words above which nothing is scored
     estimate: bool = False  # only say what it would take: no output is needed
     resume: bool = False
     quiet: bool = False

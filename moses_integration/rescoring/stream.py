@@ -199,7 +199,9 @@ class TableReader:
         return self.table.blocks(self._lines())
 
     def _lines(self) -> Iterator[Lines]:
-        return chain(self._sampled, self._unread)
+        while self._sampled:
+            yield self._sampled.pop(0)
+        yield from self._unread
 
     def _reached(self, position: int) -> None:
         self.position = position

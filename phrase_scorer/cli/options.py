@@ -221,6 +221,10 @@ shortlist_option = option(
     metavar="N", help="Most frequent words that the model knows (of each side), <unk> included.",
 )  # fmt: skip
 quiet_option = option("--quiet", is_flag=True, help="Show no progress bar.")
+max_unknown_option = option(
+    "--max-unknown", type=SHARE, metavar="X", help="Stop if a model does not know more than this "
+    "share of the first words of a side, say 0.2.",
+)  # fmt: skip
 any_table_option = option("--any-table", is_flag=True, help="Take what looks like a reordering "
                           "table for a phrase table.")  # fmt: skip
 # With `device_options` all that a `PairsRequest` is made of.

@@ -24,7 +24,7 @@ from phrase_scorer.cli.options import (
     scoring_options,
     takes,
 )
-from phrase_scorer.errors import LONGEST_QUOTE, DataError, UsageError, printable, require_at_least
+from phrase_scorer.errors import DataError, UsageError, printable, require_at_least
 from phrase_scorer.runtime.console import say
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import STANDARD, check_option
@@ -36,8 +36,6 @@ from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
 if TYPE_CHECKING:
     from phrase_scorer.scoring.generation import Generated, Generator
     from phrase_scorer.scoring.scorer import PhraseScorer
-
-MANY_UNKNOWN = 0.2  # share of unknown words that is more likely a mistake than a rare domain
 
 
 @click.command(epilog="""\b
@@ -91,17 +89,6 @@ def tell_scoring(scorers: Sequence[PhraseScorer], sample: Callable[[], PairBlock
     for scorer in rounded:
         if block.sources:
             say(f"{scorer.precision}, against exact scores: {measure_accuracy(scorer, block)}")
-
-
-def warn_of_unknown(side: str, share: float, examples: Sequence[bytes]) -> None:
-    """Warns where so many words are unknown to the model that something is likely wrong."""
-    if share <= MANY_UNKNOWN:
-        return
-    shown = printable(b" ".join(examples).decode("utf-8", "backslashreplace"))[:LONGEST_QUOTE]
-    say(
-        f"warning: {share:.0%} of the {side} words are unknown to the model ({shown} …): other "
-        "casing, another language, or other tokenisation or escaping than in training?"
-    )
 
 
 BEAM = 10  # of beam search

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,12 @@ class Vocabulary:
         found = PhraseIds.collect(phrases, self._ids.__getitem__)
         self.counts.looked_up += len(found.ids)
         return found
+
+    def counts_of(self, phrases: Iterable[Sequence[bytes]]) -> Counts:
+        """What `ids` would count of these phrases; `counts` stays as it is."""
+        words = Counter(chain.from_iterable(phrases))
+        unknown = {word: count for word, count in words.items() if self.id(word) == UNKNOWN}
+        return Counts(words.total(), sum(unknown.values()), Counter(unknown))
 
     def take_counts(self) -> Counts:
         """The counts so far, which begin again at 0; only some of the examples."""

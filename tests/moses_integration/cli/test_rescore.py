@@ -79,9 +79,9 @@ def test_unknown_words_only_are_legal_and_warned_of(run, folder, model_path):
     done = run("rescore", "t", "out", "--model", model_path, "--quiet")
     assert (done.code, done.out) == (0, "")
     assert done.err.splitlines() == [
+        UNKNOWN.format("100%", "first 3 source", "Das Haus"),
+        UNKNOWN.format("100%", "first 3 target", "that Thing"),
         "2 entries scored",
-        UNKNOWN.format("100%", "source", "Das Haus"),
-        UNKNOWN.format("100%", "target", "that Thing"),
     ]
     scores = [float(line.split()[-1]) for line in (folder / "out").read_bytes().splitlines()]
     expected = PhraseScorer.load(model_path, "cpu").score([("<unk> <unk>", "x y"), ("x", "y")])
@@ -91,7 +91,7 @@ def test_unknown_words_only_are_legal_and_warned_of(run, folder, model_path):
 def test_the_warning_of_a_very_long_word_is_short(run, folder, model_path):
     (folder / "t").write_bytes(b"a" * 50_000 + b" ||| b ||| 1 1\n")
     said = run("rescore", "t", "out", "--model", model_path, "--quiet").err.splitlines()
-    assert UNKNOWN.format("100%", "source", "a" * 120) in said
+    assert UNKNOWN.format("100%", "first 1 source", "a" * 120) in said
 
 
 def test_known_words_are_not_warned_of(run, folder, model_path):
@@ -268,7 +268,7 @@ def test_estimate_writes_nothing(run, folder, model_path):
         "unknown words      target: 0.00% of 8",
     ]
     assert re.fullmatch(r"speed              [\d,]+ entries/s", shown[4])
-    assert done.err == UNKNOWN.format("30%", "source", "Haus") + "\n"
+    assert done.err == UNKNOWN.format("30%", "first 10 source", "Haus") + "\n"
     assert names(folder) == ["t"]
 
 

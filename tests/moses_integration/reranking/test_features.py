@@ -284,15 +284,16 @@ def test_a_value_that_is_not_finite_is_refused(tmp_path):
 
 
 def test_many_unknown_words_are_told(run, english, model_path, tmp_path):
-    """As by rescore; of two models the one that knows less, here one of other languages."""
+    """As by rescore, before they are scored; the second model is of other languages."""
     arguments = ["nbest", ODD / "factored", "--source", ODD / "source.factored.en", "--quiet"]
     arguments += ["--output", tmp_path / "o", "--level", "phrase", "--model", english._path]
     assert run(*arguments) == (0, "", "8 hypotheses scored\n")
     why = "casing, another language, or other tokenisation or escaping than in training?"
-    assert run(*arguments, "--model", model_path) == (0, "", "8 hypotheses scored\n" + "".join(
-        f"warning: 100% of the {side} words are unknown to the model ({words} …): other {why}\n"
-        for side, words in (("source", "the house well zzz"), ("target", "la maison zzz"))
-    ))  # fmt: skip
+    assert run(*arguments, "--model", model_path) == (0, "", "".join(
+        f"warning: 100% of the first {side} words are unknown to the model RNN1 ({words} …): "
+        f"other {why}\n"
+        for side, words in (("25 source", "the house well zzz"), ("20 target", "la maison zzz"))
+    ) + "8 hypotheses scored\n")  # fmt: skip
 
 
 def test_no_escape_sequence_reaches_the_terminal(run, model_path, tmp_path):

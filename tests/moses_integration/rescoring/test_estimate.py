@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,13 @@ from toys import PROGRAM, TOY_TABLE, program
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring import stream as rescore
 from moses_integration.rescoring.columns import translation_column
-from moses_integration.rescoring.estimate import Estimate, Side, duration, estimate, unknown_words
+from moses_integration.rescoring.estimate import Estimate, duration, estimate, unknown_words
 from moses_integration.rescoring.stream import TableReader
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.streams import line_blocks
 from phrase_scorer.runtime.workers import memory_of
 from phrase_scorer.scoring.scorer import PhraseScorer
+from phrase_scorer.text.vocabulary import Counts
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_duration(seconds, text):
 
 
 def test_lines_as_read():
-    sides = {"source": Side(200, 3), "target": Side(0, 0)}
+    sides = {"source": Counts(200, 3), "target": Counts(0, 0)}
     whole = Estimate(1000, 1000, 250, sides, 500.0, 3 << 30)
     assert list(whole.lines()) == [
         "entries            1,000 (sample: 1,000)",
@@ -77,10 +79,10 @@ def test_whole_table(tmp_path, scorer):
     found = estimate(TableReader(PhraseTable(path)), [translation_column(scorer)])
     assert (found.sampled, found.entries, found.sources, found.extent) == (4, 4, 2, "")
     assert found.sides == {
-        "source": Side(8, 2, [b"Haus"]),
-        "target": Side(6, 3, [b"Haus", b"Katze"]),
+        "source": Counts(8, 2, Counter({b"Haus": 2})),
+        "target": Counts(6, 3, Counter({b"Haus": 2, b"Katze": 1})),
     }
-    assert found.sides["source"].share == 0.25
+    assert found.sides["source"].unknown_share == 0.25
     assert found.pairs_per_second > 0
     assert found.seconds == 4 / found.pairs_per_second
     assert found.memory > 1 << 20
@@ -121,7 +123,8 @@ def test_inverse_model_looks_its_words_up_on_the_other_side(tmp_path, inverse_pa
     path.write_bytes(b"the Haus ||| la maison Katze ||| 1\n")
     inverse = PhraseScorer.load(inverse_path, "cpu")
     sides = unknown_words(list(PhraseTable(path).blocks()), inverse)
-    assert sides == {"source": Side(2, 1, [b"Haus"]), "target": Side(3, 1, [b"Katze"])}
+    found = {name: (counts.looked_up, counts.most_frequent()) for name, counts in sides.items()}
+    assert found == {"source": (2, [b"Haus"]), "target": (3, [b"Katze"])}
 
 
 @pytest.mark.parametrize(
