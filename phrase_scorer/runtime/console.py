@@ -24,12 +24,19 @@ from typing_extensions import override
 from phrase_scorer.errors import PhraseScorerError, printable
 from phrase_scorer.runtime.output import reason
 
+LONGEST_SAID = 900  # characters; a name that a file gives may have any number
 SIGNAL_EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 
 def say(message: str) -> None:
-    """Prints a message of one line on standard error; odd names of files are escaped in it."""
-    click.echo(printable(message), err=True)
+    """Prints a message of one line on standard error.
+
+    Odd names of files are escaped in it; of a very long one the middle is left out.
+    """
+    line = printable(message)
+    if len(line) > LONGEST_SAID:
+        line = f"{line[: LONGEST_SAID // 2]} … {line[-LONGEST_SAID // 2 :]}"
+    click.echo(line, err=True)
 
 
 def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:

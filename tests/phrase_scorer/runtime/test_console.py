@@ -41,6 +41,14 @@ def test_messages_are_one_line_without_escape_sequences(capsys):
     assert capsys.readouterr().err == "written: caf\\xe9\\n\\x1b[31m\n"
 
 
+def test_of_a_very_long_message_both_ends_are_told(capsys):
+    say(f"error: {'[' * 5000}: File name too long")
+    said = capsys.readouterr().err
+    assert len(said) < 1000
+    assert said.startswith("error: [[[")
+    assert said.endswith("[[[: File name too long\n")
+
+
 def test_names_that_are_not_utf8_on_standard_output_and_in_json(tmp_path):
     name = os.fsencode(ODD)
     (tmp_path / ODD).write_bytes(TOY_TABLE)
