@@ -19,7 +19,7 @@ from phrase_scorer.models import EncoderDecoder
 from phrase_scorer.models.cells import AdditiveCell, Cell, GatedRecurrentUnit
 from phrase_scorer.models.phrase_model import Affine
 from phrase_scorer.runtime.device import Precision
-from phrase_scorer.scoring.engine import Engine, with_end
+from phrase_scorer.scoring.engine import TreeEngine, with_end
 from phrase_scorer.scoring.kernels import CellStep
 from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.prefix_tree import Level, PrefixTree
@@ -120,7 +120,7 @@ class StepInputs(NamedTuple):
         return CellStep(states, self.words, self.contexts, parent, *rows)
 
 
-class RecurrentEngine(Engine):
+class RecurrentEngine(TreeEngine):
     """An encoder-decoder made ready to score blocks of pairs."""
 
     model: EncoderDecoder
@@ -145,12 +145,13 @@ class RecurrentEngine(Engine):
             self._readout_bias = model.readout.bias[halves]
             self._readout_previous = model.readout.previous[:, halves]
 
-    def _score(self, pairs: PhrasePairs) -> Tensor:
+    @override
+    def _tree(self, pairs: PhrasePairs) -> tuple[PrefixTree, Tensor]:
         sources = PrefixTree.of(with_end(pairs.source))
         ends, source_of = np.unique(sources.node_of, return_inverse=True)
         contexts = self._contexts(self._encode(sources, ends))
         targets = PrefixTree.of(pairs.target, source_of.astype(np.int64), len(ends))
-        return self._sums(targets, self._features(targets, contexts))
+        return targets, self._features(targets, contexts)
 
     def _encode(self, tree: PrefixTree, ends: Rows) -> Tensor:
         """The states after the nodes `ends`, ascending."""

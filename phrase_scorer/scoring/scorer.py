@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from phrase_scorer.errors import UsageError
+from phrase_scorer.errors import UsageError, require_at_least
 from phrase_scorer.models import Direction, EncoderDecoder, PhraseModel
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.device import Arithmetic, Precision
@@ -36,6 +36,7 @@ PART_PAIRS = 8192  # pairs of which memory holds the states; among these work is
 LEAST_PAIRS = 512  # not worth a thread of their own
 
 Phrase = str | bytes | Sequence[str]
+Pairs = Iterable[tuple[Phrase, Phrase]] | Iterable[Phrase]  # the latter are sources, with targets
 Scores = npt.NDArray[np.float32]
 
 
@@ -135,8 +136,24 @@ class PhraseScorer:
         """Either "forward", ln p(target | source), or "inverse", ln p(source | target)."""
         return self.model.config.direction
 
-    def score(self, pairs: Iterable[tuple[Phrase, Phrase]]) -> Scores:
-        """Scores (source, target) pairs; a phrase is a string with blanks, or a list of words.
+    def __repr__(self) -> str:
+        config, read = self.model.config, "source, target"
+        if self.direction == "inverse":
+            read = "target, source"
+        words = " and ".join(f"{len(vocabulary):,}" for vocabulary in self.vocabularies.values())
+        return (
+            f"<PhraseScorer {self.direction}: {config.architecture} of {config.hidden} units, "
+            f"{words} words ({read}), {self.precision} on {self.device}>"
+        )
+
+    def score(self, pairs: Pairs, targets: Iterable[Phrase] | None = None) -> Scores:
+        """Scores (source, target) pairs, or as many sources and targets.
+
+        A phrase is a string with blanks, or a list of words; an empty source is scored as any
+        other.
+
+        >>> scorer.score([("the house", "la maison"), ("the", "la")])  # doctest: +SKIP
+        >>> scorer.score(["the house", "the"], ["la maison", "la"])  # doctest: +SKIP
 
         Returns:
             (pairs,) float32 natural-log probabilities, each summed over the target's words and the
@@ -144,19 +161,47 @@ class PhraseScorer:
 
         Raises:
             TypeError: What is not a pair of phrases, by its place (from 0): a dict, say, or a
-                string, of which two letters would be one.
+                string, of which two letters would be one; a source without a target.
         """
-        if isinstance(pairs, str | bytes | Mapping):
-            raise TypeError(f"pairs must be a sequence of (source, target), not {_kind(pairs)}")
-        remaining, scores, first = iter(pairs), [np.zeros(0, np.float32)], 0
-        while block := list(islice(remaining, BLOCK_PAIRS)):
-            scores.append(self.score_block(_block(block, first)))
-            first += len(block)
-        return np.concatenate(scores)
+        blocks = _blocks(pairs, targets, BLOCK_PAIRS)
+        return np.concatenate([np.zeros(0, np.float32), *map(self.score_block, blocks)])
+
+    def score_iterable(
+        self,
+        pairs: Pairs,
+        targets: Iterable[Phrase] | None = None,
+        *,
+        block_pairs: int = BLOCK_PAIRS,
+    ) -> Iterator[float]:
+        """As `score`, one score after the other, of pairs without end: nothing is kept.
+
+        `block_pairs` are taken at a time; the more, the faster.
+        """
+        require_at_least(1, "block_pairs", block_pairs)
+        for block in _blocks(pairs, targets, block_pairs):
+            yield from self.score_block(block).tolist()
+
+    def word_scores(self, pairs: Pairs, targets: Iterable[Phrase] | None = None) -> list[Scores]:
+        """The natural-log probability of each target word after those before it.
+
+        Takes and refuses what `score` does. For an inverse model, of each source word.
+
+        Returns:
+            For each pair (words + 1,) float32, the end-of-phrase symbol last. Their sum is the
+            pair's score.
+        """
+        blocks = _blocks(pairs, targets, BLOCK_PAIRS)
+        return list(chain.from_iterable(map(self.word_scores_of_block, blocks)))
 
     def score_block(self, block: PairBlock) -> Scores:
         """(pairs,) float32 natural-log probabilities of a block of tokenised pairs."""
         return self.score_ids(self.ids(block))
+
+    def word_scores_of_block(self, block: PairBlock) -> list[Scores]:
+        """As `word_scores`, of a block of tokenised pairs."""
+        pairs = self.ids(block)
+        ends = np.cumsum(pairs.target.lengths + 1)
+        return np.split(self._in_parts(self._engine.score_symbols, pairs), ends[:-1])
 
     def ids(self, block: PairBlock, *, counted: bool = True) -> PhrasePairs:
         """The ids of a block; for an inverse model, the sides change places.
@@ -173,13 +218,16 @@ class PhraseScorer:
 
     def score_ids(self, pairs: PhrasePairs) -> Scores:
         """(pairs,) float32 natural-log probabilities."""
+        return self._in_parts(self._engine.score, pairs)
+
+    def _in_parts(self, score: Callable[[PhrasePairs], torch.Tensor], pairs: PhrasePairs) -> Scores:
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         parts = [pairs.take(rows) for rows in _parts(pairs, threads)]
         if threads == 1 or len(parts) < 2:
-            found = list(map(self._engine.score, parts))
+            found = list(map(score, parts))
         else:
             with single_threaded_torch(), ThreadPoolExecutor(threads) as pool:
-                found = list(pool.map(self._engine.score, parts))
+                found = list(pool.map(score, parts))
         scores = [np.zeros(0, np.float32), *(part.numpy() for part in found)]
         return np.concatenate(scores)
 
@@ -225,6 +273,36 @@ def single_threaded_torch() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _blocks(pairs: Pairs, targets: Iterable[Phrase] | None, size: int) -> Iterator[PairBlock]:
+    """The pairs as words, so many at once."""
+    if targets is None:
+        _refuse_text("pairs", pairs, "(source, target)")
+        every: Iterator[object] = iter(pairs)
+    else:
+        _refuse_text("sources", pairs, "phrases")
+        _refuse_text("targets", targets, "phrases")
+        every = _joined(pairs, targets)
+    first = 0
+    while block := list(islice(every, size)):
+        yield _block(block, first)
+        first += len(block)
+
+
+def _refuse_text(name: str, given: object, of: str) -> None:
+    if isinstance(given, str | bytes | Mapping | Set) or not isinstance(given, Iterable):
+        raise TypeError(f"{name} must be a sequence of {of}, not {_kind(given)}")
+
+
+def _joined(sources: Iterable[object], targets: Iterable[object]) -> Iterator[object]:
+    missing = object()
+    for place, (source, target) in enumerate(zip_longest(sources, targets, fillvalue=missing)):
+        if target is missing:
+            raise TypeError(f"source {place} has no target: as many of both are needed")
+        if source is missing:
+            raise TypeError(f"target {place} has no source: as many of both are needed")
+        yield source, target
 
 
 def _block(pairs: Sequence[object], first: int) -> PairBlock:

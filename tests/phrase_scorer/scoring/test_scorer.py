@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from toys import parameters_of, tiny_model
 
 from phrase_scorer import PhraseScorer
 from phrase_scorer.errors import UsageError
+from phrase_scorer.runtime.device import Arithmetic, Precision
 from phrase_scorer.scoring import engine, reference, scorer
+from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.text.vocabulary import END, Vocabulary
 
@@ -100,6 +104,98 @@ def test_a_block_of_unequal_sides(made):
     with pytest.raises(UsageError) as caught:
         made.score_block(PairBlock([[b"w1"], [b"w2"]], [[b"w1"]]))
     assert str(caught.value) == "2 sources, but 1 targets"
+
+
+def test_sources_and_targets(made):
+    pairs = random_pairs(60)
+    sources, targets = zip(*pairs, strict=True)
+    np.testing.assert_array_equal(made.score(sources, targets), made.score(pairs))
+    np.testing.assert_array_equal(made.score(iter(sources), list(targets)), made.score(pairs))
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets", "message"),
+    [
+        (["a", "b"], ["c"], "source 1 has no target: as many of both are needed"),
+        (["a"], ("c", "d", "e"), "target 1 has no source: as many of both are needed"),
+        ("ab", ["c", "d"], "sources must be a sequence of phrases, not a str"),
+        (["a", "b"], b"cd", "targets must be a sequence of phrases, not a bytes"),
+        (["a"], [{"c": 1}],
+         "the target of pair 0 must be a string with blanks, or a list of words, not a dict"),
+        (3, ["a"], "sources must be a sequence of phrases, not a int"),
+    ],
+)  # fmt: skip
+def test_sources_and_targets_that_do_not_fit(made, sources, targets, message):
+    for method in (made.score, made.word_scores, lambda *args: list(made.score_iterable(*args))):
+        with pytest.raises(TypeError) as raised:
+            method(sources, targets)
+        assert str(raised.value) == message
+
+
+def test_an_endless_iterable_is_scored_as_it_is_taken(made):
+    taken = []
+
+    def pairs():
+        for number in itertools.count():
+            taken.append(number)
+            yield f"w{number % 20}", "w3 w4"
+
+    found = list(itertools.islice(made.score_iterable(pairs(), block_pairs=3), 7))
+    assert len(taken) == 9
+    expected = made.score([(f"w{number}", "w3 w4") for number in range(7)])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(UsageError, match="block_pairs must be at least 1, not 0"):
+        next(made.score_iterable([], block_pairs=0))
+
+
+def test_word_scores_equal_the_reference(made):
+    pairs = random_pairs(200)
+    found = made.word_scores(pairs)
+    parameters, variant = parameters_of(made.model), made.model.config.variant
+    for scores, (source, target) in zip(found, pairs, strict=True):
+        assert scores.dtype == np.float32
+        ids = (
+            [*map(made.source_vocabulary.id, map(str.encode, source)), END],
+            [*map(made.target_vocabulary.id, map(str.encode, target)), END],
+        )
+        expected = reference.target_log_probs(parameters, *ids, variant)
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)
+    sums = [scores.sum(dtype=float) for scores in found]
+    np.testing.assert_allclose(sums, made.score(pairs), rtol=2e-7, atol=1e-5)
+    assert made.word_scores([]) == []
+
+
+@pytest.mark.parametrize("precision", get_args(Precision))
+@pytest.mark.parametrize(
+    "architecture",
+    ["encoder_decoder", "seq2seq", "attention", "transformer", "decoder_only", "masked"],
+)
+def test_word_scores_of_every_architecture_and_precision(architecture, precision, monkeypatch):
+    """In the order of the pairs, whichever engine: they sum to the scores, cut in parts or not."""
+    model = tiny_model(architecture=architecture, source_words=22, target_words=22)
+    words = Vocabulary(WORDS)
+    made = PhraseScorer(model, words, words, arithmetic=Arithmetic("cpu", precision))
+    pairs = random_pairs(300)
+    monkeypatch.setattr(scorer, "PART_PAIRS", 64)
+    found = made.word_scores(pairs)
+    assert [len(scores) for scores in found] == [len(target) + 1 for _, target in pairs]
+    sums = [scores.sum(dtype=float) for scores in found]
+    np.testing.assert_allclose(sums, made.score(pairs), rtol=2e-7, atol=1e-5)
+    if precision == "float32":
+        with torch.inference_mode():
+            for scores, pair in zip(found[:60], pairs, strict=False):
+                ids = made.ids(PairBlock(*([[w.encode() for w in side]] for side in pair)))
+                alone = model.log_probs(pair_batch(ids, np.arange(1)))[0]
+                np.testing.assert_allclose(scores, alone, rtol=0, atol=1e-4)
+
+
+def test_what_a_scorer_says_of_itself():
+    words, more = Vocabulary(WORDS), Vocabulary([*WORDS, b"more"])
+    model = tiny_model(direction="inverse", source_words=23, target_words=22)
+    assert repr(PhraseScorer(model, more, words)) == (
+        "<PhraseScorer inverse: encoder_decoder of 5 units, 23 and 22 words (target, source), "
+        "float32 on cpu>"
+    )
 
 
 def test_nothing_to_score(made):
