@@ -31,10 +31,10 @@ def write_commands(_: Sphinx) -> None:
     group = command_line()
     context = click.Context(group, info_name="phrase-scorer", max_content_width=WIDTH)
     parts = ["# Commands", _help(group, context)]
-    for heading, commands in group.sections.items():
+    for heading, names in group.sections.items():
         parts.append(f"## {heading}")
-        for command in commands:
-            parts += _page(command, context)
+        for name in names:
+            parts += _page(group.commands[name], context)
     COMMANDS.write_text("\n\n".join(parts) + "\n")
 
 

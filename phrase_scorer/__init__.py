@@ -16,13 +16,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
-from phrase_scorer.version import __version__
 
 if TYPE_CHECKING:
     from phrase_scorer.models import ModelConfig
     from phrase_scorer.scoring.scorer import PhraseScorer
     from phrase_scorer.training.settings import TrainingSettings
     from phrase_scorer.training.trainer import RunLimits, TrainingJob, train
+    from phrase_scorer.version import __version__
 
 __all__ = [
     "DataError",
@@ -44,12 +44,13 @@ _LAZY = {
     "RunLimits": "phrase_scorer.training.trainer",
     "TrainingJob": "phrase_scorer.training.trainer",
     "TrainingSettings": "phrase_scorer.training.settings",
+    "__version__": "phrase_scorer.version",
     "train": "phrase_scorer.training.trainer",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what needs torch on first use: `phrase-scorer --help` must not wait for it."""
+    """Imports on first use: `phrase-scorer --help` must not wait for torch, nor for metadata."""
     if name in _LAZY:
         from importlib import import_module
 

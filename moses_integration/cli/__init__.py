@@ -7,35 +7,102 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import TYPE_CHECKING
 
-import click
-
-from moses_integration.cli.decoder import binarize, decode, nbest, tune
-from moses_integration.cli.evaluate import evaluate_command
-from moses_integration.cli.experiment import table1
-from moses_integration.cli.export_arpa import export_arpa
-from moses_integration.cli.rescore import check, prune_command, rescore_command, strip_command
-from moses_integration.cli.system import ems, filter_command, ini, prepare
-from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable
-from phrase_scorer.cli import build_group
-from phrase_scorer.cli.language_model import perplexity, train_lm
-from phrase_scorer.cli.score import align, generate, info, score
-from phrase_scorer.cli.studies import experiment, gradients
-from phrase_scorer.cli.train import train_command
+from phrase_scorer.cli import (
+    CORE_COMMANDS,
+    CORE_EXPERIMENTS,
+    build_group,
+    experiment_group,
+)
+from phrase_scorer.cli.groups import Commands, LazyCommand, LazyGroup
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import run
-from phrase_scorer.runtime.streams import line_blocks
-from phrase_scorer.text.phrase_pairs import PairBlock, pairs_of_lines
 
-HELP_SECTIONS = {
-    "The column": (train_command, rescore_command, strip_command, score, check, info),
-    "With Moses": (
-        *(prepare, filter_command, prune_command, tune, decode, nbest, evaluate_command),
-        *(ini, binarize, ems),
+if TYPE_CHECKING:
+    from phrase_scorer.text.phrase_pairs import PairBlock
+
+EXPERIMENTS: Commands = {
+    **CORE_EXPERIMENTS,
+    "run": LazyCommand(
+        "moses_integration.cli.experiment:run_command",
+        "Train, rescore, tune several times, decode and evaluate every system of the "
+        "configuration.",
     ),
-    "Language model": (train_lm, perplexity, export_arpa),
-    "Looking inside": (generate, align),
-    "Studies": (gradients, experiment),
+}
+COMMANDS: Commands = {
+    **CORE_COMMANDS,
+    "rescore": LazyCommand(
+        "moses_integration.cli.rescore:rescore_command",
+        "Write PHRASE_TABLE to OUTPUT with p(target | source) as one more score at the end.",
+    ),
+    "strip": LazyCommand(
+        "moses_integration.cli.rescore:strip_command",
+        "Write PHRASE_TABLE to OUTPUT without the scores that `rescore` has added.",
+    ),
+    "check": LazyCommand(
+        "moses_integration.cli.rescore:check",
+        "Check every line of PHRASE_TABLE; the exit code is 1 if any is wrong.",
+    ),
+    "prepare": LazyCommand(
+        "moses_integration.cli.system:prepare",
+        "Normalise, tokenise, case and clean a corpus (two files), or a text (one file).",
+    ),
+    "filter": LazyCommand(
+        "moses_integration.cli.system:filter_command",
+        "Write the part of a model that some inputs need: its text tables, and a moses.ini for "
+        "them.",
+    ),
+    "prune": LazyCommand(
+        "moses_integration.cli.rescore:prune_command",
+        "Write the better entries of PHRASE_TABLE to OUTPUT, judged by a score or a model.",
+    ),
+    "tune": LazyCommand(
+        "moses_integration.cli.decoder:tune",
+        "Tune the weights of a model with mert-moses.pl; the best run's are in DIR/moses.ini.",
+    ),
+    "decode": LazyCommand(
+        "moses_integration.cli.decoder:decode",
+        "Translate text with Moses: one line for each line.",
+    ),
+    "nbest": LazyCommand(
+        "moses_integration.cli.decoder:nbest",
+        "Add features to each hypothesis of a Moses n-best list, or pick the best under new "
+        "weights.",
+    ),
+    "evaluate": LazyCommand(
+        "moses_integration.cli.evaluate:evaluate_command",
+        "Score translations with sacreBLEU: BLEU, chrF2 and TER, with significance.",
+    ),
+    "ini": LazyCommand(
+        "moses_integration.cli.system:ini",
+        "Make num-features and the weights of MOSES_INI fit the scores that its phrase tables "
+        "have.",
+    ),
+    "binarize": LazyCommand(
+        "moses_integration.cli.decoder:binarize",
+        "Make a binary phrase table of PHRASE_TABLE, with as many scores as it has.",
+    ),
+    "ems": LazyCommand(
+        "moses_integration.cli.system:ems",
+        "Write what Moses' experiment management system (EMS, experiment.perl) needs into a "
+        "folder.",
+    ),
+    "export-arpa": LazyCommand(
+        "moses_integration.cli.export_arpa:export_arpa",
+        "Write a continuous-space language model as a back-off model, for any Moses and KenLM.",
+    ),
+    "experiment": experiment_group(EXPERIMENTS, {"table1": "run"}),
+}
+HELP_SECTIONS = {
+    "The column": ("train", "rescore", "strip", "score", "check", "info"),
+    "With Moses": (
+        *("prepare", "filter", "prune", "tune", "decode", "nbest", "evaluate"),
+        *("ini", "binarize", "ems"),
+    ),
+    "Language model": ("train-lm", "perplexity", "export-arpa"),
+    "Looking inside": ("generate", "align"),
+    "Studies": ("gradients", "experiment"),
 }
 
 
@@ -46,6 +113,10 @@ def read_table_or_pairs(
 
     The first line decides: two bars or more make a phrase table, one bar a list of pairs.
     """
+    from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable
+    from phrase_scorer.runtime.streams import line_blocks
+    from phrase_scorer.text.phrase_pairs import pairs_of_lines
+
     blocks = line_blocks(path, mark="strip")
     first = next(blocks, None)
     if first is None:
@@ -63,10 +134,9 @@ def read_table_or_pairs(
         yield pairs_of_lines(block, separator, path)
 
 
-def command_line() -> click.Group:
+def command_line() -> LazyGroup:
     """The whole command line."""
-    experiment.add_command(table1)
-    return build_group(read_table_or_pairs, HELP_SECTIONS)
+    return build_group(read_table_or_pairs, COMMANDS, HELP_SECTIONS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -47,11 +47,10 @@ from phrase_scorer.cli.options import (
     max_unknown_option,
     option,
     output_option,
-    quiet_option,
     takes,
     together,
 )
-from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.console import note, say
 from phrase_scorer.runtime.output import STANDARD, make_new_folder, real_path
 from phrase_scorer.text.unknown_words import UnknownWordCheck
 
@@ -96,7 +95,7 @@ def tune(request: TuneRequest) -> None:
     Each run works in a folder of its own and starts with another seed. Beside its n-best BLEU, a
     run is judged by sacreBLEU (cased, no further tokenisation) of the decoded tuning set.
     """
-    say(f"Moses {request.moses.version} in {request.moses.bin}")
+    note(f"Moses {request.moses.version} in {request.moses.bin}")
     if request.rescore_nbest:
         _learn(request, real_path(request.rescore_nbest))
     else:
@@ -104,7 +103,7 @@ def tune(request: TuneRequest) -> None:
 
 
 def _tune(request: TuneRequest) -> None:
-    tuner = Tuner(request, say)
+    tuner = Tuner(request, note)
     tuning = tuner.run()
     for line in weight_table(tuning.start_weights, tuning.best.weights, added_columns(tuner.ini)):
         click.echo(line)
@@ -149,7 +148,6 @@ Examples:
 @option("--log", type=FILE, metavar="FILE",
         help="The decoder's log.  [default: OUTPUT.log, or decode.log]")  # fmt: skip
 @moses_options
-@quiet_option
 @takes(DecodeRequest)
 def decode(request: DecodeRequest) -> None:
     """Translate text with Moses: one line for each line.
@@ -185,7 +183,6 @@ Examples:
 @option("--threads", type=CORES, default=1, metavar="N",
         help="compact: threads of its program; the others have one.")  # fmt: skip
 @moses_options
-@quiet_option
 @takes(BinarizeRequest)
 def binarize(request: BinarizeRequest) -> None:
     """Make a binary phrase table of PHRASE_TABLE, with as many scores as it has.
@@ -201,7 +198,7 @@ def binarize(request: BinarizeRequest) -> None:
     inis = InisToCompare.of(request)
     facts, usage = make_binary(request)
     if not facts.ready:
-        say(f"{request.table}: not sorted, or more than single blanks; made from a sorted copy")
+        note(f"{request.table}: not sorted, or more than single blanks; made from a sorted copy")
     say(f"{request.output}: {facts.scores} scores; {usage}; the log is {request.log}")
     if inis:
         if inis.sentences:
@@ -242,7 +239,6 @@ Examples:
 @option("--whole-list", is_flag=True, help="With --rerank: the list in its new order.")
 @output_option
 @device_options
-@quiet_option
 @takes(NbestRequest)
 def nbest(request: NbestRequest) -> None:
     """Add features to each hypothesis of a Moses n-best list, or pick the best under new weights.

@@ -1,4 +1,4 @@
-"""The command experiment table1: the paper's Table 1 with real Moses."""
+"""The command experiment run (or table1): every step from phrase table to BLEU, with real Moses."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from moses_integration.experiment.report import collect, table1_markdown, write_
 from moses_integration.experiment.runner import Runner
 from phrase_scorer.cli.options import CORES, option, takes
 from phrase_scorer.errors import UsageError
-from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.console import note
 from phrase_scorer.runtime.output import locked_folder
 
 
 @dataclass(frozen=True)
-class Table1Request:
+class ExperimentRequest:
     """Which experiment to do, and where."""
 
     config: Path
@@ -38,10 +38,10 @@ class Table1Request:
         return [word for option, value in given.items() if value for word in (option, value)]
 
 
-@click.command(epilog="""\b
+@click.command("run", epilog="""\b
 Examples:
-  phrase-scorer experiment table1 --config experiment.toml --output-dir experiment/
-  phrase-scorer experiment table1 --config experiment.toml --output-dir experiment/ --dry-run
+  phrase-scorer experiment run --config experiment.toml --output-dir experiment/
+  phrase-scorer experiment run --config experiment.toml --output-dir experiment/ --dry-run
 
 \b
 experiment.toml (paths are relative to its folder):
@@ -91,13 +91,14 @@ experiment.toml (paths are relative to its folder):
 )  # fmt: skip
 @option("--dry-run", is_flag=True, help="Only show the commands.")
 @moses_options
-@takes(Table1Request)
-def table1(request: Table1Request) -> None:
+@takes(ExperimentRequest)
+def run_command(request: ExperimentRequest) -> None:
     """Train, rescore, tune several times, decode and evaluate every system of the configuration.
 
     The first [[system]] is the baseline. What is done is not done again; what a changed
     configuration touches is; other threads touch nothing. commands.log has every command as you
-    would type it.
+    would type it. `experiment table1` is the same: docs/table1.md is what it made of the paper's
+    Table 1.
     """
     plan = Plan(Experiment.read(request.config), request.output_dir, request.moses_words)
     _check_commands(plan)
@@ -105,14 +106,14 @@ def table1(request: Table1Request) -> None:
         for step in plan.steps:
             click.echo(f"phrase-scorer {shlex.join(step.arguments)}")
         return
-    say(f"Moses {Moses(request.moses_bin, request.moses_scripts).version}")
+    note(f"Moses {Moses(request.moses_bin, request.moses_scripts).version}")
     folder = request.output_dir
     with locked_folder(folder, "doing an experiment"):
-        Runner(folder, say, request.jobs).do(plan.steps)
+        Runner(folder, note, request.jobs).do(plan.steps)
         results = collect(plan)
         paths = write_table1(results, folder)
     click.echo(table1_markdown(results))
-    say(f"written: {', '.join(map(str, paths))}")
+    note(f"written: {', '.join(map(str, paths))}")
 
 
 def _check_commands(plan: Plan) -> None:

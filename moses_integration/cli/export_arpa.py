@@ -19,12 +19,11 @@ from phrase_scorer.cli.options import (
     device_options,
     model_option,
     option,
-    quiet_option,
     takes,
 )
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.language_model.arpa import Arpa, arpa_order, read_arpa, write_arpa
-from phrase_scorer.runtime.console import progress_bar, say
+from phrase_scorer.runtime.console import note, progress_bar, say
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import STANDARD, OutputFile, real_path
 from phrase_scorer.runtime.streams import refuse_pipes
@@ -98,7 +97,6 @@ Examples:
 @option("--start-weight", type=WEIGHT, default=START_WEIGHT, metavar="X",
         help="Weight of the new KENLM feature, before tuning.")  # fmt: skip
 @device_options
-@quiet_option
 @takes(ExportRequest)
 def export_arpa(request: ExportRequest) -> None:
     """Write a continuous-space language model as a back-off model, for any Moses and KenLM.
@@ -143,5 +141,5 @@ def _with_more_ngrams(arpa: Arpa, request: ExportRequest) -> Arpa:
     sentences = chain(chain.from_iterable(map(read_sentences, texts)), hypotheses)
     larger = grown(arpa, sentences, request.min_count)
     more = sum(map(len, larger.orders)) - sum(map(len, arpa.orders))
-    say(f"{more:,} more n-grams, of {', '.join((*texts, *lists))}")
+    note(f"{more:,} more n-grams, of {', '.join((*texts, *lists))}")
     return larger

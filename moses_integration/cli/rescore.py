@@ -35,7 +35,6 @@ from phrase_scorer.cli.options import (
     max_unknown_option,
     option,
     precision_option,
-    quiet_option,
     several_devices_options,
     takes,
 )
@@ -91,7 +90,6 @@ Examples:
 @option("--resume", is_flag=True, help="Go on with a run that was broken off, if any.")
 @precision_option
 @several_devices_options
-@quiet_option
 @takes(RescoreRequest)
 def rescore_command(request: RescoreRequest) -> None:
     """Write PHRASE_TABLE to OUTPUT with p(target | source) as one more score at the end.
@@ -218,7 +216,6 @@ Examples:
         "lexicalised reordering table, and write them to NEW.")  # fmt: skip
 @ini_options("the smaller tables")
 @device_options
-@quiet_option
 @takes(PruneRequest)
 def prune_command(request: PruneRequest) -> None:
     """Write the better entries of PHRASE_TABLE to OUTPUT, judged by a score or a model.
@@ -256,7 +253,6 @@ Examples:
 @click.argument("table", metavar="PHRASE_TABLE")
 @click.argument("output", metavar="OUTPUT")
 @ini_options("fewer scores")
-@quiet_option
 @takes(StripRequest)
 def strip_command(request: StripRequest) -> None:
     """Write PHRASE_TABLE to OUTPUT without the scores that `rescore` has added.

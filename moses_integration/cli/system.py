@@ -24,7 +24,6 @@ from phrase_scorer.cli.options import (
     Bounded,
     Command,
     option,
-    quiet_option,
     takes,
 )
 from phrase_scorer.errors import UsageError
@@ -156,7 +155,6 @@ Examples:
 @new_folder_option
 @option("--longest", type=COUNT, default=LONGEST_PHRASE, metavar="N",
         help="Longest source phrase, in words.")  # fmt: skip
-@quiet_option
 @takes(FilterRequest)
 def filter_command(request: FilterRequest) -> None:
     """Write the part of a model that some inputs need: its text tables, and a moses.ini for them.
@@ -229,7 +227,6 @@ Examples:
 @option(
     "--threads", "processes", type=CORES, default=1, metavar="N", help="Processes that tokenise."
 )
-@quiet_option
 @takes(PrepareRequest)
 def prepare(request: PrepareRequest) -> None:
     """Normalise, tokenise, case and clean a corpus (two files), or a text (one file).

@@ -16,6 +16,7 @@ from moses_integration.rescoring.block import Rescorer, TextBlock, Watched
 from moses_integration.rescoring.columns import Column, scorers_of
 from moses_integration.rescoring.request import DEFAULT_FLOOR, WORKER_IMPORTS
 from moses_integration.rescoring.stream import TableReader, in_this_process
+from phrase_scorer.runtime.report import duration
 from phrase_scorer.runtime.streams import paused_garbage_collection
 from phrase_scorer.runtime.workers import memory_of, ordered_map
 from phrase_scorer.scoring.scorer import PhraseScorer, single_threaded_torch
@@ -57,14 +58,6 @@ class Estimate:
         where = f" in {self.processes} processes and this one" * (self.processes > 1)
         size = f"about {self.memory / 2**20:,.0f} MB{where}"
         yield f"memory             {size}, whatever the table's length"
-
-
-def duration(seconds: float) -> str:
-    """1 h 2 min, 3 min 4 s, or 5 s."""
-    minutes, hours = seconds / 60, seconds / 3600
-    if hours >= 1:
-        return f"{int(hours)} h {int(minutes % 60)} min"
-    return f"{int(minutes)} min {int(seconds % 60)} s" if minutes >= 1 else f"{seconds:.0f} s"
 
 
 def estimate(

@@ -7,62 +7,100 @@ moses_integration.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Mapping
 
 import click
-from typing_extensions import override
 
-from phrase_scorer.cli.language_model import perplexity, train_lm
-from phrase_scorer.cli.options import PairReader, option
-from phrase_scorer.cli.score import align, generate, info, score
-from phrase_scorer.cli.studies import experiment, gradients
-from phrase_scorer.cli.train import train_command
-from phrase_scorer.version import __version__
+from phrase_scorer.cli.groups import PROGRAM, WIDTH, Commands, LazyCommand, LazyGroup, Sections
+from phrase_scorer.cli.options import OnceOption, PairReader
 
+CORE_COMMANDS: Commands = {
+    "train": LazyCommand(
+        "phrase_scorer.cli.train:train_command",
+        'Train a model on the phrase pairs of PHRASE_TABLE (or of "source<TAB>target" lines).',
+    ),
+    "score": LazyCommand(
+        "phrase_scorer.cli.score:score",
+        'Score the pairs of PAIRS: lines "source<TAB>target" or "source ||| target".',
+    ),
+    "info": LazyCommand(
+        "phrase_scorer.cli.score:info",
+        "Show what a model is: sizes, direction, training, fingerprint.",
+    ),
+    "train-lm": LazyCommand(
+        "phrase_scorer.cli.language_model:train_lm",
+        "Train a continuous-space language model (CSLM) on TEXT: tokenised, one sentence per line.",
+    ),
+    "perplexity": LazyCommand(
+        "phrase_scorer.cli.language_model:perplexity",
+        "Perplexity of a continuous-space language model on TEXT, and of n-gram LMs beside it.",
+    ),
+    "generate": LazyCommand(
+        "phrase_scorer.cli.score:generate",
+        'Show what a model would say for a source PHRASE ("-": the lines of standard input).',
+    ),
+    "align": LazyCommand(
+        "phrase_scorer.cli.score:align",
+        "Show the soft alignment of an attention model for PAIRS, as `score` reads them.",
+    ),
+    "gradients": LazyCommand(
+        "phrase_scorer.cli.studies:gradients",
+        "Measure how much of a loss reaches the past: vanilla RNN, LSTM and GRU, and why gates.",
+    ),
+}
+CORE_EXPERIMENTS: Commands = {
+    "systems": LazyCommand(
+        "phrase_scorer.cli.studies:systems",
+        "Compare every architecture on one table, at equal parameters and equal training time.",
+    ),
+}
 CORE_SECTIONS = {
-    "The column": (train_command, score, info),
-    "Language model": (train_lm, perplexity),
-    "Looking inside": (generate, align),
-    "Studies": (gradients, experiment),
+    "The column": ("train", "score", "info"),
+    "Language model": ("train-lm", "perplexity"),
+    "Looking inside": ("generate", "align"),
+    "Studies": ("gradients", "experiment"),
 }
 
 
-class SectionedGroup(click.Group):
-    """A group whose help shows its commands under headings, in the order of work."""
+def _tell_version(context: click.Context, _: click.Parameter, given: bool) -> None:
+    if given and not context.resilient_parsing:
+        from phrase_scorer.version import __version__
 
-    def __init__(self, *, sections: Mapping[str, Sequence[click.Command]], **options: Any) -> None:
-        super().__init__(**options)
-        self.sections = sections
-        for command in chain.from_iterable(sections.values()):
-            self.add_command(command)
-
-    @override
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = max(map(len, self.commands))  # of all, so that the texts of all sections align
-        for heading, commands in self.sections.items():
-            with formatter.section(heading):
-                formatter.write_dl(
-                    [(f"{c.name:<{width}}", c.get_short_help_str(limit=1000)) for c in commands]
-                )
+        click.echo(f"{PROGRAM}, version {__version__}")
+        context.exit()
 
 
-def build_group(read: PairReader, sections: Mapping[str, Sequence[click.Command]]) -> click.Group:
-    """The group of these commands, reading pairs with `read`."""
-
-    @click.group(
-        cls=SectionedGroup,
-        sections=sections,
-        context_settings={"help_option_names": ["-h", "--help"], "obj": read},
+def experiment_group(commands: Commands, aliases: Mapping[str, str] | None = None) -> LazyGroup:
+    """The group `experiment`."""
+    return LazyGroup(
+        commands,
+        {"Experiments": tuple(commands)},
+        aliases,
+        name="experiment",
+        help="Run a whole experiment; it goes on where it was stopped.",
+        epilog="""\b
+Example:
+  phrase-scorer experiment systems phrase-table.gz --output-dir systems/ --minutes 20
+""",
     )
-    @click.version_option(__version__, prog_name="phrase-scorer")
-    @option("--debug", is_flag=True, help="Show where in the program an error was raised.")
-    def group(debug: bool) -> None:
-        """Scores the phrase pairs of Moses phrase tables with an RNN encoder-decoder.
+
+
+def build_group(read: PairReader, commands: Commands, sections: Sections) -> LazyGroup:
+    """The group of these commands, reading pairs with `read`."""
+    version = OnceOption(
+        ["-V", "--version"], is_flag=True, is_eager=True, expose_value=False,
+        callback=_tell_version, help="Show the version and exit.",
+    )  # fmt: skip
+    return LazyGroup(
+        commands,
+        sections,
+        params=[version],
+        context_settings={
+            "help_option_names": ["-h", "--help"], "obj": read, "max_content_width": WIDTH,
+        },
+        help="""Scores the phrase pairs of Moses phrase tables with an RNN encoder-decoder.
 
         Train on a phrase table, then add p(target | source) to each of its lines as one more
         score, for Moses to tune (Cho et al. 2014).
-        """
-
-    return group
+        """,
+    )  # fmt: skip

@@ -21,7 +21,7 @@ from phrase_scorer.cli.options import (
 )
 from phrase_scorer.cli.train import TrainingRequest, model_options, preset_option, training_options
 from phrase_scorer.errors import UsageError
-from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.console import note
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.streams import refuse_pipes
 from phrase_scorer.text.vocabulary import Vocabulary
@@ -96,7 +96,7 @@ def train_lm(request: TrainLmRequest) -> int:
     config, settings = request.plan("cslm")
     sentences, validation = request.texts()
     vocabulary = text_vocabulary(sentences, request.shortlist, request.min_count)
-    say(
+    note(
         f"{len(sentences):,} sentences, {sum(map(len, sentences)):,} words; {len(vocabulary):,} "
         f"words in the shortlist; {len(validation):,} sentences to validate on; device {device}"
     )

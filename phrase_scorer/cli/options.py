@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_type_hints
 
 import click
 from click.core import ParameterSource
 from typing_extensions import override
 
 from phrase_scorer.errors import LONGEST_QUOTE, UsageError, quoted
+from phrase_scorer.runtime.console import manner
 from phrase_scorer.runtime.device import Arithmetic, Precision
 from phrase_scorer.runtime.output import STANDARD, OutputFile
-from phrase_scorer.text.phrase_pairs import PairBlock, read_tab_separated
+
+if TYPE_CHECKING:
+    from phrase_scorer.text.phrase_pairs import PairBlock
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Request = TypeVar("Request")
@@ -141,6 +144,8 @@ def _is_required(field: Field[Any]) -> bool:
 def takes(kind: type[Request]) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
     """A decorator: the command is given one request, all refusals made, instead of its options.
 
+    A field `quiet` says what --quiet said, which every command has (groups.py).
+
     A TypeError when the command runs says that it has an option which no field takes.
     """
     known = frozenset(_fields_of(kind))
@@ -150,6 +155,7 @@ def takes(kind: type[Request]) -> Callable[[Callable[..., Answer]], Callable[...
         def with_options(*arguments: Any, **options: Any) -> Answer:
             if unread := options.keys() - known:
                 raise TypeError(f"{kind.__name__} has no field for {', '.join(sorted(unread))}")
+            options["quiet"] = manner().quiet
             return command(*arguments, request_of(kind, options))
 
         return with_options
@@ -178,6 +184,8 @@ def read_pairs(
         raise UsageError("--weight-by-count needs a phrase table with counts")
     if any_table:
         raise UsageError("--any-table needs a phrase table")
+    from phrase_scorer.text.phrase_pairs import read_tab_separated
+
     return read_tab_separated(path)
 
 
@@ -220,7 +228,6 @@ shortlist_option = option(
     "--shortlist", type=WORDS, default=15_000,  # paper, section 4.1: of each language
     metavar="N", help="Most frequent words that the model knows (of each side), <unk> included.",
 )  # fmt: skip
-quiet_option = option("--quiet", is_flag=True, help="Show no progress bar.")
 max_unknown_option = option(
     "--max-unknown", type=SHARE, metavar="X", help="Stop if a model does not know more than this "
     "share of the first words of a side, say 0.2.",

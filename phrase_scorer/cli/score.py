@@ -25,7 +25,7 @@ from phrase_scorer.cli.options import (
     takes,
 )
 from phrase_scorer.errors import DataError, UsageError, printable, require_at_least
-from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.console import note, say
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import STANDARD, check_option
 from phrase_scorer.runtime.report import require_kind
@@ -62,7 +62,7 @@ def score(read: PairReader, request: PairsRequest) -> None:
     request.arithmetic.use_threads()
     scorer = PhraseScorer.load(request.model_path, request.arithmetic)
     if scorer.direction == "inverse":
-        say("the model is inverse: scores are ln p(source | target)")
+        note("the model is inverse: scores are ln p(source | target)")
     blocks = blocks_of(read(request.pairs, any_table=request.any_table))
     first = next(blocks, PairBlock([], []))
     tell_scoring([scorer], lambda: first)
@@ -188,7 +188,7 @@ def generate(request: GenerateRequest) -> None:
     longest = LONGEST if request.max_words is None else request.max_words
     generator = Generator(model, longest=longest, allow_unknown=request.allow_unknown)
     if model.config.direction == "inverse":
-        say("the model is inverse: PHRASE is of the target language")
+        note("the model is inverse: PHRASE is of the target language")
     for phrase in _phrases(request.phrases):
         words = words_of(phrase)
         found = request.found(generator, [source.id(word) for word in words])
@@ -276,7 +276,7 @@ def align(read: PairReader, request: AlignRequest) -> None:
     request.arithmetic.use_threads()
     aligner = Aligner(request.model_path, request.arithmetic.torch_device())
     if aligner.model.config.direction == "inverse":
-        say("the model is inverse: it reads the target, and predicts the source")
+        note("the model is inverse: it reads the target, and predicts the source")
     undrawn = request.plot
     with request.output_file() as out:
         for block in blocks_of(read(request.pairs, any_table=request.any_table)):

@@ -1,4 +1,4 @@
-"""The commands of the studies: experiment systems (moses_integration adds table1), gradients."""
+"""The commands of the studies: experiment systems, gradients."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from phrase_scorer.cli.options import (
     PairReader,
     device_options,
     option,
-    quiet_option,
     seed_option,
     shortlist_option,
     takes,
 )
 from phrase_scorer.errors import DataError, UsageError, require_choice
-from phrase_scorer.runtime.console import progress_bar, say
+from phrase_scorer.runtime.console import note, progress_bar
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import is_same_file, locked_folder
 from phrase_scorer.runtime.streams import numbered_lines
@@ -52,14 +51,6 @@ def listed(kind: click.ParamType[Any] = click.STRING) -> Callable[..., tuple[Any
     return read
 
 
-@click.group(epilog="""\b
-Example:
-  phrase-scorer experiment systems phrase-table.gz --output-dir systems/ --minutes 20
-""")  # fmt: skip
-def experiment() -> None:
-    """Run a whole experiment; it goes on where it was stopped."""
-
-
 @dataclass(frozen=True)
 class SystemsRequest:
     """Which systems to compare, on which table."""
@@ -76,7 +67,7 @@ class SystemsRequest:
             require_choice("system", name, SYSTEMS)
 
 
-@experiment.command(epilog="""\b
+@click.command(epilog="""\b
 Examples:
   phrase-scorer experiment systems model/phrase-table.gz --output-dir systems/
   phrase-scorer experiment systems model/phrase-table.gz --output-dir systems/ \\
@@ -98,7 +89,6 @@ Examples:
         help="About how many pairs of held-out source phrases.")  # fmt: skip
 @seed_option
 @device_options
-@quiet_option
 @click.pass_obj
 @takes(SystemsRequest)
 def systems(read: PairReader, request: SystemsRequest) -> None:
@@ -116,16 +106,16 @@ def systems(read: PairReader, request: SystemsRequest) -> None:
     blocks = read(path, with_counts=True if settings.weight_by_count else None)
     data = collect_training_data(blocks, path=path, shortlist=request.shortlist)
     source, target = data.vocabularies
-    say(f"{len(data.pairs):,} pairs; shortlists of {len(source):,} and {len(target):,} words")
+    note(f"{len(data.pairs):,} pairs; shortlists of {len(source):,} and {len(target):,} words")
     with locked_folder(folder, "doing an experiment"):
         results = study.run_systems(
-            data, request.systems, settings, folder, say, show_progress=not request.quiet
+            data, request.systems, settings, folder, note, show_progress=not request.quiet
         )
         command = shlex.join(["phrase-scorer", *sys.argv[1:]])
         best = study.best_ranking(data, settings)
         paths = study.write_systems(results, settings, best, command, folder)
     click.echo(study.systems_markdown(results, best))
-    say(f"written: {', '.join(map(str, paths))}")
+    note(f"written: {', '.join(map(str, paths))}")
 
 
 @dataclass(frozen=True)
@@ -173,7 +163,6 @@ Examples:
 @seed_option
 @option("--threads", type=CORES, default=1, metavar="N",
         help="CPU cores to use; the products are too small for more.")  # fmt: skip
-@quiet_option
 @takes(GradientsRequest)
 def gradients(request: GradientsRequest) -> None:
     """Measure how much of a loss reaches the past: vanilla RNN, LSTM and GRU, and why gates.
@@ -198,4 +187,4 @@ def gradients(request: GradientsRequest) -> None:
             bar.update()
     paths = study.write_gradients(measured, request.output_dir)
     click.echo(study.gradients_markdown(measured))
-    say(f"written: {', '.join(map(str, paths))}")
+    note(f"written: {', '.join(map(str, paths))}")

@@ -25,14 +25,13 @@ from phrase_scorer.cli.options import (
     device_options,
     model_option,
     option,
-    quiet_option,
     seed_option,
     shortlist_option,
     takes,
     together,
 )
 from phrase_scorer.errors import UsageError
-from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES, say
+from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES, note, say
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import is_same_file
 
@@ -215,7 +214,6 @@ training_options = together(
     option("--resume", is_flag=True, help="Continue a training that was stopped."),
     option("--overwrite", is_flag=True, help="Replace the model that is there."),
     device_options,
-    quiet_option,
 )  # fmt: skip
 
 
@@ -303,7 +301,7 @@ def train_command(read: PairReader, request: TrainRequest) -> int:
         shared_words=config.shared_words,
     )
     source, target = map(len, data.vocabularies)
-    say(
+    note(
         f"{len(data.pairs):,} pairs; {source:,} source and {target:,} target words in the "
         f"shortlists; device {device}"
     )

@@ -8,28 +8,60 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm import tqdm
 from typing_extensions import override
 
-from phrase_scorer.errors import PhraseScorerError, printable
+from phrase_scorer.errors import PhraseScorerError, UsageError, printable
 from phrase_scorer.runtime.output import reason
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+OWN = {"phrase_scorer", "moses_integration"}  # packages
 LONGEST_SAID = 900  # characters; a name that a file gives may have any number
 SIGNAL_EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How much a command says on standard error."""
+
+    quiet: bool = False  # no progress, no notes: results, warnings and errors
+    verbose: bool = False  # notes of what it works with, too
+    debug: bool = False  # where an error was raised
+
+
+_manner = Manner()
+
+
+def manner() -> Manner:
+    """How much the command that runs says."""
+    return _manner
+
+
+def speak(**how: bool) -> None:
+    """Changes how much is said, until the command ends."""
+    global _manner
+    new = replace(_manner, **how)
+    if new.quiet and new.verbose:
+        raise UsageError("--quiet and --verbose contradict each other; give one of them")
+    _manner = new
+
+
 def say(message: str) -> None:
-    """Prints a message of one line on standard error.
+    """Prints a result or a warning, a line on standard error.
 
     Odd names of files are escaped in it; of a very long one the middle is left out.
     """
@@ -37,6 +69,18 @@ def say(message: str) -> None:
     if len(line) > LONGEST_SAID:
         line = f"{line[: LONGEST_SAID // 2]} … {line[-LONGEST_SAID // 2 :]}"
     click.echo(line, err=True)
+
+
+def note(message: str) -> None:
+    """Says what work is begun on, and how: not with --quiet."""
+    if not _manner.quiet:
+        say(message)
+
+
+def detail(message: str) -> None:
+    """Says what only --verbose wants to know."""
+    if _manner.verbose:
+        say(message)
 
 
 def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
@@ -50,12 +94,22 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
             old = sys.stdout
             sys.stdout = io.TextIOWrapper(raw, old.encoding, line_buffering=old.line_buffering)
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
     if threading.current_thread() is threading.main_thread():
         # Leaves through the context managers, so that no half-written file stays behind.
         _leave_upon(signal.SIGTERM)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
             _leave_upon(signal.SIGHUP)
+    before, began = manner(), time.monotonic()
+    speak(debug=os.environ.get("PHRASE_SCORER_DEBUG", "0") not in ("", "0"))
+    try:
+        return _exit_code(group, sys.argv[1:] if arguments is None else list(arguments))
+    finally:
+        detail(_spent(began))
+        speak(**vars(before))
+
+
+def _exit_code(group: click.Group, arguments: list[str]) -> int:
+    """Runs a command, tells of errors, and returns the exit code."""
     try:
         return _telling_notes(group, arguments)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -72,16 +126,62 @@ def run(group: click.Group, arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         _give_up_output()
         return 1
-    except (PhraseScorerError, OSError) as error:
-        if "--debug" in arguments:
+    except (PhraseScorerError, OSError, ImportError) as error:
+        if manner().debug:
             traceback.print_exc()
-        what = str(error)
-        if isinstance(error, OSError):
-            name = os.fsdecode(error.filename or "")
-            what = f"{name}: {reason(error)}" if name else reason(error)
-        say(f"error: {printable(what)}")
+        say(f"error: {_what_is_wrong(error)}")
         _give_up_output()
         return getattr(error, "exit_code", 1)
+
+
+def _what_is_wrong(error: Exception) -> str:
+    if package := _broken_package(error):
+        return package
+    if isinstance(error, OSError):
+        name = os.fsdecode(error.filename or "")
+        return f"{name}: {reason(error)}" if name else reason(error)
+    if isinstance(error, ImportError):
+        raise error
+    return str(error)
+
+
+def _broken_package(error: Exception) -> str:
+    """What to do about another's package that cannot be imported; empty: that is not the error.
+
+    It may be missing (ImportError), or a library that it loads (OSError).
+    """
+    if not isinstance(error, OSError | ImportError):
+        return ""
+    imported: list[str] = []  # whose code was run by an import, outermost first
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in frames:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            imported.append("")
+        elif imported:
+            imported.append(str(frame.f_globals.get("__name__")).partition(".")[0])
+    if not imported:
+        return ""
+    name = next((each for each in imported if each and each not in OWN), "")
+    if not name and isinstance(error, ModuleNotFoundError):
+        name = (error.name or "").partition(".")[0]
+        if name and name not in OWN:
+            return f"the package {name} is not installed: pip install {name}"
+    if not name:
+        return ""
+    why = " ".join(str(error).split())
+    return f"the package {name} is broken ({why}): pip install --force-reinstall {name}"
+
+
+def _spent(began: float) -> str:
+    """What a command has cost."""
+    own, others = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    cpu = own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+    return (
+        f"{time.monotonic() - began:.1f} seconds, {cpu:.1f} of processors; "
+        f"peak memory {own.ru_maxrss / 1024:,.0f} MB"
+    )
 
 
 def _telling_notes(group: click.Group, arguments: list[str]) -> int:
@@ -140,22 +240,12 @@ def _give_up_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-# One process draws the bars. tqdm's own lock would be shared with forked processes: one of them,
-# killed while it held the lock, would stop all others for ever.
-tqdm.set_lock(threading.RLock())
-
-LOG_SECONDS = 30.0  # between lines where standard error is no terminal
-
-
 def progress_bar(description: str, *, show: bool, **options: Any) -> tqdm[Any]:
-    """A tqdm bar (its options pass through); `show=False` makes one that does nothing."""
-    live = sys.stderr.isatty()
-    return tqdm(
-        desc=description,
-        disable=not show,
-        unit_scale=True,
-        dynamic_ncols=live,
-        mininterval=0.1 if live else LOG_SECONDS,
-        maxinterval=10.0 if live else LOG_SECONDS,
-        **options,
-    )
+    """A tqdm bar (its options pass through); `show=False` makes one that does nothing.
+
+    Where standard error is no terminal, it writes whole lines, the first after `LOG_SECONDS`.
+    """
+    from phrase_scorer.runtime.progress import LoggedProgress, TerminalBar
+
+    kind = TerminalBar if sys.stderr.isatty() else LoggedProgress
+    return kind(desc=description, disable=not show or manner().quiet, unit_scale=True, **options)

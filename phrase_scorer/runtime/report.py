@@ -65,6 +65,14 @@ def as_cell(value: float | None, form: str, missing: str = "") -> str:
     return missing if value is None else format(value, form)
 
 
+def duration(seconds: float) -> str:
+    """1 h 2 min, 3 min 4 s, or 5 s."""
+    minutes, hours = seconds / 60, seconds / 3600
+    if hours >= 1:
+        return f"{int(hours)} h {int(minutes % 60)} min"
+    return f"{int(minutes)} min {int(seconds % 60)} s" if minutes >= 1 else f"{seconds:.0f} s"
+
+
 def escape_markdown(text: str) -> str:
     """The text without what Markdown would take for its own."""
     return "".join(f"\\{letter}" if letter in r"\`*_[]<>|#~" else letter for letter in text)

@@ -343,7 +343,12 @@ class Trainer:
         if minutes := self.settings.minutes:
             done = min(self.progress.seconds, 60 * minutes)
             return progress_bar(
-                "training", show=show, total=60 * minutes, initial=done, bar_format=TIMED_BAR
+                "training",
+                show=show,
+                total=60 * minutes,
+                initial=done,
+                unit="",
+                bar_format=TIMED_BAR,
             )
         per_update = min(self.settings.batch_pairs, len(self.pairs))
         return progress_bar(

@@ -5,6 +5,7 @@ Most tests call `main(argv)`; pipes and limits on files need a process of their 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -71,28 +72,121 @@ def test_help_shows_the_commands_in_the_order_of_work(run):
     assert sorted(chain.from_iterable(shown.values())) == COMMANDS
 
 
+def test_both_packages_run_as_the_program(folder):
+    told = [
+        subprocess.run([sys.executable, "-m", name, "-h"], capture_output=True, timeout=60)
+        for name in ("phrase_scorer", "moses_integration")
+    ]
+    assert told[0].stdout == told[1].stdout
+    assert [(done.returncode, done.stderr) for done in told] == [(0, b"")] * 2
+    done = subprocess.run([sys.executable, "-m", "phrase_scorer", "check", "t"], timeout=60)
+    assert done.returncode == 1
+
+
 def test_the_core_has_a_command_line_of_its_own():
-    done = subprocess.run(
-        [sys.executable, "-m", "phrase_scorer", "--help"], capture_output=True, timeout=60
+    """Where what the distribution names as its program is not there."""
+    code = (
+        "import runpy, sys; sys.modules['moses_integration'] = None; sys.argv[1:] = ['--help']; "
+        "runpy.run_module('phrase_scorer', run_name='__main__')"
     )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"\n  score " in done.stdout
     assert b"With Moses" not in done.stdout
 
 
 def test_version(run):
-    assert run("--version").out == f"phrase-scorer, version {__version__}\n"
+    assert run("--version").out == run("-V").out == f"phrase-scorer, version {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["rescore", "--help"], ["check", "t"]])
-def test_torch_is_imported_only_where_it_is_needed(arguments, folder):
+@pytest.mark.parametrize("group", [command_line(), command_line().commands["experiment"]])
+def test_a_group_says_of_a_command_what_its_help_says(group):
+    for name in group.commands:
+        assert group.summary_of(name) == group.commands[name].get_short_help_str(limit=1000)
+        assert group.commands[name].name == name
+    assert set(chain.from_iterable(group.sections.values())) == set(group.commands)
+
+
+IMPORTED = """
+import sys
+from moses_integration.cli import main
+code = main(sys.argv[1:])
+print(*sys.modules, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def imported_by(*arguments: object, **options: object) -> set[str]:
+    """The modules that a command has imported at its end."""
+    command = [sys.executable, "-c", IMPORTED, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, timeout=60, text=True, **options)
+    assert done.returncode in (0, 1), done.stderr
+    return set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-V"], ["experiment", "--help"], []])
+def test_help_imports_no_command(arguments, folder):
+    """Nor does the completion of their names."""
+    completion = {"_PHRASE_SCORER_COMPLETE": "bash_complete", "COMP_CWORD": "1"}
+    env = os.environ | ({} if arguments else completion | {"COMP_WORDS": "phrase-scorer r"})
+    if not arguments:
+        code = "from moses_integration.cli import main; main([])"
+        code = code.replace("main([])", "import sys, atexit; atexit.register(lambda: "
+                            "print(*sys.modules, file=sys.stderr)); main([])")  # fmt: skip
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+        assert done.stdout == "plain,rescore\n"
+        modules = set(done.stderr.split())
+    else:
+        modules = imported_by(*arguments)
+    assert "phrase_scorer.cli.groups" in modules
+    assert not modules & {
+        "phrase_scorer.cli.score",
+        "moses_integration.cli.rescore",
+        "numpy",
+        "tqdm",
+    }
+
+
+def test_a_command_imports_no_other(folder):
     (folder / "t").write_bytes(TOY_TABLE)
-    code = (
-        "import sys; from moses_integration.cli import main; code = main(sys.argv[1:]); "
-        "sys.exit(code or ('torch' in sys.modules and 'torch was imported'))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, b"")
+    modules = imported_by("check", "t")
+    assert "moses_integration.cli.rescore" in modules
+    others = {"moses_integration.cli.decoder", "phrase_scorer.cli.train"}
+    assert not modules & (others | {"moses_integration.decoder.tuning", "matplotlib", "sacrebleu"})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rescore", "--help"],
+        ["check", "t", "--moses-ini", "ini"],
+        ["ini", "ini", "--output", "new.ini"],
+        ["filter", "--moses-ini", "ini", "--input", "text", "--output-dir", "f"],
+        ["prune", "t", "p", "--by", "1", "--keep-best", "1"],
+        ["strip", "signed", "s"],
+        ["evaluate", "--reference", "text", "a=text"],
+        ["decode", "--moses-ini", "ini", "--input", "text", "--moses-bin", "bin"],
+        ["tune", "--moses-ini", "ini", "--source", "text", "--reference", "text",
+         "--working-dir", "w", "--moses-bin", "bin"],
+        ["binarize", "t", "--format", "probing", "--output", "b", "--moses-bin", "bin"],
+        ["experiment", "run", "--config", "none.toml", "--output-dir", "e"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)  # fmt: skip
+def test_torch_is_imported_only_where_a_model_computes(arguments, folder, model_path):
+    (folder / "t").write_bytes(TOY_TABLE)
+    (folder / "signed").write_bytes(TOY_TABLE)
+    columns = [{"place": 1, "name": "x", "model": "m", "floor": -50.0}]
+    signature = {"format": 1, "columns": columns}
+    (folder / "signed.signature.json").write_text(json.dumps(signature))
+    (folder / "text").write_bytes(b"la maison\n")
+    (folder / "ini").write_text(TOY_INI.format("t"))
+    (folder / "bin").mkdir()
+    words = [str(model_path) if word == "MODEL" else word for word in arguments]
+    command = [sys.executable, "-c", IMPORTED, *words]
+    done = subprocess.run(command, capture_output=True, timeout=60, text=True)
+    assert "Traceback" not in done.stderr
+    assert "torch" not in done.stderr.splitlines()[-1].split()
 
 
 # -- usage errors ----------------------------------------------------------------------------------

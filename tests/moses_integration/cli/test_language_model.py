@@ -109,7 +109,7 @@ def test_export_with_n_grams_of_texts_and_n_best_lists(run, cslm, arpa, tmp_path
     """The network is heard at every n-gram of them whose words the file knows."""
     text = tmp_path / "text"
     text.write_text("vélo homme chat homme vélo\nchat chat chat\n")
-    arguments = ("export-arpa", "--model", cslm, "--arpa", arpa, "--quiet", "-o")
+    arguments = ("export-arpa", "--model", cslm, "--arpa", arpa, "-o")
     assert run(*arguments, tmp_path / "plain.arpa")[0] == 0
     code, _, error = run(
         *arguments, tmp_path / "more.arpa", "--nbest", GOLDEN / "moses2", "--text", text
@@ -139,7 +139,7 @@ def test_export_with_n_grams_of_texts_and_n_best_lists(run, cslm, arpa, tmp_path
 def test_export_of_frequent_n_grams_and_of_a_mixture(run, cslm, arpa, tmp_path):
     text = tmp_path / "text"
     text.write_text("vélo homme chat\nvélo homme vélo\n")
-    arguments = ("export-arpa", "--model", cslm, "--arpa", arpa, "--quiet", "-o")
+    arguments = ("export-arpa", "--model", cslm, "--arpa", arpa, "-o")
     for name, options in {
         "once": (), "twice": ("--min-count", 2), "mixed": ("--share", 0.25),
     }.items():  # fmt: skip

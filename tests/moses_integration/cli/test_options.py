@@ -35,7 +35,7 @@ def options_of(
 OPTIONS = [
     (words, option)
     for words, option in options_of(command_line())
-    if option.opts != ["--version"]  # click's own; it ends at once
+    if "--version" not in option.opts  # click's own; it ends at once
 ]
 ONCE = [found for found in OPTIONS if not found[1].multiple and not found[1].is_flag]
 KINDS = [

@@ -21,9 +21,10 @@ from toys import PROGRAM, TOY_TABLE, program
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring import stream as rescore
 from moses_integration.rescoring.columns import translation_column
-from moses_integration.rescoring.estimate import Estimate, duration, estimate, unknown_words
+from moses_integration.rescoring.estimate import Estimate, estimate, unknown_words
 from moses_integration.rescoring.stream import TableReader
 from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.report import duration
 from phrase_scorer.runtime.streams import line_blocks
 from phrase_scorer.runtime.workers import memory_of
 from phrase_scorer.scoring.scorer import PhraseScorer

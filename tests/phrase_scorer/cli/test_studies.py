@@ -11,7 +11,7 @@ def test_gradients(run, folder):
     (folder / "text").write_text("the red house\na man and a dog\n" * 9)
     code, out, error = run(
         "gradients", "--text", "text", "--output-dir", "g", "--updates", 3, "--distances", "2,4",
-        "--steps", 5, "--hidden", 4, "--cells", "rnn,lstm", "--quiet",
+        "--steps", 5, "--hidden", 4, "--cells", "rnn,lstm",
     )  # fmt: skip
     assert code == 0
     assert "| sentences, trained | 4 |" in out
@@ -38,7 +38,6 @@ def test_experiment_systems(run, folder):
     code, out, error = run(
         "experiment", "systems", "table", "--output-dir", "s", "--systems", "LSTM,decoder-only",
         "--parameters", 20000, "--minutes", 0.001, "--validation-pairs", 2, "--threads", 1,
-        "--quiet",
     )  # fmt: skip
     assert code == 0
     assert [line.split(" | ")[0] for line in out.splitlines()[2:]] == [

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
+import time
+from importlib import import_module
 
 import click
 import pytest
 from toys import PROGRAM, TOY_TABLE
 
+from phrase_scorer.cli.groups import SPEECH
+from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.console import Manner, detail, manner, note, progress_bar, say
 from phrase_scorer.runtime.console import run as run_group
-from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.progress import LoggedProgress
 from phrase_scorer.runtime.report import write_json
 
 ODD = os.fsdecode(b"caf\xe9\n\x1b[31m")  # Latin-1, a line end, a terminal's escape sequence
@@ -73,3 +79,135 @@ def test_usage_errors_are_one_line(capsys):
     expected = "error: Missing option '--kind'. Choose from: a, b. See phrase-scorer --help.\n"
     assert capsys.readouterr().err == expected
     assert sys.stdout.errors == "backslashreplace"
+
+
+# -- how much is said ------------------------------------------------------------------------------
+
+
+def speaking(*arguments: str) -> list[str]:
+    """What a command says on each level."""
+
+    @click.command()
+    def command() -> None:
+        assert not manner().debug or "--debug" in arguments
+        note("begun")
+        say("warning: odd")
+        say("done")
+        detail("cpu")
+
+    command.params.extend(SPEECH)
+    return list(arguments) if run_group(command, arguments) else []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ["begun", "warning: odd", "done"]),
+        (["--quiet"], ["warning: odd", "done"]),
+        (["-q", "-q"], ["warning: odd", "done"]),
+        (["-v"], ["begun", "warning: odd", "done", "cpu"]),
+        (["--debug"], ["begun", "warning: odd", "done"]),
+    ],
+)
+def test_how_much_is_said(arguments, expected, capsys):
+    assert speaking(*arguments) == []
+    said = capsys.readouterr().err.splitlines()
+    if "-v" in arguments:
+        cost = r"\d\.\d seconds, \d+\.\d of processors; peak memory [\d,]+ MB"
+        assert re.fullmatch(cost, said.pop())
+    assert said == expected
+    assert manner() == Manner()  # of the next command
+
+
+def test_nobody_is_quiet_and_verbose(capsys):
+    assert speaking("-q", "--verbose")
+    expected = "error: --quiet and --verbose contradict each other; give one of them\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_debugging_by_the_environment(monkeypatch, capsys):
+    @click.command()
+    def command() -> None:
+        raise DataError("bad", path="f")
+
+    for value, is_shown in (("1", True), ("0", False), ("", False)):
+        monkeypatch.setenv("PHRASE_SCORER_DEBUG", value)
+        assert run_group(command, []) == 1  # type: ignore[arg-type]
+        said = capsys.readouterr().err
+        assert said.endswith("error: f: bad\n")
+        assert said.startswith("Traceback") == is_shown
+
+
+# -- what cannot be imported -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (None, "the package odd_one is not installed: pip install odd_one"),
+        (
+            "raise OSError('libcudart.so.13: cannot open shared object file')",
+            "the package odd_one is broken (libcudart.so.13: cannot open shared object file): "
+            "pip install --force-reinstall odd_one",
+        ),
+        (
+            "import no_such_module",
+            "the package odd_one is broken (No module named 'no_such_module'): "
+            "pip install --force-reinstall odd_one",
+        ),
+        (
+            "from math import nothing",
+            "the package odd_one is broken (cannot import name 'nothing' from 'math' "
+            "(unknown location)): pip install --force-reinstall odd_one",
+        ),
+    ],
+)
+def test_a_package_that_cannot_be_imported_is_named(body, expected, tmp_path, monkeypatch, capsys):
+    @click.command()
+    def command() -> None:
+        import_module("odd_one.inner")
+
+    monkeypatch.syspath_prepend(tmp_path)
+    if body is not None:
+        (tmp_path / "odd_one").mkdir()
+        (tmp_path / "odd_one" / "__init__.py").write_text(body)
+    assert run_group(command, []) == 1  # type: ignore[arg-type]
+    said = re.sub(r" \(/[^)]*\)", " (unknown location)", capsys.readouterr().err)
+    assert said == f"error: {expected}\n"
+
+
+# -- progress --------------------------------------------------------------------------------------
+
+
+def test_progress_in_a_log_is_whole_lines(monkeypatch, capsys):
+    monkeypatch.setattr("phrase_scorer.runtime.progress.LOG_SECONDS", 0.2)
+    with progress_bar("training", show=True, total=400, unit=" pairs") as bar:
+        for number in range(200):
+            time.sleep(0.003)
+            bar.set_postfix({"nats": f"{1.4:.2f}"}, refresh=False)
+            bar.update(1 + (number % 2))
+    lines = capsys.readouterr().err.splitlines(keepends=True)
+    assert 1 <= len(lines) <= 4
+    pattern = r"training: \d+ %, [0-3] s left, [\d,]+ pairs/s, nats 1\.40\n"
+    assert all(re.fullmatch(pattern, line) for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"total": 100, "unit": "B"}, r"what: 50 %, .* left, 0\.0 MB/s"),
+        ({"unit": " entries"}, r"what: 50 entries, .* entries/s"),
+        ({"total": 100, "unit": ""}, r"what: 50 %, .* left"),
+    ],
+)
+def test_a_line_of_progress(options, expected):
+    with LoggedProgress(desc="what", **options) as bar:
+        bar.update(50)
+        time.sleep(0.01)
+        assert re.fullmatch(expected, bar.line())
+
+
+def test_short_work_and_a_quiet_command_show_no_progress(capsys):
+    with progress_bar("training", show=True, total=2) as bar:
+        bar.update(2)
+    assert capsys.readouterr().err == ""
