@@ -6,8 +6,6 @@ symbol the decoder attends to all of them.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
@@ -45,10 +43,6 @@ class AttentionModel(PhraseModel):
     Dropout is of embeddings, contexts in the readout, and what goes into the output. A symbol is
     predicted from s_i, y_{i-1} and c_i (equation 4); appendix A.2.2 has s_{i-1} there.
     """
-
-    uses: ClassVar = frozenset({
-        "cell", "hidden", "embedding", "maxout", "output_rank", "forget_bias", "dropout",
-    })  # fmt: skip
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

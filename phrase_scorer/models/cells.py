@@ -30,7 +30,6 @@ class Cell(nn.Module):
 
     blocks: ClassVar[int]  # signals per unit
     state_blocks: ClassVar[int] = 1  # vectors of width `hidden` that a step needs of the one before
-    uses: ClassVar[frozenset[str]] = frozenset()  # fields of the configuration that only it reads
 
     def __init__(
         self, config: ModelConfig, embedding: int, context: int = 0, **forms: bool
@@ -136,7 +135,6 @@ class LongShortTermMemory(AdditiveCell):
 
     blocks = 4
     state_blocks = 2
-    uses = frozenset({"forget_bias"})
 
     @override
     def update(self, signals: Tensor, state: Tensor) -> Tensor:

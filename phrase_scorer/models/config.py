@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from phrase_scorer.errors import UsageError, require_between, require_literals
 
+INITIAL_DEVIATION = 0.01  # of all weights but the recurrent ones (paper, section 4.1.1)
 Variant = Literal["paper", "groundhog"]
 Direction = Literal["forward", "inverse"]
 
@@ -82,3 +84,57 @@ _OPTIONAL = (
     *("variant", "dropout", "forget_bias", "layers", "heads", "feed_forward", "positions"),
     *("shared_words", "order", "second_hidden", "short_histories"),
 )
+# The fields that an architecture reads, beside the numbers of words.
+_OF_TRANSFORMERS = frozenset({
+    "hidden", "heads", "layers", "feed_forward", "positions",
+    "shared_words", "output_rank", "dropout",
+})  # fmt: skip
+USES = {
+    "encoder_decoder": frozenset({
+        "cell", "variant", "hidden", "embedding", "maxout", "output_rank", "forget_bias", "dropout",
+    }),
+    "seq2seq": frozenset({
+        "cell", "layers", "hidden", "embedding", "output_rank", "forget_bias", "dropout",
+    }),
+    "attention": frozenset({
+        "cell", "hidden", "embedding", "maxout", "output_rank", "forget_bias", "dropout",
+    }),
+    "transformer": _OF_TRANSFORMERS,
+    "decoder_only": _OF_TRANSFORMERS,
+    "masked": _OF_TRANSFORMERS,
+}  # fmt: skip
+LANGUAGE_MODEL_USES = {
+    "cslm": frozenset({
+        "order", "embedding", "hidden", "second_hidden", "output_rank",
+        "dropout", "short_histories",
+    }),
+}  # fmt: skip
+CELL_USES = {"rnn": frozenset[str](), "lstm": frozenset({"forget_bias"}), "gru": frozenset[str]()}
+
+
+def check_settings(config: ModelConfig, given: Iterable[str] = ()) -> None:
+    """Refuses (UsageError) settings that do not go together, or are of no use to an architecture.
+
+    Those `given` are refused even with their default. Of what no table here names, all go.
+    """
+    name, wanted = config.architecture, config.chosen().union(given)
+    uses = (USES | LANGUAGE_MODEL_USES).get(name)
+    for field, value in vars(config).items():
+        if uses is not None and field in wanted and field not in uses:
+            raise UsageError(f"{field} {value}: {name} has no use for it")
+    if config.forget_bias and "forget_bias" not in CELL_USES.get(config.cell, ()):
+        raise UsageError(f"forget_bias {config.forget_bias}: {config.cell} has no use for it")
+    if uses is None or "heads" not in uses:
+        return
+    if config.hidden % config.heads:
+        divisors = (str(n) for n in range(1, config.hidden + 1) if config.hidden % n == 0)
+        raise UsageError(
+            f"hidden {config.hidden} cannot be divided among {config.heads} heads; "
+            f"choose heads from {', '.join(divisors)}"
+        )
+    if config.hidden % 2:
+        raise UsageError(f"hidden must be even in a Transformer, not {config.hidden}")
+    if config.shared_words and config.source_words != config.target_words:
+        raise UsageError(
+            f"shared_words: {config.source_words} source and {config.target_words} target words"
+        )

@@ -8,7 +8,6 @@ so that it is trained, kept and scored by the same code.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +27,6 @@ class ContinuousSpaceModel(PhraseModel):
     """
 
     reads_source = False
-    uses: ClassVar = frozenset({
-        "order", "embedding", "hidden", "second_hidden", "output_rank",
-        "dropout", "short_histories",
-    })  # fmt: skip
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

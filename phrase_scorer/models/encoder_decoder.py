@@ -6,7 +6,7 @@ are time first, (time, rows, width); `variant` (config.py) names the two forms o
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +32,6 @@ class EncoderDecoder(PhraseModel):
     Dropout is of embeddings, and of what goes into the output. With another cell than the paper's
     GRU the rest stays; an LSTM's memory cell starts, as h'_0 does, from tanh of an affine map of c.
     """
-
-    uses: ClassVar = frozenset({
-        "cell", "variant", "hidden", "embedding", "maxout", "output_rank", "forget_bias", "dropout",
-    })  # fmt: skip
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

@@ -107,8 +107,6 @@ class PhraseModel(nn.Module):
 
     is_stepwise: ClassVar[bool] = True  # whether each symbol is predicted from those before it
     reads_source: ClassVar[bool] = True  # a language model does not
-    # Fields of the configuration that it reads, beside the numbers of words; None: any.
-    uses: ClassVar[frozenset[str] | None] = None
     output: Output
 
     def __init__(self, config: ModelConfig) -> None:

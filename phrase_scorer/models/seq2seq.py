@@ -8,7 +8,7 @@ input is the end symbol.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,6 @@ class SequenceToSequence(PhraseModel):
 
     Dropout is between layers, as in Zaremba et al. 2014. The paper's cell is the LSTM.
     """
-
-    uses: ClassVar = frozenset({
-        "cell", "layers", "hidden", "embedding", "output_rank", "forget_bias", "dropout",
-    })  # fmt: skip
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

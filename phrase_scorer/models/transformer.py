@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import ClassVar, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from phrase_scorer.errors import UsageError
 from phrase_scorer.models.config import ModelConfig
 from phrase_scorer.models.phrase_model import Affine, Output, Parts, PhraseModel
 from phrase_scorer.text.batches import Batch, Sources
@@ -164,25 +163,8 @@ class TransformerModel(PhraseModel):
     section 5.4).
     """
 
-    uses: ClassVar = frozenset({
-        "hidden", "heads", "layers", "feed_forward", "positions",
-        "shared_words", "output_rank", "dropout",
-    })  # fmt: skip
-
     def __init__(self, config: ModelConfig, *, cross: bool = False) -> None:
         super().__init__(config)
-        if config.hidden % config.heads:
-            divisors = (str(n) for n in range(1, config.hidden + 1) if config.hidden % n == 0)
-            raise UsageError(
-                f"hidden {config.hidden} cannot be divided among {config.heads} heads; "
-                f"choose heads from {', '.join(divisors)}"
-            )
-        if config.hidden % 2:
-            raise UsageError(f"hidden must be even in a Transformer, not {config.hidden}")
-        if config.shared_words and config.source_words != config.target_words:
-            raise UsageError(
-                f"shared_words: {config.source_words} source and {config.target_words} target words"
-            )
         self.source_embedding = (
             None if config.shared_words else Affine(config.source_words, config.hidden, bias=False)
         )

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from phrase_scorer.errors import UsageError, require_between, require_choice, require_finite
+from phrase_scorer.models.config import CELL_USES
 from phrase_scorer.runtime.device import Arithmetic
 
 MOST = 1 << 40  # of what is only counted
@@ -68,13 +69,11 @@ class StudySettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        from phrase_scorer.models import CELLS
-
         for name in ("cells", "scales", "distances"):
             if not getattr(self, name):
                 raise UsageError(f"no {name}")
         for cell in self.cells:
-            require_choice("cell", cell, CELLS)
+            require_choice("cell", cell, CELL_USES)
         for name, most in (("steps", MOST_WORDS), ("hidden", MOST_UNITS), ("updates", MOST)):
             require_between(1, most, name, getattr(self, name))
         for distance in self.distances:

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 from phrase_scorer.errors import DataError, UsageError, require_choice
-from phrase_scorer.models import ModelConfig, architecture_class, build
+from phrase_scorer.models import ModelConfig, build
+from phrase_scorer.models.config import USES
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES
 from phrase_scorer.runtime.records import Origin, read_json, typed
@@ -115,7 +116,6 @@ def sized_config(system: dict[str, str], words: tuple[int, int], parameters: int
     """
 
     def config(hidden: int) -> ModelConfig:
-        kind = architecture_class(system["architecture"])
         sizes = {
             **preset_of("small", system["architecture"]).sizes,
             **system,
@@ -124,7 +124,7 @@ def sized_config(system: dict[str, str], words: tuple[int, int], parameters: int
             "maxout": hidden // 2,
             "output_rank": 0,
         }
-        if kind.uses is None or "feed_forward" in kind.uses:
+        if "feed_forward" in USES[system["architecture"]]:
             sizes["feed_forward"] = 4 * hidden
         return ModelConfig(source_words=words[0], target_words=words[1], **sizes)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from phrase_scorer.errors import UsageError, require_between, require_finite, require_literals
-from phrase_scorer.models import INITIAL_DEVIATION
+from phrase_scorer.models.config import INITIAL_DEVIATION
 
 UNLIMITED = 1 << 40  # updates: never reached
 MOST_SEED = 2**31 - 1  # with the number of an update it makes the seed of a random generator
