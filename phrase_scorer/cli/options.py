@@ -232,6 +232,8 @@ max_unknown_option = option(
     "--max-unknown", type=SHARE, metavar="X", help="Stop if a model does not know more than this "
     "share of the first words of a side, say 0.2.",
 )  # fmt: skip
+format_option = option("--format", "form", type=click.Choice(["text", "json"]), default="text",
+                       help="Form of what is printed on standard output.")  # fmt: skip
 any_table_option = option("--any-table", is_flag=True, help="Take what looks like a reordering "
                           "table for a phrase table.")  # fmt: skip
 # With `device_options` all that a `PairsRequest` is made of.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -18,6 +18,7 @@ from phrase_scorer.cli.options import (
     PairReader,
     PairsRequest,
     device_options,
+    format_option,
     model_option,
     option,
     precision_option,
@@ -28,7 +29,7 @@ from phrase_scorer.errors import DataError, UsageError, printable, require_at_le
 from phrase_scorer.runtime.console import note, say
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import STANDARD, check_option
-from phrase_scorer.runtime.report import require_kind
+from phrase_scorer.runtime.report import as_json, require_kind
 from phrase_scorer.runtime.streams import numbered_lines
 from phrase_scorer.text.phrase_pairs import PairBlock, words_of
 from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
@@ -98,18 +99,27 @@ ESCAPED = {code: f"\\u{code:04x}" for code in (*range(32), *range(127, 160))}
 
 @click.command(epilog="\b\nExample:\n  phrase-scorer info rnn/")
 @click.argument("model_path", metavar="DIR", type=click.Path(path_type=Path))
-@option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
-def info(model_path: Path, as_json: bool) -> None:
-    """Show what a model is: sizes, direction, training, fingerprint."""
-    from phrase_scorer.models.directory import ModelDirectory
+@format_option
+@option("--json", "form", flag_value="json", help="The same as --format json.")
+def info(model_path: Path, form: str) -> None:
+    """Show what a model is: sizes, direction, training, fingerprint.
 
-    directory = ModelDirectory(model_path)
-    facts = directory.describe()
-    if as_json:
-        click.echo(json.dumps(facts, indent=2))
+    And by what it would be scored on this machine's CPU: compiled kernels, or torch alone, which is
+    slower.
+    """
+    from phrase_scorer.models.files import ModelFiles
+    from phrase_scorer.scoring.library import kernels_in_words
+
+    facts = {**ModelFiles(model_path).describe(), "kernels": kernels_in_words()}
+    if form == "json":
+        click.echo(as_json(facts), nl=False)
         return
-    width = max(len(printable(name)) for name in facts)
+    rows: dict[str, Any] = {}
     for name, value in facts.items():
+        inner = value if isinstance(value, dict) else {"": value}
+        rows |= {f"{name}: {key}".removesuffix(": "): value for key, value in inner.items()}
+    width = max(len(printable(name)) for name in rows)
+    for name, value in rows.items():
         counted = isinstance(value, int) and not isinstance(value, bool)
         shown = f"{value:,}" if counted else printable(str(value))
         click.echo(f"{printable(name):<{width}}  {shown}")

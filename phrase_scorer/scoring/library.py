@@ -53,6 +53,16 @@ def compiled_library() -> ctypes.CDLL | None:
         return None
 
 
+def kernels_in_words() -> str:
+    """What scores on CPUs, for people: "compiled", or "torch" and why."""
+    if compiled_library():
+        return "compiled"
+    if os.environ.get("PHRASE_SCORER_NATIVE") == "0":
+        return "torch (PHRASE_SCORER_NATIVE=0)"
+    has_compiler = shutil.which(os.environ.get("CXX", "c++"))
+    return f"torch ({'the C++ compiler fails' if has_compiler else 'no C++ compiler'})"
+
+
 def _warn(what: str, error: Exception) -> None:
     """Tells it once, not in each worker process."""
     why = str(error)

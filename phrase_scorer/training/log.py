@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from phrase_scorer.models.directory import Progress
+from phrase_scorer.models.files import Progress
 from phrase_scorer.runtime.output import write_errors
 from phrase_scorer.runtime.records import Origin, parse_json
 from phrase_scorer.runtime.report import as_json

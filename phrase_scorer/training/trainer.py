@@ -24,13 +24,8 @@ from tqdm import tqdm
 
 from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, require_finite
 from phrase_scorer.models import ModelConfig, PhraseModel, build
-from phrase_scorer.models.directory import (
-    ModelDirectory,
-    Progress,
-    TrainingState,
-    first_difference,
-    shapes_of,
-)
+from phrase_scorer.models.directory import ModelDirectory, first_difference, shapes_of
+from phrase_scorer.models.files import Progress, TrainingState
 from phrase_scorer.runtime.console import collected_signals, progress_bar
 from phrase_scorer.runtime.output import locked_folder
 from phrase_scorer.runtime.streams import prefetch

@@ -170,6 +170,8 @@ def test_a_command_imports_no_other(folder):
          "--working-dir", "w", "--moses-bin", "bin"],
         ["binarize", "t", "--format", "probing", "--output", "b", "--moses-bin", "bin"],
         ["experiment", "run", "--config", "none.toml", "--output-dir", "e"],
+        ["info", "MODEL"],
+        ["info", "MODEL", "--format", "json"],
     ],
     ids=lambda arguments: " ".join(arguments[:2]),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from toys import save_model
 
 from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.scoring.library import kernels_in_words
 from phrase_scorer.version import __version__
 
 
@@ -24,10 +25,13 @@ def test_info(run, model_path):
     assert facts["hidden"] == "6"
     assert facts["source_words"] == "8"
     assert facts["fingerprint"] == ModelDirectory(model_path).fingerprint()
-    assert facts["written by"] == f"phrase-scorer {__version__}"
+    assert facts["written_by"] == f"phrase-scorer {__version__}"
     as_json = json.loads(run("info", model_path, "--json").out)
     assert as_json["hidden"] == 6
-    assert list(as_json) == list(facts)
+    assert {**as_json, "training": {}, "data": {}} == as_json
+    assert facts.keys() == as_json.keys() - {"training", "data"}
+    assert run("info", model_path, "--format", "json").out == run("info", model_path, "--json").out
+    assert facts["kernels"] == as_json["kernels"] == kernels_in_words()
 
 
 def test_strings_of_a_stranger_are_escaped(run, folder):
@@ -39,7 +43,7 @@ def test_strings_of_a_stranger_are_escaped(run, folder):
     out = run("info", "m").out
     assert "\ndata: path    \\x1b[31m\\nred\n" in out
     assert "\ndata: \\x1b    1\n" in out
-    assert "\nwritten by    phrase-scorer \\x07\n" in out
+    assert "\nwritten_by    phrase-scorer \\x07\n" in out
     assert out.replace("\n", "").isprintable()
     for options in ([], ["--json"], ["--sample", 60]):
         out = run("generate", "--model", "m", "la", "--max-words", 1, *options).out
@@ -57,7 +61,8 @@ def test_a_name_of_a_tensor_is_escaped(run, folder):
     (model / "config.json").write_text(json.dumps({**config, "sha256": {}}))
     save_file({"\x1b[31m": torch.zeros(1)}, model / "model.safetensors")
     message = r"weights do not fit config.json (first difference: \x1b[31m)"
-    assert run("info", "m").error == f"m/model.safetensors: {message}"
+    (folder / "p").write_bytes(b"la\tthe\n")
+    assert run("score", "p", "--model", "m").error == f"m/model.safetensors: {message}"
 
 
 # -- generate --------------------------------------------------------------------------------------

@@ -41,9 +41,9 @@ def test_train_then_all_commands(run, folder):
     )
     facts = json.loads(run("info", "rnn", "--json").out)
     assert facts["updates"] == 6
-    assert facts["data: path"] == "t"
-    assert facts["data: pairs"] == 4
-    assert facts["training: batch_pairs"] == 4
+    assert facts["data"]["path"] == "t"
+    assert facts["data"]["pairs"] == 4
+    assert facts["training"]["batch_pairs"] == 4
 
 
 def test_train_inverse_scores_the_source(run, folder):
@@ -210,9 +210,9 @@ def test_info_tells_the_last_validation(run, folder):
     log = (folder / "m" / "training_log.jsonl").read_text().splitlines()
     loss = json.loads(log[-1])["validation_loss"]
     assert (code, facts["updates"]) == (0, 2)
-    assert facts["validation: nats per target symbol"] == pytest.approx(loss, abs=1e-4)
-    assert facts["validation: after update"] == 2
-    assert "validation: after update" in run("info", "m")[1]
+    assert facts["validation"]["loss"] == pytest.approx(loss, abs=1e-4)
+    assert facts["validation"]["update"] == 2
+    assert "validation: update" in run("info", "m")[1]
 
 
 @pytest.mark.usefixtures("table")

@@ -17,7 +17,8 @@ from toys import tiny_model
 
 from phrase_scorer import PhraseScorer
 from phrase_scorer.errors import ModelError, printable
-from phrase_scorer.models.directory import ModelDirectory, Progress, TrainingState
+from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.models.files import Progress, TrainingState
 from phrase_scorer.runtime.output import write_file
 from phrase_scorer.text.vocabulary import Vocabulary
 

@@ -13,7 +13,7 @@ from toys import phrase_pairs
 
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.models import build
-from phrase_scorer.models.directory import Progress
+from phrase_scorer.models.files import Progress
 from phrase_scorer.runtime.console import run
 from phrase_scorer.scoring.accuracy import ranking_quality
 from phrase_scorer.studies.settings import SYSTEMS, SystemsSettings

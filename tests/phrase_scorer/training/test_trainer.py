@@ -18,7 +18,8 @@ from toys import phrase_pairs
 from phrase_scorer import PhraseScorer
 from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
 from phrase_scorer.models import ModelConfig
-from phrase_scorer.models.directory import ModelDirectory, Progress
+from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.models.files import Progress
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
