@@ -10,8 +10,8 @@ import click
 from moses_integration.cli.options import LANGUAGE
 from moses_integration.evaluation.evaluation import EvaluationSettings, evaluate, read_text
 from moses_integration.evaluation.report import (
+    differences_picture,
     examples,
-    plot_differences,
     report_json,
     report_markdown,
     report_text,
@@ -20,8 +20,8 @@ from moses_integration.evaluation.significance import TOKENIZERS, Text
 from phrase_scorer.cli.options import COUNT, SEED, option, output_option, takes
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.figures import require_kind, require_matplotlib, save_picture
 from phrase_scorer.runtime.output import STANDARD, OutputFile, check_option, is_same_file
-from phrase_scorer.runtime.report import require_kind
 
 REPORTS = {"text": report_text, "markdown": report_markdown, "json": report_json}
 
@@ -54,6 +54,7 @@ class EvaluateRequest:
         if self.output != STANDARD and is_same_file(self.plot, self.output):
             raise UsageError(f"--plot and --output are both {self.plot}")
         check_option("--plot", self.plot, {})
+        require_matplotlib()
 
     @property
     def files(self) -> dict[str, list[str]]:
@@ -137,5 +138,5 @@ def _report(request: EvaluateRequest) -> str:
     evaluation = evaluate(references, texts, settings=request.settings)
     shown = [] if source is None else examples(evaluation, source, references, texts)
     if request.plot:
-        plot_differences(evaluation, request.plot)
+        save_picture(differences_picture(evaluation), request.plot)
     return REPORTS[request.form](evaluation, shown)

@@ -17,6 +17,7 @@ from moses_integration.experiment.runner import Runner
 from phrase_scorer.cli.options import CORES, option, takes
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import note
+from phrase_scorer.runtime.figures import require_matplotlib
 from phrase_scorer.runtime.output import locked_folder
 
 
@@ -48,6 +49,7 @@ experiment.toml (paths are relative to its folder):
   moses_ini = "moses.ini"
   threads = 2
   [tuning]
+  name = "val"                  # in the reports
   source = "val.en"
   reference = "val.fr"
   runs = 3
@@ -106,6 +108,7 @@ def run_command(request: ExperimentRequest) -> None:
         for step in plan.steps:
             click.echo(f"phrase-scorer {shlex.join(step.arguments)}")
         return
+    require_matplotlib()
     note(f"Moses {Moses(request.moses_bin, request.moses_scripts).version}")
     folder = request.output_dir
     with locked_folder(folder, "doing an experiment"):

@@ -14,15 +14,8 @@ import numpy as np
 from moses_integration.evaluation.evaluation import Comparison, Evaluation
 from moses_integration.evaluation.significance import LOWER_IS_BETTER, METRICS, Text
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime.output import Place
-from phrase_scorer.runtime.report import (
-    Table,
-    as_cell,
-    as_json,
-    escape_markdown,
-    require_kind,
-    save_figure,
-)
+from phrase_scorer.runtime.figures import PALETTE, Picture, drawn
+from phrase_scorer.runtime.report import Table, as_cell, as_json, escape_markdown
 from phrase_scorer.version import __version__
 
 if TYPE_CHECKING:
@@ -34,6 +27,7 @@ BEST_AND_WORST = 3  # examples of gains, and as many of losses, per system
 NOTHING = "-"
 RULES = (":--", "--:")  # under the headers of Markdown's tables
 PANEL = (5.0, 3.2)  # inches
+LEAST_HEIGHT = 1.0  # points that a panel reaches up and down
 EXAMPLES_TITLE = f"Largest gains and losses in sentence {RANKED_BY}"
 
 
@@ -126,40 +120,52 @@ def report_json(evaluation: Evaluation, shown: Sequence[Example] = ()) -> str:
     return as_json(content)
 
 
-def plot_differences(evaluation: Evaluation, path: Place) -> None:
-    """Draws the sorted differences to the baseline per sentence, a row of panels per system."""
+@drawn
+def differences_picture(evaluation: Evaluation) -> Picture:
+    """The sorted differences to the baseline of the sentences that differ, a row per system.
+
+    A UsageError tells where there is no system beside the baseline.
+    """
     from matplotlib.figure import Figure
 
-    require_kind(path)
     rows, columns = len(evaluation.systems) - 1, len(PLOTTED)
     if not rows:
         raise UsageError("a plot of differences needs a system beside the baseline")
-    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
-    found = _comparisons(evaluation, *PLOTTED)
-    for axes, (system, metric, comparison) in zip(panels.flat, found, strict=True):
-        _draw(axes, comparison, f"{system} less {evaluation.baseline.name}", metric)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows))
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    said = []
+    for axes, found in zip(panels.flat, _comparisons(evaluation, *PLOTTED), strict=True):
+        said.append(_draw(axes, *found, evaluation.baseline.name))
+    lowest, highest = panels[0, 0].get_ylim()
+    panels[0, 0].set_ylim(min(lowest, -LEAST_HEIGHT), max(highest, LEAST_HEIGHT))
+    for axes in panels[:, 0]:
+        axes.set_ylabel("difference, points")
     for axes in panels[-1]:
-        axes.set_xlabel("sentences, sorted by difference")
-    save_figure(figure, path)
+        axes.set_xlabel("sentences that differ, sorted")
+    title = f"Differences to {evaluation.baseline.name}, sentence by sentence"
+    return Picture(figure, title, f"{'; '.join(said)}.")
 
 
-def _draw(axes: Axes, comparison: Comparison, title: str, metric: str) -> None:
-    """One panel: sorted differences filled from zero, their mean as a dashed line."""
-    ordered = sorted(comparison.sentences, reverse=True)
-    places = range(1, len(ordered) + 1)
-    for colour, bound in (("tab:blue", np.maximum), ("tab:red", np.minimum)):
-        signed = bound(ordered, 0.0)
-        axes.fill_between(places, signed, color=colour, linewidth=0, step="mid")
+def _draw(axes: Axes, system: str, metric: str, comparison: Comparison, baseline: str) -> str:
+    """One panel: differences filled from zero, the mean of all as a dashed line; what it shows."""
+    ordered = sorted(filter(None, comparison.sentences), reverse=True)
+    edges = np.arange(len(ordered) + 1) + 0.5
+    for colour, bound in ((PALETTE[0], np.maximum), (PALETTE[1], np.minimum)):
+        axes.stairs(bound(ordered, 0.0), edges, fill=True, color=colour)
+    mean = f"mean of all {len(comparison.sentences):,}: {comparison.sentence_mean:+.2f}"
     axes.axhline(0.0, color="black", linewidth=0.8)
-    axes.axhline(
-        comparison.sentence_mean, color="black", linewidth=0.8, linestyle="--",
-        label=f"mean {comparison.sentence_mean:+.2f}",
-    )  # fmt: skip
-    counts = f"{comparison.better} better, {comparison.worse} worse, {comparison.equal} equal"
-    axes.set_title(f"{title}\n{counts}", fontsize="medium", parse_math=False)
-    axes.set_ylabel(f"difference in sentence {metric}")
-    axes.legend(loc="upper right", frameon=False)
+    axes.axhline(comparison.sentence_mean, color="black", linewidth=0.8, linestyle="--", label=mean)
+    share = 100 * comparison.equal / len(comparison.sentences)
+    what = f"{system} less {baseline}, {metric}"
+    counts = f"{comparison.better:,} better, {comparison.worse:,} worse"
+    equal = f"{comparison.equal:,} equal ({share:.0f} %)"
+    axes.set_title(f"{what}\n{counts}; {equal}, not drawn", parse_math=False)
+    axes.set_xlim(0.5, max(1, len(ordered)) + 0.5)
+    axes.locator_params(axis="x", integer=True)
+    if not ordered:
+        axes.set_xticks([])
+    axes.legend(loc="upper right")
+    return f"{what}: {counts}, {equal}, {mean}"
 
 
 def _comparisons(evaluation: Evaluation, *metrics: str) -> Iterator[tuple[str, str, Comparison]]:

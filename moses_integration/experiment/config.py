@@ -27,7 +27,7 @@ Number = int | float  # a whole number stays one, as it stands in the file
 MOST_LETTERS, MOST_PARTS = 1 << 16, 500  # of a file, of a key: Python's reader is quadratic in both
 MOST_RUNS, MOST_THREADS = 1000, 4096
 
-TUNING_SET = "tuning set"  # as the reports call it
+TUNING_SET = "tuning set"  # as the steps call it
 
 KINDS = {
     str: "a text",
@@ -148,6 +148,7 @@ class TuningSet:
     reference: str
     runs: int = 3
     options: tuple[str, ...] = ()  # of `tune`
+    name: str = TUNING_SET  # in the reports
 
     def __post_init__(self) -> None:
         _require_within(MOST_RUNS, "runs in [tuning]", self.runs)
@@ -219,7 +220,8 @@ class Experiment:
             message = "a [[network]] and a [[language_model]] have one name"
             _require(network.name not in models, message, network.name)
         for test in self.tests:
-            is_other = file_name(test.name) != file_name(TUNING_SET)
+            others = {file_name(TUNING_SET), file_name(self.tuning.name)}
+            is_other = file_name(test.name) not in others
             _require(is_other, "a [[test]] needs another name", test.name)
         for system in self.systems:
             other = system.unknown_words_of

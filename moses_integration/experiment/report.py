@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,11 +20,12 @@ from moses_integration.evaluation.evaluation import (
 from moses_integration.evaluation.significance import METRICS
 from moses_integration.experiment.plan import Plan, Step
 from moses_integration.experiment.runner import note_of
+from phrase_scorer.runtime.figures import PALETTE, Picture, drawn
 from phrase_scorer.runtime.records import read_json
-from phrase_scorer.runtime.report import Table, as_cell, as_json, write_results
+from phrase_scorer.runtime.report import Table, as_cell, as_json, escape_markdown, write_results
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 OTHERS = [name for name in METRICS if name != "BLEU"]
 
@@ -41,13 +43,14 @@ def collect(plan: Plan) -> Results:
     """Evaluates the outputs of a finished plan; the first system is the baseline."""
     settings = EvaluationSettings(lowercase=plan.experiment.lowercase)
     evaluations = {}
-    for test in plan.sets:
+    shown = [plan.experiment.tuning.name, *(test.name for test in plan.experiment.tests)]
+    for name_shown, test in zip(shown, plan.sets, strict=True):
         outputs = {
             name: [read_text(plan.output(name, test.name, run)) for run in plan.runs]
             for name in plan.tunings
         }
         reference = read_text(test.reference)
-        evaluations[test.name] = evaluate([reference], outputs, settings=settings)
+        evaluations[name_shown] = evaluate([reference], outputs, settings=settings)
     minutes = {
         name: sum(_tuning_seconds(plan.folder, step) / 60 for step in steps)
         for name, steps in plan.tunings.items()
@@ -74,7 +77,7 @@ class _Runs(msgspec.Struct):
 def table1_markdown(results: Results) -> str:
     """A row per system: BLEU as mean and standard deviation, gain, p of the gain; then the rest."""
     tests = results.evaluations
-    evaluations = list(tests.values())
+    evaluations, tuned_on = list(tests.values()), escape_markdown(next(iter(tests)))
     heads = [head for test in tests for head in (f"{test}: BLEU", "gain", "p")]
     other_heads = [f"{test}: {name}" for test in tests for name in (*OTHERS, "length ratio")]
     rows, other_rows = [], []
@@ -86,8 +89,8 @@ def table1_markdown(results: Results) -> str:
     parts = [
         Table("", ["system", *heads, "tuning"], rows).as_markdown(),
         f"Means and standard deviations over {runs} tuning runs; gain: over the first row; "
-        "p: two-sided approximate randomisation over all runs. The tuning set's gains are those "
-        "of fitting, not of translating.",
+        "p: two-sided approximate randomisation over all runs. The weights were tuned on "
+        f"{tuned_on}: its gains are those of fitting, not of translating.",
         f"sacreBLEU: `{evaluations[0].signatures['BLEU']}`",
         Table("", ["system", *other_heads], other_rows).as_markdown(),
     ]
@@ -108,23 +111,66 @@ def _other_cells(system: ScoredSystem) -> list[str]:
     return [*means, as_cell(system.lengths.ratio, ".3f")]
 
 
-def _figure(results: Results) -> Figure:
-    """A panel per test set: a dot per run, a bar at the mean, a line at the baseline's mean."""
+@drawn
+def table1_picture(results: Results) -> Picture:
+    """A panel per test set: a dot per run, the mean as a bar and a number, the baseline as a line.
+
+    A point of BLEU is as wide in all panels.
+    """
     from matplotlib.figure import Figure
 
-    names = list(results.minutes)
-    figure = Figure(figsize=(1.5 + 3.0 * len(results.evaluations), 1.5 + 0.4 * len(names)))
-    panels = figure.subplots(1, len(results.evaluations), sharey=True, squeeze=False)[0]
-    for axes, (test, evaluation) in zip(panels, results.evaluations.items(), strict=True):
-        for row, system in enumerate(evaluation.systems):
-            score = system.scores["BLEU"]
-            axes.plot(score.runs, [row] * system.runs, "o", color="tab:blue", alpha=0.6)
-            axes.plot([score.mean], [row], "|", color="black", markersize=18)
-        axes.axvline(evaluation.baseline.scores["BLEU"].mean, color="grey", linestyle=":")
-        axes.set(title=test, xlabel="BLEU")
-    panels[0].set_yticks(range(len(names)), names)
-    panels[0].invert_yaxis()
-    return figure
+    names, panels = list(results.minutes), len(results.evaluations)
+    figure = Figure(figsize=(2.5 + 3.2 * panels, 1.3 + 0.36 * len(names)))
+    shared = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
+    for axes, (test, evaluation) in zip(shared, results.evaluations.items(), strict=True):
+        _draw_scores(axes, evaluation)
+        note = " (the weights were tuned on it)" if axes is shared[0] else ""
+        axes.set_title(f"{test}{note}", parse_math=False)
+        axes.set_xlabel("BLEU")
+    _use_equal_spans(shared)
+    shared[0].set_yticks(range(len(names)), names, parse_math=False)
+    shared[0].set_ylim(len(names) - 0.4, -0.6)
+    handles, labels = shared[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    means = [
+        f"{test}: "
+        + ", ".join(f"{system.name} {system.scores['BLEU'].mean:.2f}" for system in found.systems)
+        for test, found in results.evaluations.items()
+    ]
+    return Picture(figure, "BLEU of each system and tuning run", f"Means. {'; '.join(means)}.")
+
+
+def _draw_scores(axes: Axes, evaluation: Evaluation) -> None:
+    baseline = evaluation.baseline
+    for row, system in enumerate(evaluation.systems):
+        score = system.scores["BLEU"]
+        labels = ("a tuning run", "the mean of a system's runs") if row == 0 else (None, None)
+        axes.plot(
+            score.runs, [row] * system.runs, "o", color=PALETTE[0], alpha=0.6, label=labels[0],
+            markeredgewidth=0,
+        )  # fmt: skip
+        axes.plot(
+            [score.mean], [row], "|", color="black", markersize=14, markeredgewidth=1.6,
+            label=labels[1],
+        )  # fmt: skip
+        gain = f" ({score.comparison.difference:+.2f})" if score.comparison else ""
+        axes.annotate(
+            f"{score.mean:.2f}{gain}", (max(score.runs), row), (9, 0), textcoords="offset points",
+            va="center", fontsize="small",
+        )  # fmt: skip
+    axes.axvline(
+        baseline.scores["BLEU"].mean, color="grey", linestyle=":", zorder=0,
+        label=f"the mean of {baseline.name}",
+    )  # fmt: skip
+    axes.tick_params(axis="y", length=0)
+
+
+def _use_equal_spans(panels: Sequence[Axes]) -> None:
+    """Lets a point be as wide in each panel, with room for the numbers at the right."""
+    limits = [axes.get_xlim() for axes in panels]
+    span = max(high - low for low, high in limits)
+    for axes, (low, _) in zip(panels, limits, strict=True):
+        axes.set_xlim(low, low + 1.35 * span)
 
 
 def write_table1(results: Results, folder: Path) -> list[Path]:
@@ -136,5 +182,9 @@ def write_table1(results: Results, folder: Path) -> list[Path]:
     }
     return write_results(
         folder / "table1",
-        {".md": table1_markdown(results), ".json": as_json(content), ".svg": _figure(results)},
+        {
+            ".md": table1_markdown(results),
+            ".json": as_json(content),
+            ".svg": table1_picture(results),
+        },
     )

@@ -28,8 +28,9 @@ from phrase_scorer.cli.options import (
 from phrase_scorer.errors import DataError, UsageError, printable, require_at_least
 from phrase_scorer.runtime.console import note, say
 from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.figures import require_kind, require_matplotlib, save_picture
 from phrase_scorer.runtime.output import STANDARD, check_option
-from phrase_scorer.runtime.report import as_json, require_kind
+from phrase_scorer.runtime.report import as_json
 from phrase_scorer.runtime.streams import numbered_lines
 from phrase_scorer.text.phrase_pairs import PairBlock, words_of
 from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
@@ -259,6 +260,7 @@ class AlignRequest(PairsRequest):
             require_kind(self.plot)
             output = None if self.output == STANDARD else self.output
             check_option("--plot", self.plot, {"PAIRS": self.pairs, "--output": output})
+            require_matplotlib()
 
 
 @click.command(epilog="""\b
@@ -280,7 +282,7 @@ def align(read: PairReader, request: AlignRequest) -> None:
     One JSON object per line: source and target with their end symbols, and for each target symbol
     the weights of the source symbols (rows; each sums to one).
     """
-    from phrase_scorer.scoring.alignment import Aligner, plot_alignment
+    from phrase_scorer.scoring.alignment import Aligner, alignment_picture
     from phrase_scorer.scoring.scorer import blocks_of
 
     request.arithmetic.use_threads()
@@ -292,7 +294,8 @@ def align(read: PairReader, request: AlignRequest) -> None:
         for block in blocks_of(read(request.pairs, any_table=request.any_table)):
             for alignment in aligner.alignments(block):
                 if undrawn:
-                    plot_alignment(alignment, undrawn)
+                    picture = alignment_picture(alignment, aligner.log_prob(block))
+                    save_picture(picture, undrawn)
                     undrawn = None
                 line = alignment.as_json() if request.kind == "json" else alignment.as_pharaoh()
                 out.write(line.encode("utf-8", "surrogateescape") + b"\n")

@@ -29,6 +29,7 @@ from phrase_scorer.cli.options import (
 from phrase_scorer.errors import DataError, UsageError, require_choice
 from phrase_scorer.runtime.console import note, progress_bar
 from phrase_scorer.runtime.device import Arithmetic
+from phrase_scorer.runtime.figures import require_matplotlib
 from phrase_scorer.runtime.output import is_same_file, locked_folder
 from phrase_scorer.runtime.streams import numbered_lines
 from phrase_scorer.studies.settings import SYSTEMS, StudySettings, SystemsSettings
@@ -65,6 +66,7 @@ class SystemsRequest:
     def __post_init__(self) -> None:
         for name in self.systems:
             require_choice("system", name, SYSTEMS)
+        require_matplotlib()
 
 
 @click.command(epilog="""\b
@@ -133,6 +135,7 @@ class GradientsRequest:
             place = self.output_dir / f"gradients.{suffix}"
             if self.text is not None and is_same_file(place, self.text):
                 raise UsageError(f"--output-dir {self.output_dir} would overwrite --text: {place}")
+        require_matplotlib()
 
 
 @click.command(epilog="""\b

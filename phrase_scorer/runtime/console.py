@@ -152,16 +152,11 @@ def _broken_package(error: Exception) -> str:
     """
     if not isinstance(error, OSError | ImportError):
         return ""
-    imported: list[str] = []  # whose code was run by an import, outermost first
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    for frame in frames:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            imported.append("")
-        elif imported:
-            imported.append(str(frame.f_globals.get("__name__")).partition(".")[0])
-    if not imported:
-        return ""
-    name = next((each for each in imported if each and each not in OWN), "")
+    # What an import runs is a module as a whole.
+    modules = [frame.f_globals for frame in frames if frame.f_code.co_name == "<module>"]
+    packages = [str(module.get("__name__")).partition(".")[0] for module in modules]
+    name = next((package for package in packages if package not in OWN), "")
     if not name and isinstance(error, ModuleNotFoundError):
         name = (error.name or "").partition(".")[0]
         if name and name not in OWN:

@@ -1,29 +1,17 @@
-"""How results are shown: tables as text and as Markdown, content as JSON, figures as files."""
+"""How results are shown: tables as text and as Markdown, content as JSON, results as files."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from phrase_scorer.errors import UsageError
+from phrase_scorer.runtime.figures import Picture, save_picture
 from phrase_scorer.runtime.output import Place, write_file
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-# By the suffix of a figure's name, matplotlib's metadata without which equal figures differ.
-FIGURE_DATES: dict[str, dict[str, None]] = {
-    "png": {},
-    "svg": {"Date": None},
-    "pdf": {"CreationDate": None},
-}
 
 
 @dataclass(frozen=True)
@@ -100,39 +88,12 @@ def _plain(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-def require_kind(path: Place) -> str:
-    """The kind of figure that a file's name asks for; a UsageError unless png, svg or pdf."""
-    kind = Path(path).suffix.lower().lstrip(".")
-    if kind not in FIGURE_DATES:
-        raise UsageError(f"{path}: the name of a plot must end in .png, .svg or .pdf")
-    return kind
-
-
-def save_figure(figure: Figure, path: Place) -> None:
-    """Writes a figure of a `require_kind`, whole or not at all; equal figures give equal files.
-
-    Needs no screen where the figure was not made by pyplot.
-    """
-    from matplotlib import rc_context
-
-    kind = require_kind(path)
-    content = io.BytesIO()
-    # The salt makes the ids in an SVG file depend on nothing but the figure.
-    with rc_context({"svg.hashsalt": "phrase-scorer"}), warnings.catch_warnings():
-        # Where the font lacks a letter of a word, a box stands in its place.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        if figure.get_layout_engine() is None:
-            figure.tight_layout()
-        figure.savefig(content, dpi=150, format=kind, metadata=FIGURE_DATES[kind])
-    write_file(path, content.getvalue())
-
-
-def write_results(stem: Path, contents: Mapping[str, str | Figure]) -> list[Path]:
-    """Writes texts and figures, by suffix, to files of one name; their paths."""
+def write_results(stem: Path, contents: Mapping[str, str | Picture]) -> list[Path]:
+    """Writes texts and pictures, by suffix, to files of one name; their paths."""
     paths = [stem.with_suffix(suffix) for suffix in contents]
     for path, content in zip(paths, contents.values(), strict=True):
         if isinstance(content, str):
             write_file(path, content.encode("utf-8", "backslashreplace"))
         else:
-            save_figure(content, path)
+            save_picture(content, path)
     return paths

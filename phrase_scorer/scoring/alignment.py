@@ -11,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from phrase_scorer.errors import UsageError
+from phrase_scorer.errors import UsageError, printable
 from phrase_scorer.models.attention import AttentionModel
 from phrase_scorer.models.directory import ModelDirectory
-from phrase_scorer.runtime.report import save_figure
+from phrase_scorer.runtime.figures import Picture, drawn
 from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs
 from phrase_scorer.text.vocabulary import SPECIAL_WORDS
 
 PAIRS_AT_ONCE = 256
+Phrases = list[list[bytes]]
 END_SYMBOL = SPECIAL_WORDS[0].decode()
 
 
@@ -71,10 +72,8 @@ class Aligner:
     @torch.inference_mode()
     def alignments(self, block: PairBlock) -> Iterator[Alignment]:
         """The alignment of each pair, in the order of the block."""
+        sides, pairs = self._read(block)
         inverse = self.model.config.direction == "inverse"
-        sides = (block.targets, block.sources) if inverse else (block.sources, block.targets)
-        source, target = self._vocabularies
-        pairs = PhrasePairs(source.ids(sides[0]), target.ids(sides[1]))
         for start in range(0, len(pairs), PAIRS_AT_ONCE):
             rows = np.arange(start, min(start + PAIRS_AT_ONCE, len(pairs)))
             batch = pair_batch(pairs, rows, self.model.output.bias.device)
@@ -82,26 +81,50 @@ class Aligner:
                 words, said = (_symbols(phrases[row]) for phrases in sides)
                 yield Alignment(words, said, weights[: len(said), : len(words)], inverse)
 
+    @torch.inference_mode()
+    def log_prob(self, block: PairBlock) -> float:
+        """The natural-log probability of a block's first pair, in the model's direction."""
+        _, first = self._read(PairBlock(block.sources[:1], block.targets[:1]))
+        batch = pair_batch(first, np.arange(1), self.model.output.bias.device)
+        return float(self.model.log_probs(batch).sum())
+
+    def _read(self, block: PairBlock) -> tuple[tuple[Phrases, Phrases], PhrasePairs]:
+        """Both sides as the model has them: first what it reads, then what it predicts."""
+        sides = (block.sources, block.targets)
+        if self.model.config.direction == "inverse":
+            sides = sides[::-1]
+        source, target = self._vocabularies
+        return sides, PhrasePairs(source.ids(sides[0]), target.ids(sides[1]))
+
 
 def _symbols(words: list[bytes]) -> list[str]:
     return [*(word.decode("utf-8", "surrogateescape") for word in words), END_SYMBOL]
 
 
-def plot_alignment(alignment: Alignment, path: str | Path) -> None:
-    """Draws the weights as a grid, as figure 3 of Bahdanau et al. 2015; see `save_figure`."""
+@drawn
+def alignment_picture(alignment: Alignment, log_prob: float) -> Picture:
+    """The weights as a grid, as figure 3 of Bahdanau et al. 2015; `log_prob`: of the pair."""
     from matplotlib.figure import Figure
 
     rows, columns = alignment.weights.shape
-    figure = Figure(figsize=(1.5 + 0.5 * columns, 1.5 + 0.4 * rows))
+    figure = Figure(figsize=(2.6 + 0.42 * columns, 1.6 + 0.42 * rows), layout="compressed")
     axes = figure.subplots()
-    axes.imshow(alignment.weights, cmap="gray_r", vmin=0, vmax=1)
+    grid = axes.imshow(alignment.weights, cmap="magma_r", vmin=0, vmax=1)
+    read, said = ("target", "source") if alignment.is_inverse else ("source", "target")
     axes.set_xticks(
-        range(columns), [_printable(w) for w in alignment.source], rotation=60, parse_math=False
-    )
-    axes.set_yticks(range(rows), [_printable(w) for w in alignment.target], parse_math=False)
+        range(columns), map(printable, alignment.source), parse_math=False, rotation=45, ha="left",
+        rotation_mode="anchor",
+    )  # fmt: skip
+    axes.set_yticks(range(rows), map(printable, alignment.target), parse_math=False)
     axes.xaxis.tick_top()
-    save_figure(figure, path)
-
-
-def _printable(word: str) -> str:
-    return word.encode("utf-8", "replace").decode()
+    axes.xaxis.set_label_position("top")
+    axes.set(xlabel=f"{read} (read)", ylabel=f"{said} (predicted)")
+    axes.spines[:].set_visible(False)
+    figure.colorbar(grid, label="weight")
+    title = f"ln p({said} | {read}) = {log_prob:.2f}"
+    axes.set_title(title)
+    links = (
+        f"{word} to {alignment.source[place]}"
+        for word, place in zip(alignment.target, alignment.weights.argmax(1), strict=True)
+    )
+    return Picture(figure, title, printable(f"Largest weights: {', '.join(links)}."))

@@ -7,12 +7,11 @@ word again after n others. Everything here is small and synthetic but for the se
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,11 +22,8 @@ from phrase_scorer.models import ModelConfig
 from phrase_scorer.models.cells import LongShortTermMemory, cell_of
 from phrase_scorer.models.phrase_model import Affine
 from phrase_scorer.runtime.report import Table, as_json, write_results
+from phrase_scorer.studies.pictures import gradients_picture
 from phrase_scorer.studies.settings import StudySettings
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 ANSWERS = 8  # words that may stand first, in the copying task
 FILLERS = 8  # words that may follow
@@ -38,9 +34,6 @@ DEVIATION = 0.3  # of the input matrices at the start
 TEXT_WORDS = 2000  # shortlist of the sentences
 CLIPPED_DISTANCE = 20
 DESCENT_RATE = 0.5  # of plain gradient descent, with and without clipping
-COLORS = {"rnn": "tab:red", "lstm": "tab:blue", "gru": "tab:green"}
-PLOTTED_FLOOR = 1e-12  # of norms on a plot, relative to that of the last state
-SMOOTHED = 10  # updates
 
 Norms = list[float]  # by distance: of the last state first
 NormsByCell = dict[str, dict[str, Norms]]  # and by part of the state
@@ -270,8 +263,8 @@ def write_gradients(study: Study, folder: Path) -> list[Path]:
         "accuracy of copying, by distance": study.copying,
         "accuracy of a guess": study.chance,
     }
-    text, figure = as_json(content, indent=1), _figure(study)
-    return write_results(folder / "gradients", {".json": text, ".png": figure, ".svg": figure})
+    text, picture = as_json(content, indent=1), gradients_picture(study)
+    return write_results(folder / "gradients", {".json": text, ".png": picture, ".svg": picture})
 
 
 def gradients_markdown(study: Study) -> str:
@@ -304,56 +297,3 @@ def gradients_markdown(study: Study) -> str:
         ),
     )  # fmt: skip
     return "\n\n".join(table.as_markdown() for table in tables)
-
-
-def _figure(study: Study) -> Figure:
-    """A panel for each kind of start, after training, on sentences, of clipping, of accuracy."""
-    from matplotlib.figure import Figure
-
-    panels = len(study.norms) + 2
-    columns = min(4, panels)
-    rows = -(-panels // columns)
-    figure = Figure(figsize=(3.6 * columns, 3.2 * rows))
-    every = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes, (title, cells) in zip(every, study.norms.items(), strict=False):
-        _plot_norms(axes, title, cells)
-    _plot_clipping(every[panels - 2], study)
-    _plot_accuracy(every[panels - 1], study)
-    for axes in every[panels:]:
-        axes.remove()
-    return figure
-
-
-def _plot_norms(axes: Axes, title: str, cells: NormsByCell) -> None:
-    for cell, parts in cells.items():
-        for part, norms in parts.items():
-            values = [max(norm / parts["h"][0], PLOTTED_FLOOR) for norm in norms]
-            if part == "C":  # at distance 0 the loss does not see it
-                axes.plot(range(1, len(norms)), values[1:], "--", color=COLORS.get(cell))
-            else:
-                axes.plot(values, color=COLORS.get(cell), label=cell)
-    axes.plot([], [], "--", color="grey", label="memory cell C")
-    relative = "‖∂ loss$_T$ / ∂ h$_t$‖, relative"
-    axes.set(yscale="log", title=title, xlabel="distance T - t", ylabel=relative)
-    axes.legend(fontsize="small")
-
-
-def _plot_clipping(axes: Axes, study: Study) -> None:
-    for name, training in study.clipping.items():
-        starts = range(0, len(training.losses), SMOOTHED)
-        means = [statistics.fmean(training.losses[i : i + SMOOTHED]) for i in starts]
-        label = f"{name} (norms up to {max(training.gradient_norms):.0f})"
-        axes.plot(starts, means, label=label)
-    title = "rnn at the largest scale, gradient descent"
-    axes.set(yscale="log", title=title, xlabel="update", ylabel="loss, nats")
-    axes.legend(fontsize="small")
-
-
-def _plot_accuracy(axes: Axes, study: Study) -> None:
-    for cell, found in study.copying.items():
-        axes.plot(list(found), list(found.values()), "o-", color=COLORS.get(cell), label=cell)
-    axes.axhline(study.chance, color="grey", linestyle=":", label="a guess")
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(list(study.settings.distances), [str(n) for n in study.settings.distances])
-    axes.set(title="the first word again after n others", xlabel="n", ylabel="accuracy")
-    axes.legend(fontsize="small")

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from phrase_scorer.runtime.records import Origin, read_json, typed
 from phrase_scorer.runtime.report import Table, as_cell, as_json, write_json, write_results
 from phrase_scorer.scoring.accuracy import Ranking, ranking_quality
 from phrase_scorer.scoring.scorer import PhraseScorer
+from phrase_scorer.studies.pictures import systems_picture
 from phrase_scorer.studies.settings import SYSTEMS, SystemsSettings
 from phrase_scorer.text.batches import TrainingOrder, pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
@@ -40,9 +41,6 @@ from phrase_scorer.training.data import TrainingData
 from phrase_scorer.training.log import read_log
 from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
 from phrase_scorer.training.trainer import Trainer, TrainingJob, train
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 WIDTHS = range(8, 1 << 16, 8)  # that a system may have
 TIMED_UPDATES = 12
@@ -323,9 +321,10 @@ def write_systems(
     """Writes systems.md, systems.json, systems.svg and systems.png; their paths."""
     text = f"{systems_markdown(results, best)}\n\n`{command}`\n"
     found = {"command": command, "best possible": best, "settings": settings, "systems": results}
-    content, figure = as_json(found, indent=1), _figure(results)
+    content = as_json(found, indent=1)
+    picture = systems_picture(results, best, settings.minutes, settings.seed)
     return write_results(
-        folder / "systems", {".md": text, ".json": content, ".svg": figure, ".png": figure}
+        folder / "systems", {".md": text, ".json": content, ".svg": picture, ".png": picture}
     )
 
 
@@ -351,28 +350,3 @@ def systems_markdown(results: Sequence[SystemResult], best: Ranking | None) -> s
 
 def _shares(*values: float | None) -> list[str]:
     return [as_cell(value, ".3f", "no counts") for value in values]
-
-
-def _figure(results: Sequence[SystemResult]) -> Figure:
-    """Held-out nats by training time; ranking quality by scoring speed."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.2))
-    curves, quality = figure.subplots(1, 2)
-    for number, result in enumerate(results):
-        color = f"C{number}"
-        dashed = "--" if "pseudo" in result.name else "-"
-        minutes, nats = zip(*result.curve, strict=True) if result.curve else ((), ())
-        curves.plot(minutes, nats, dashed, color=color, marker=".", label=result.name)
-        if result.ranked_first is not None:
-            place = (result.entries_per_second, result.ranked_first)
-            quality.plot(*place, "o", color=color)
-            quality.annotate(
-                result.name, place, xytext=(4, 4), textcoords="offset points", fontsize="small"
-            )
-    curves.set(xlabel="minutes of training", ylabel="held-out nats a target symbol")
-    curves.legend(fontsize="small")
-    speed, first = "entries scored a second", "aligned target ranked first"
-    quality.set(xscale="log", xlabel=speed, ylabel=first)
-    quality.margins(x=0.2, y=0.15)
-    return figure

@@ -71,8 +71,8 @@ def test_everything_is_read(write, tmp_path):
         ('moses_ini = "model/moses.ini"', "", "moses_ini is missing"),
         ("threads = 2", "thread = 2", 'unknown key in the file (known: language_model, lowercase, '
          'moses_ini, network, reranking, system, test, threads, tuning): "thread"'),
-        ("runs = 2", "runz = 2", 'unknown key in [tuning] (known: options, reference, runs, source)'
-         ': "runz"'),
+        ("runs = 2", "runz = 2", 'unknown key in [tuning] (known: name, options, reference, runs, '
+         'source): "runz"'),
         ('name = "Baseline"', 'name = "Baseline"\nlanguage_models = ["x"]',
          'Baseline names no [[language_model]]: "x"'),
         ("[[system]]\nname = \"Baseline\"",
@@ -197,11 +197,19 @@ def test_whole_numbers_stay_as_they_are_written(write):
     assert repr(experiment.systems[1].weights) == "(0.1, 0, 1)"
 
 
-def test_no_test_is_called_like_the_tuning_set(write):
-    path = write(GOOD.replace("test 2016", "Tuning-Set"))
+def test_the_tuning_set_has_a_name_for_the_reports(write):
+    assert Experiment.read(write(GOOD)).tuning.name == "tuning set"
+    named = GOOD.replace("[tuning]", '[tuning]\nname = "val"')
+    assert Experiment.read(write(named)).tuning.name == "val"
+
+
+@pytest.mark.parametrize("name", ["Tuning-Set", "VAL"])
+def test_no_test_is_called_like_the_tuning_set(name, write):
+    named = GOOD.replace("[tuning]", '[tuning]\nname = "val"')
+    path = write(named.replace("test 2016", name))
     with pytest.raises(DataError) as caught:
         Experiment.read(path)
-    assert str(caught.value) == f'{path}: a [[test]] needs another name: "Tuning-Set"'
+    assert str(caught.value) == f'{path}: a [[test]] needs another name: "{name}"'
 
 
 @pytest.mark.parametrize("text", ["threads = " + "9" * 5000, "a = " + "[" * 50_000, "a = '\xe9'"])

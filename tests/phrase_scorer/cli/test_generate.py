@@ -143,7 +143,10 @@ def test_align(run, folder, direction):
     weights = np.array(found[1]["weights"])
     assert weights.shape == (4, 4)
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-3)
-    assert b"<svg" in (folder / "first.svg").read_bytes()
+    said = "ln p(target | source)" if direction == "forward" else "ln p(source | target)"
+    _, score, _ = run("score", "--model", "m", "table")
+    title = f"<title>{said} = {float(score.split()[0]):.2f}</title>"
+    assert title in (folder / "first.svg").read_text()
 
 
 @pytest.mark.usefixtures("table")

@@ -162,10 +162,17 @@ def test_debugging_by_the_environment(monkeypatch, capsys):
         ),
     ],
 )
-def test_a_package_that_cannot_be_imported_is_named(body, expected, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("how", ["function", "statement"])
+def test_a_package_that_cannot_be_imported_is_named(
+    how, body, expected, tmp_path, monkeypatch, capsys
+):
+    """Python takes its own frames out of the traceback of a statement."""
+
     @click.command()
     def command() -> None:
-        import_module("odd_one.inner")
+        if how == "function":
+            import_module("odd_one.inner")
+        import odd_one.inner  # noqa: F401
 
     monkeypatch.syspath_prepend(tmp_path)
     if body is not None:

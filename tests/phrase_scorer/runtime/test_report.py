@@ -1,21 +1,18 @@
-"""Tables as text and Markdown, content as JSON, figures as files."""
+"""Tables as text and Markdown, content as JSON, results as files."""
 
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 
 import pytest
-from matplotlib.figure import Figure
 
-from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.figures import Picture, drawn, save_picture
 from phrase_scorer.runtime.report import (
     Table,
     as_cell,
     as_json,
-    require_kind,
-    save_figure,
     write_json,
     write_results,
 )
@@ -71,53 +68,20 @@ def test_json_in_a_file(tmp_path):
     assert str(error.value) == f"{tmp_path}/none/a.json: cannot write: No such file or directory"
 
 
-def figure() -> Figure:
-    made = Figure()
-    made.subplots().plot([1, 2], label="翻訳")
-    made.axes[0].legend()
-    return made
+@drawn
+def line() -> Picture:
+    from matplotlib.figure import Figure
 
-
-@pytest.mark.parametrize(
-    ("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.PDF", b"%PDF")]
-)
-def test_equal_figures_give_equal_files(name, start, tmp_path, monkeypatch):
-    path = tmp_path / name
-    save_figure(figure(), path)
-    first = path.read_bytes()
-    assert first.startswith(start)
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(int(time.time()) + 86_400))  # another day
-    save_figure(figure(), path)
-    assert path.read_bytes() == first
-    assert [found.name for found in tmp_path.iterdir()] == [name]
-
-
-def test_a_figure_that_cannot_be_drawn_leaves_the_old_one(tmp_path, monkeypatch):
-    path = tmp_path / "a.svg"
-    path.write_text("old")
-
-    def fail(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    made = figure()
-    monkeypatch.setattr(made, "savefig", fail)
-    with pytest.raises(MemoryError):
-        save_figure(made, path)
-    assert path.read_text() == "old"
-
-
-@pytest.mark.parametrize("name", ["plot.gif", "plot", "plot.png.gz"])
-def test_other_kinds_of_figures(name):
-    with pytest.raises(UsageError) as error:
-        require_kind(name)
-    assert str(error.value) == f"{name}: the name of a plot must end in .png, .svg or .pdf"
+    figure = Figure()
+    figure.subplots().plot([1, 2])
+    return Picture(figure, "a line", "It rises.")
 
 
 def test_results_in_files_of_one_name(tmp_path):
-    drawn = figure()
-    paths = write_results(tmp_path / "a", {".md": "é\n", ".png": drawn, ".svg": drawn})
+    picture = line()
+    paths = write_results(tmp_path / "a", {".md": "é\n", ".png": picture, ".svg": picture})
     assert [path.name for path in paths] == ["a.md", "a.png", "a.svg"]
     assert paths[0].read_bytes() == "é\n".encode()
-    for path in paths[1:]:  # a figure written a second time is as one of its own
-        save_figure(figure(), alone := tmp_path / f"alone{path.suffix}")
+    for path in paths[1:]:  # a picture written a second time is as one of its own
+        save_picture(line(), alone := tmp_path / f"alone{path.suffix}")
         assert path.read_bytes() == alone.read_bytes()
