@@ -63,6 +63,8 @@ Examples:
       --unknown-words --weight 0.1 --weight 0.1 --weight 0
   phrase-scorer rescore phrase-table.gz new.gz --model rnn1/ --model rnn2/ --ensemble
   phrase-scorer rescore phrase-table.gz --model rnn/ --estimate
+  phrase-scorer rescore phrase-table.rnn.gz new.gz --model better/ \\
+      --replace "p(target | source)"
   phrase-scorer rescore phrase-table.gz new.gz --model rnn/ --precision int8 --resume
   phrase-scorer rescore phrase-table.gz new.gz --model rnn/ --precision bfloat16 \\
       --device cuda:0,cuda:1
@@ -85,6 +87,8 @@ Examples:
         "through with the neutral score 1 (where it has scores), and count it.")  # fmt: skip
 @max_unknown_option
 @any_table_option
+@option("--replace", multiple=True, metavar="NAME", help="Compute this column of the signature "
+        "again, in its place: its name or number. Repeat for each model.")  # fmt: skip
 @option("--allow-duplicate", is_flag=True, help="Add a column that is there already.")
 @option("--estimate", is_flag=True, help="Only say what it would take, from a sample.")
 @option("--resume", is_flag=True, help="Go on with a run that was broken off, if any.")
@@ -95,10 +99,12 @@ def rescore_command(request: RescoreRequest) -> None:
     """Write PHRASE_TABLE to OUTPUT with p(target | source) as one more score at the end.
 
     New scores stand in this order: a column for each --model, for each --inverse-model, then
-    unknown words. All else in a line stays byte for byte. OUTPUT appears only when it is whole,
-    with a signature (OUTPUT.signature.json) that says what was added. `-` is standard input or
-    output; OUTPUT is gz where its name ends so. A PHRASE_TABLE that is a folder made by `filter`
-    becomes another such folder, OUTPUT, with its own moses.ini.
+    unknown words. All else in a line stays byte for byte. With --replace they take, in this order,
+    the places of columns that were added before, and the weights in moses.ini stay.
+
+    OUTPUT appears only when it is whole, with a signature (OUTPUT.signature.json) that says what
+    was added. `-` is standard input or output; OUTPUT is gz where its name ends so. A PHRASE_TABLE
+    that is a folder made by `filter` becomes another such folder, OUTPUT, with its own moses.ini.
 
     Scores in one process per core (--threads), which share the GPU, or several GPUs if --device
     names them; the output does not depend on how many processes there are. A run that was killed
@@ -127,6 +133,7 @@ def rescore_command(request: RescoreRequest) -> None:
             columns,
             floor=request.floor,
             allow_duplicate=request.allow_duplicate,
+            replaced=request.replaced,
             require_scores=request.require_scores,
             processes=request.processes,
             resume=request.resume,
@@ -183,8 +190,9 @@ def _write_ini(
     target.write(request.edited_ini)
     scores = feature.num_features + new_columns
     say(f"{target.moses_ini_out}: {feature.name} with {scores} scores; tune it")
-    for place in constant:
-        weight = f"weight {feature.num_features + place + 1} of {feature.name}"
+    places = request.replaced or range(feature.num_features, scores)
+    for number in constant:
+        weight = f"weight {places[number] + 1} of {feature.name}"
         say(f"warning: {target.moses_ini_out}: {weight} is of a constant column: nothing to tune")
 
 

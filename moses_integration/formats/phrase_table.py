@@ -68,6 +68,23 @@ class TableBlock:
         ]
         return b"\n".join(entries) + b"\n" * self.lines.ended
 
+    def with_other_scores(self, places: Sequence[int], columns: Sequence[Sequence[bytes]]) -> bytes:
+        """The text of the block with other texts at these places among the scores of each line.
+
+        `columns` has a list for each place, as those of `with_scores`. Bad lines stay as they are.
+        """
+        bad, order = frozenset(self.bad), np.argsort(places)[::-1].tolist()  # from the last one
+        entries = []
+        for number, (line, end) in enumerate(zip(self.lines.lines, self.score_ends, strict=True)):
+            changed = line
+            if end is not None and number not in bad:
+                words = list(_WORD.finditer(line, _third_field(line), end))
+                for each in order:
+                    start, stop = words[places[each]].span()
+                    changed = changed[:start] + columns[each][number] + changed[stop:]
+            entries.append(changed)
+        return b"\n".join(entries) + b"\n" * self.lines.ended
+
     def without_scores(self, places: Collection[int], scores: int) -> bytes | int:
         """The text of the block without some of the `scores` of each line, as before `with_scores`.
 
@@ -81,7 +98,7 @@ class TableBlock:
             if end is None:
                 left.append(line)
                 continue
-            start = line.index(SEPARATOR, line.index(SEPARATOR) + 3) + 3
+            start = _third_field(line)
             ends = [start, *(start + word.end() for word in _WORD.finditer(line[start:end]))]
             gone = places
             if place in bad:  # it need not have as many scores as the others
@@ -225,6 +242,11 @@ def first_entry_scores(path: str | Path) -> int:
         assert table.scores is not None
         return table.scores
     raise DataError("the phrase table is empty", path=path)
+
+
+def _third_field(line: bytes) -> int:
+    """Where the third field of an entry begins."""
+    return line.index(SEPARATOR, line.index(SEPARATOR) + len(SEPARATOR)) + len(SEPARATOR)
 
 
 def _up_to_last_score(fields: Sequence[bytes]) -> bytes:

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.output import write_errors, write_file
+from phrase_scorer.errors import DataError, quoted
+from phrase_scorer.runtime.output import STANDARD, write_errors, write_file
 from phrase_scorer.runtime.records import Origin, read_json, typed
 from phrase_scorer.version import __version__
 
@@ -77,6 +77,26 @@ def read_signature(table: str | Path) -> list[SignedColumn]:
     if content.format > SIGNATURE_FORMAT:
         raise DataError(f"format {content.format} is newer than this program", path=path)
     return typed(content.columns, list[SignedColumn], Origin(path))
+
+
+def require_signature(table: str | Path) -> list[SignedColumn]:
+    """`read_signature`, or a DataError where there is none."""
+    known = read_signature(table) if os.fspath(table) != STANDARD else []
+    if not known:
+        message = "has no signature beside it, so that which scores are of rescore is not known"
+        raise DataError(message, path=table)
+    return known
+
+
+def signed_place(table: str | Path, name: str) -> int:
+    """The place of the column with this name, or number from 1; else a DataError lists them."""
+    known = require_signature(table)
+    places = [column.place for column in known if name in (column.name, f"{column.place + 1}")]
+    if len(places) != 1:
+        names = ", ".join(f"{column.place + 1}: {column.name}" for column in known)
+        message = f"no single score {quoted(name)} in its signature ({names}); give its number"
+        raise DataError(message, path=table)
+    return places[0]
 
 
 def refuse_twice(table: str | Path, known: Sequence[SignedColumn], name: str, model: str) -> None:

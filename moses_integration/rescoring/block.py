@@ -144,6 +144,7 @@ class Rescorer:
     columns: Sequence[Column]  # in this order
     floor: float  # least natural-log value written
     compressed: bool  # each block is one gzip member without a time stamp
+    replaced: Sequence[int] = ()  # the places that the columns take; none: they are added
 
     def __call__(self, block: TextBlock) -> Rescored:
         """One block, in one thread: the bytes do not depend on how many are used elsewhere."""
@@ -168,7 +169,11 @@ class Rescorer:
         for column in texts:
             for place in block.bad:
                 column.insert(place, NEUTRAL_SCORE)
-        output = block.with_scores(texts)
+        output = (
+            block.with_other_scores(self.replaced, texts)
+            if self.replaced
+            else block.with_scores(texts)
+        )
         if self.compressed:
             output = compressed_block(output)
         floored = sum(int(np.count_nonzero(found < self.floor)) for found in values)

@@ -6,7 +6,7 @@ Util.h:394): a column holds exp(value), never 0, never above 1. A new column is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -173,13 +173,15 @@ def score_texts(values: LogValues, floor: float = DEFAULT_FLOOR) -> list[bytes]:
     return ("%.7g\n" * len(numbers) % tuple(numbers.tolist())).encode().split()
 
 
-def sign_columns(columns: Sequence[Column], first: int, floor: float) -> list[SignedColumn]:
-    """The columns as a signature names them, the first at place `first`."""
+def sign_columns(
+    columns: Sequence[Column], places: Iterable[int], floor: float
+) -> list[SignedColumn]:
+    """The columns as a signature names them, at their places among the scores."""
     return [
         SignedColumn(
             *(place, column.name, column.model, floor),
             precision=column.precision,
             arithmetic=dict(column.arithmetic),
         )
-        for place, column in enumerate(columns, first)
+        for place, column in zip(places, columns, strict=True)
     ]

@@ -28,12 +28,17 @@ from moses_integration.formats.phrase_table import (
     TableBlock,
     cut_at_sources,
 )
-from moses_integration.formats.signature import SIGNATURE_SUFFIX, read_signature, write_signature
+from moses_integration.formats.signature import (
+    SIGNATURE_SUFFIX,
+    read_signature,
+    signed_place,
+    write_signature,
+)
 from moses_integration.rescoring.reordering import ReorderingTable, source_of, target_of
 from moses_integration.rescoring.request import LOWEST_FLOOR
 from moses_integration.system.check import IniTarget
 from moses_integration.system.filtering import REORDERING
-from phrase_scorer.errors import DataError, UsageError, quoted
+from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.numbers import whole_number
 from phrase_scorer.runtime.output import STANDARD, OutputFile, check_option, is_same_file
@@ -95,15 +100,7 @@ class PruneRequest:
     def place_of_score(self) -> int:
         """Which score of an entry `by` means, from 0; DataError where the signature knows none."""
         number = whole_number(str(self.by))
-        if number:
-            return number - 1
-        known = read_signature(self.table) if self.table != STANDARD else []
-        places = [column.place for column in known if column.name == self.by]
-        if len(places) != 1:
-            names = ", ".join(f"{c.place + 1}: {c.name}" for c in known) or "none"
-            message = f"no single score {quoted(str(self.by))} in its signature ({names})"
-            raise DataError(f"{message}; give its number", path=self.table)
-        return places[0]
+        return number - 1 if number else signed_place(self.table, str(self.by))
 
     @cached_property
     def edited_ini(self) -> MosesIni | None:

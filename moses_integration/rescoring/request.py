@@ -15,10 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from moses_integration.formats.ini_edits import START_WEIGHT, with_columns
+from moses_integration.formats.ini_edits import START_WEIGHT, with_columns, with_files
 from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
 from moses_integration.formats.phrase_table import OnBadLine, PhraseTable
-from moses_integration.formats.signature import SIGNATURE_SUFFIX
+from moses_integration.formats.signature import SIGNATURE_SUFFIX, signed_place
 from moses_integration.system.check import IniTarget
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.device import Arithmetic
@@ -69,6 +69,7 @@ class RescoreRequest:
     on_bad_line: OnBadLine = "stop"
     any_table: bool = False  # take what looks like a reordering table, too
     allow_duplicate: bool = False
+    replace: tuple[str, ...] = ()  # columns of the signature that the new ones take the places of
     max_unknown: float | None = None  # share of unknown words above which nothing is scored
     estimate: bool = False  # only say what it would take: no output is needed
     resume: bool = False
@@ -97,6 +98,7 @@ class RescoreRequest:
         if not self.new_folder:
             written = {f"OUTPUT{suffix}": f"{output}{suffix}" for suffix in WRITTEN_BESIDE}
             target.check_out({"PHRASE_TABLE": table, "OUTPUT": output, **written})
+        _ = self.replaced
         if self.feature:
             target.require_named(self.feature, table)
         if self.feature and target.moses_ini_out and output is not None:
@@ -144,7 +146,34 @@ class RescoreRequest:
 
     @cached_property
     def start_weights(self) -> tuple[float, ...]:
-        """One for each new column; refuses columns that do not go together."""
+        """One for each column that is added; refuses columns that do not go together."""
+        columns = self._columns()
+        if self.replace:
+            if self.weights:
+                raise UsageError("--replace keeps the weights: not with --weight")
+            if len(self.replace) != columns:
+                new = f"{columns} new column{'s' * (columns > 1)}"
+                raise UsageError(f"{len(self.replace)} times --replace, but {new}")
+            return ()
+        weights = self.weights or (START_WEIGHT,)
+        if len(weights) not in (1, columns):
+            raise UsageError(f"{len(weights)} times --weight, but {columns} new columns")
+        return weights * columns if len(weights) == 1 else weights
+
+    @cached_property
+    def replaced(self) -> tuple[int, ...]:
+        """The places, from 0, that the new columns take; none: they are added.
+
+        A DataError tells of names that do not stand in the signature, or of no signature.
+        """
+        places = tuple(signed_place(self.files.table, name) for name in self.replace)
+        for number, place in enumerate(places):
+            if place in places[:number]:
+                raise UsageError(f"--replace names score {place + 1} twice")
+        return places
+
+    def _columns(self) -> int:
+        """How many columns are computed."""
         counts = [len(self.models), len(self.inverse_models)]
         if not any(counts):
             raise UsageError("give --model DIR, --inverse-model DIR, or several of them")
@@ -154,11 +183,7 @@ class RescoreRequest:
             counts = [min(count, 1) for count in counts]
         if self.unknown_words and self.unknown_words_of:
             raise UsageError("--unknown-words or --unknown-words-of DIR, not both")
-        columns = sum(counts) + bool(self.unknown_words or self.unknown_words_of)
-        weights = self.weights or (START_WEIGHT,)
-        if len(weights) not in (1, columns):
-            raise UsageError(f"{len(weights)} times --weight, but {columns} new columns")
-        return weights * columns if len(weights) == 1 else weights
+        return sum(counts) + bool(self.unknown_words or self.unknown_words_of)
 
     def _model_files(self) -> list[str]:
         """What every process reads again."""
@@ -205,6 +230,8 @@ class RescoreRequest:
         assert output is not None
         path = target.new_path(feature, table, output)
         edited = target.seen_from_out(ini)
+        if self.replace:
+            return with_files(edited, {feature.line: (feature.class_name, path)})
         return with_columns(edited, feature, path=path, start_weights=self.start_weights)
 
 

@@ -60,12 +60,13 @@ def rescore(
     *,
     floor: float = DEFAULT_FLOOR,
     allow_duplicate: bool = False,
+    replaced: Sequence[int] = (),
     require_scores: Callable[[int], None] | None = None,
     processes: int = 1,
     resume: bool = False,
     show_progress: bool = True,
 ) -> RescoreCounts:
-    """Writes the table with the columns appended, and its signature.
+    """Writes the table with the columns appended, or in the places of others, and its signature.
 
     The output has its name only when it is whole; everything else in a line stays byte for byte.
     A run that is broken off leaves its finished blocks, if there are any, for `resume`.
@@ -77,6 +78,7 @@ def rescore(
         columns: In this order.
         floor: Least natural-log value written.
         allow_duplicate: Add a column that the table is known to have.
+        replaced: Places, from 0, of known columns, one for each of `columns`: those take them.
         require_scores: Is given the number of scores of the table before anything is written.
         processes: In how many to score, without influence on the output; 1: in this one alone.
         resume: Go on with an unfinished run, if there is one.
@@ -94,8 +96,9 @@ def rescore(
     check_floor(floor)
     check_resume(place, resume=resume)
     known = read_signature(table.path)
+    left = [column for column in known if column.place not in replaced]
     for column in [] if allow_duplicate else columns:
-        refuse_twice(table.path, known, column.name, column.model)
+        refuse_twice(table.path, left, column.name, column.model)
     blocks = reader.text_blocks()
     with single_threaded_torch(), paused_garbage_collection(), closing(blocks):
         first = next(blocks, None)
@@ -105,13 +108,36 @@ def rescore(
         assert table.scores is not None
         if require_scores:
             require_scores(table.scores)
+        new = sign_columns(columns, _places(table, known, columns, replaced), floor)
         sink: _Pipe | _SignedFile = _Pipe(output)
         if place.replaces:
-            sink = _SignedFile(output, reader, known, columns, floor, resume=resume)
-        rescorer = Rescorer(table, columns, floor, place.compressed)
+            sink = _SignedFile(output, reader, left, new, columns, resume=resume)
+        rescorer = Rescorer(table, columns, floor, place.compressed, replaced)
         with sink, reader.progress_bar(show_progress) as bar:
             show = partial(reader.move, bar)
             return _run(chain([first], blocks), rescorer, processes, sink, show)
+
+
+def _places(
+    table: PhraseTable,
+    known: Sequence[SignedColumn],
+    columns: Sequence[Column],
+    replaced: Sequence[int],
+) -> Sequence[int]:
+    """Where among the scores of a line the columns go."""
+    assert table.scores is not None
+    if not replaced:
+        return range(table.scores, table.scores + len(columns))
+    there = {column.place: column for column in known}
+    for place, column in zip(replaced, columns, strict=True):
+        if place >= table.scores:
+            message = f"{table.scores} scores, but the signature names score {place + 1}"
+            raise DataError(message, path=table.path)
+        old, new = (name.partition(",")[0] for name in (there[place].name, column.name))
+        if old != new:
+            message = f"score {place + 1} is {old}: {new} cannot replace it, for its weight stays"
+            raise DataError(message, path=table.path)
+    return replaced
 
 
 def _run(
@@ -242,20 +268,22 @@ class _SignedFile(JournaledFile):
         self,
         output: str | Path,
         reader: TableReader,
-        known: Sequence[SignedColumn],
+        left: Sequence[SignedColumn],
+        new: Sequence[SignedColumn],
         columns: Sequence[Column],
-        floor: float,
         *,
         resume: bool,
     ) -> None:
         assert reader.table.scores is not None
-        added = sign_columns(columns, reader.table.scores, floor)
-        self._reader, self._columns, self._signed = reader, columns, [*known, *added]
-        arithmetic = chain.from_iterable(column.arithmetic.items() for column in added)
+        self._reader, self._columns, self._new = reader, columns, new
+        self._signed = sorted([*left, *new], key=lambda column: column.place)
+        replaced = [column.place for column in new if column.place < reader.table.scores]
+        arithmetic = chain.from_iterable(column.arithmetic.items() for column in new)
         decisive = {
             "version": __version__,
             **dict(arithmetic),  # one for all of them, told before columns that differ by it
             "columns": [asdict(column) for column in self._signed],
+            **({"replaced columns": replaced} if replaced else {}),
             "block size": reader.table.block_entries,
             "treatment of bad lines": reader.table.on_bad_line,
         }
@@ -293,7 +321,7 @@ class _SignedFile(JournaledFile):
             },
             "bad_lines": counts.bad_lines,
             "floored": counts.floored,
-            "constant_columns": [table.scores + place for place in counts.constant],
+            "constant_columns": [self._new[number].place for number in counts.constant],
         }
         write_signature(self.path, self._signed, details)
         self.complete()

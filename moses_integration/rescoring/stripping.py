@@ -8,7 +8,7 @@ from functools import cached_property
 from moses_integration.formats.ini_edits import without_columns
 from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
 from moses_integration.formats.phrase_table import PhraseTable
-from moses_integration.formats.signature import read_signature, write_signature
+from moses_integration.formats.signature import require_signature, write_signature
 from moses_integration.system.check import IniTarget
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.output import STANDARD, OutputFile
@@ -40,11 +40,7 @@ class StripRequest:
     @cached_property
     def places(self) -> frozenset[int]:
         """Which scores are ours, from 0."""
-        known = read_signature(self.table) if self.table != STANDARD else []
-        if not known:
-            message = "has no signature beside it, so that which scores to take off is not known"
-            raise DataError(message, path=self.table)
-        return frozenset(column.place for column in known)
+        return frozenset(column.place for column in require_signature(self.table))
 
     @cached_property
     def moses_ini(self) -> MosesIni | None:

@@ -76,10 +76,12 @@ def _sparse(name: str) -> str:
 def stale_warnings(ini: MosesIni, table: PhraseTableFeature, new_columns: int) -> list[str]:
     """What still describes the table without its new columns, one line each.
 
-    `ini` and `table` are those before the edit. Moses and its scripts take most of it without
-    an error: caches are found by name (mert-moses.pl, filter-model-given-input.pl).
+    `ini` and `table` are those before the edit; no new columns: some have other
+    values. Moses and its scripts take most of it without an error: caches are found by name
+    (mert-moses.pl, filter-model-given-input.pl).
     """
     more = "1 more entry" if new_columns == 1 else f"{new_columns} more entries"
+    more *= new_columns > 0
     folder = Path(ini.path).parent
     return [
         *_line_warnings(ini, table, more),
@@ -92,17 +94,17 @@ def _line_warnings(ini: MosesIni, table: PhraseTableFeature, more: str) -> Itera
     place = f"{ini.path}:{table.line}"
     if not MERT_NAME.fullmatch(table.name):
         yield f"{place}: {_sparse(table.name)}"
-    if "tuneable-components" in table.options:
+    if more and "tuneable-components" in table.options:
         yield f"{place}: tuneable-components gets {more}, 1 each; check which columns to tune"
     for section in ("weight-overwrite", "alternate-weight-setting"):
-        for item in ini.values(section):
+        for item in ini.values(section) if more else ():
             if os.fsencode(f"{table.name}=") in item.tokens:
                 yield f"{ini.path}:{item.line}: [{section}] needs {more} for {table.name}"
     for item in ini.values("feature-overwrite"):
         if item.name == table.name and b"path=" in item.text:
             yield f"{ini.path}:{item.line}: [feature-overwrite] replaces path= of {table.name}"
     for parent in ini.phrase_tables:
-        if table.name in parent.options.get("members", "").split(","):
+        if more and table.name in parent.options.get("members", "").split(","):
             where = f"{ini.path}:{parent.line}: {parent.name} has {table.name} among its members="
             yield f"{where}; num-features, default-scores and weights may need {more}"
 

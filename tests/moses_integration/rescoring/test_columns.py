@@ -199,7 +199,7 @@ def column(name: str = "p", model: str = "m1") -> Column:
 
 def test_signature_round_trip(tmp_path):
     table = tmp_path / "table.gz"
-    signed = sign_columns([column(), column("q")], 4, -50.0)
+    signed = sign_columns([column(), column("q")], [4, 5], -50.0)
     assert signed == [SignedColumn(4, "p", "m1", -50.0), SignedColumn(5, "q", "m1", -50.0)]
     write_signature(table, signed, {"input": {"name": "t\udcff", "entries": 3}})
     assert signature_path(table) == tmp_path / "table.gz.signature.json"

@@ -102,7 +102,7 @@ def test_a_table_without_a_signature(run, folder):
     (folder / "t").write_bytes(TOY_TABLE)
     for place in ("t", "-"):
         done = run("strip", place, "n", "--quiet")
-        message = "has no signature beside it, so that which scores to take off is not known"
+        message = "has no signature beside it, so that which scores are of rescore is not known"
         assert (done.code, done.error) == (1, f"{place}: {message}")
     assert names(folder) == ["t"]
     write_signature("t", [SignedColumn(1, "one", "1", -50)], {})
