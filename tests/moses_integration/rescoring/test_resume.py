@@ -214,7 +214,7 @@ def test_another_arithmetic_is_not_gone_on_with(table, tmp_path, key, now):
 
 @pytest.mark.skipif(compiled_library() is None, reason="there is no C++ compiler")
 def test_other_kernels_are_not_gone_on_with(folder, model_path):
-    (folder / "t").write_bytes(TOY_TABLE * 2500 + b"bad\n")
+    (folder / "t").write_bytes(TOY_TABLE * 7500 + b"bad\n")
     command = ["rescore", "t", "out", "--model", model_path, "--quiet", "--device", "cpu"]
     assert program(*command).returncode == 1
     environment = os.environ | {"PHRASE_SCORER_NATIVE": "0"}
