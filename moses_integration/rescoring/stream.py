@@ -101,13 +101,7 @@ def rescore(
         refuse_twice(table.path, left, column.name, column.model)
     blocks = reader.text_blocks()
     with single_threaded_torch(), paused_garbage_collection(), closing(blocks):
-        first = next(blocks, None)
-        if first is None:
-            raise DataError("the phrase table is empty", path=table.path)
-        table.require_known_scores(first.lines())
-        assert table.scores is not None
-        if require_scores:
-            require_scores(table.scores)
+        first = _first_of(blocks, table, require_scores)
         new = sign_columns(columns, _places(table, known, columns, replaced), floor)
         sink: _Pipe | _SignedFile = _Pipe(output)
         if place.replaces:
@@ -116,6 +110,22 @@ def rescore(
         with sink, reader.progress_bar(show_progress) as bar:
             show = partial(reader.move, bar)
             return _run(chain([first], blocks), rescorer, processes, sink, show)
+
+
+def _first_of(
+    blocks: Iterator[TextBlock],
+    table: PhraseTable,
+    require_scores: Callable[[int], None] | None,
+) -> TextBlock:
+    """The first block, from which the table then knows how many scores it has."""
+    first = next(blocks, None)
+    if first is None:
+        raise DataError("the phrase table is empty", path=table.path)
+    table.require_known_scores(first.lines())
+    assert table.scores is not None
+    if require_scores:
+        require_scores(table.scores)
+    return first
 
 
 def _places(
