@@ -91,6 +91,14 @@ def require_finite(name: str, value: float, *, or_zero: bool = False) -> None:
         raise UsageError(f"{name} must be a finite number {least}, not {value}")
 
 
+def require_one_each(option: str, given: int, wanted: int, what: str) -> None:
+    """Checks that an option was given as often as there is something that it is for."""
+    if given != wanted:
+        times = {1: "once", 2: "twice"}.get(given, f"{given} times")
+        there = f"is one {what}" if wanted == 1 else f"are {wanted} {what}s"
+        raise UsageError(f"{option} is given {times}, but there {there}")
+
+
 def require_literals(settings: object) -> None:
     """Checks that the fields of a dataclass that are `Literal` have one of their values."""
     for name, kind in get_type_hints(type(settings)).items():

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from moses_integration.formats.nbest import LOG_10, Hypothesis, check_feature_name, read_nbest
 from moses_integration.formats.phrase_table import surface_words
-from phrase_scorer.errors import UsageError
+from phrase_scorer.errors import UsageError, require_one_each
 from phrase_scorer.language_model.arpa import kenlm_total, load_kenlm
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.device import Arithmetic
@@ -92,8 +92,8 @@ class NbestRequest:
             raise UsageError("give --source FILE, the text that was decoded")
         if not default:
             raise UsageError("give --model, --inverse-model, --lm or --cslm; or --rerank WEIGHTS")
-        if self.names and len(self.names) != len(default):
-            raise UsageError(f"{len(self.names)} times --name, but {len(default)} new features")
+        if self.names:
+            require_one_each("--name", len(self.names), len(default), "new feature")
         if self.unknown_words and self.unknown_words_of:
             raise UsageError("--unknown-words or --unknown-words-of DIR, not both")
         if self.unknown_words and not self.models and not self.inverse_models:

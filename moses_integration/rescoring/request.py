@@ -20,7 +20,7 @@ from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, re
 from moses_integration.formats.phrase_table import OnBadLine, PhraseTable
 from moses_integration.formats.signature import SIGNATURE_SUFFIX, signed_place
 from moses_integration.system.check import IniTarget
-from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.errors import DataError, UsageError, require_one_each
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.journal import BESIDE
 from phrase_scorer.runtime.output import (
@@ -151,14 +151,13 @@ class RescoreRequest:
         if self.replace:
             if self.weights:
                 raise UsageError("--replace keeps the weights: not with --weight")
-            if len(self.replace) != columns:
-                new = f"{columns} new column{'s' * (columns > 1)}"
-                raise UsageError(f"{len(self.replace)} times --replace, but {new}")
+            require_one_each("--replace", len(self.replace), columns, "new column")
             return ()
         weights = self.weights or (START_WEIGHT,)
-        if len(weights) not in (1, columns):
-            raise UsageError(f"{len(weights)} times --weight, but {columns} new columns")
-        return weights * columns if len(weights) == 1 else weights
+        if len(weights) == 1:
+            return weights * columns
+        require_one_each("--weight", len(weights), columns, "new column")
+        return weights
 
     @cached_property
     def replaced(self) -> tuple[int, ...]:

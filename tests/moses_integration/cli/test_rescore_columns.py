@@ -182,11 +182,11 @@ REFUSED = {
     ),
     "too many weights": (
         ["--model", "f1", "--weight", "1", "--weight", "2"],
-        "2 times --weight, but 1 new columns",
+        "--weight is given twice, but there is one new column",
     ),
     "too few weights": (
         ["--model", "f1", "--model", "f2", "--unknown-words", "--weight", "1", "--weight", "2"],
-        "2 times --weight, but 3 new columns",
+        "--weight is given twice, but there are 3 new columns",
     ),
 }
 

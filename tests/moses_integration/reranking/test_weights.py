@@ -291,7 +291,7 @@ def test_lists_that_do_not_fit_the_reference(moses, tmp_path):
         ([], "give --source FILE, the text that was decoded"),
         (["--source", "s"], "give --model, --inverse-model, --lm or --cslm; or --rerank WEIGHTS"),
         (["--source", "s", "--model", "m", "--name", "A", "--name", "B"],
-         "2 times --name, but 1 new features"),
+         "--name is given twice, but there is one new feature"),
         (["--source", "s", "--model", "m", "--lm", "l", "--name", "A", "--name", "A"],
          "two features are called A; give --name for each"),
         (["--source", "s", "--lm", "l", "--unknown-words"],

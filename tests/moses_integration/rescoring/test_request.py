@@ -50,7 +50,7 @@ def test_floor_that_cannot_be(floor, shown):
 INI_OUT = IniTarget("ini", "new.ini")
 REFUSED = {
     "no model": ({"models": ()}, "give --model DIR, --inverse-model DIR, or several of them"),
-    "weights": ({"weights": (1.0, 2.0)}, "2 times --weight, but 1 new columns"),
+    "weights": ({"weights": (1.0, 2.0)}, "--weight is given twice, but there is one new column"),
     "floor": ({"floor": 0.0}, "--floor must be from -87 to below 0, not 0"),
     "no output": ({"output": None}, "OUTPUT is missing (or use --estimate)"),
     "no table": ({"table": "no"}, "no: cannot read: No such file or directory"),
