@@ -17,8 +17,8 @@ from phrase_scorer.cli import (
     experiment_group,
 )
 from phrase_scorer.cli.groups import PROGRAM
-from phrase_scorer.cli.options import read_pairs
 from phrase_scorer.runtime.console import run
+from phrase_scorer.text.pair_files import read_pairs
 
 
 def _main() -> int:

@@ -152,6 +152,11 @@ class Ran(NamedTuple):
         return line[len("error: ") :]
 
     @property
+    def last_line(self) -> str:
+        """What was said last, on standard error."""
+        return self.err.splitlines()[-1]
+
+    @property
     def error(self) -> str:
         """The one line on standard error, where that is all there is."""
         assert self.err.startswith("error: ")

@@ -6,7 +6,6 @@ A command parses its options, checks what can be checked at once, and calls one 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from phrase_scorer.cli import (
@@ -16,10 +15,10 @@ from phrase_scorer.cli import (
     experiment_group,
 )
 from phrase_scorer.cli.groups import Commands, LazyCommand, LazyGroup
-from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import run
 
 if TYPE_CHECKING:
+    from phrase_scorer.text.pair_files import PairFiles
     from phrase_scorer.text.phrase_pairs import PairBlock
 
 EXPERIMENTS: Commands = {
@@ -106,37 +105,15 @@ HELP_SECTIONS = {
 }
 
 
-def read_table_or_pairs(
-    path: str, *, with_counts: bool | None = False, any_table: bool = False
-) -> Iterator[PairBlock]:
-    """The pairs of a phrase table, or of lines "source<TAB>target" or "source ||| target".
+def _read(given: PairFiles) -> Iterator[PairBlock]:
+    from moses_integration.formats.table_pairs import read_table_or_pairs
 
-    The first line decides: two bars or more make a phrase table, one bar a list of pairs.
-    """
-    from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable
-    from phrase_scorer.runtime.streams import line_blocks
-    from phrase_scorer.text.phrase_pairs import pairs_of_lines
-
-    blocks = line_blocks(path, mark="strip")
-    first = next(blocks, None)
-    if first is None:
-        return
-    lines = chain([first], blocks)
-    bars = first.lines[0].count(SEPARATOR)
-    if bars > 1:
-        table = PhraseTable(path, with_counts=with_counts is not False, any_table=any_table)
-        yield from (block.pairs for block in table.blocks(lines))
-        return
-    if with_counts:
-        raise UsageError("--weight-by-count needs a phrase table with counts")
-    separator = SEPARATOR if bars else b"\t"
-    for block in lines:
-        yield pairs_of_lines(block, separator, path)
+    return read_table_or_pairs(given)
 
 
 def command_line() -> LazyGroup:
     """The whole command line."""
-    return build_group(read_table_or_pairs, COMMANDS, HELP_SECTIONS)
+    return build_group(_read, COMMANDS, HELP_SECTIONS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,13 +14,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.numbers import LARGEST_FLOAT32, real_number
 from phrase_scorer.runtime.streams import Lines, line_blocks
+from phrase_scorer.text.pair_files import OnBadLine
 from phrase_scorer.text.phrase_pairs import PairBlock, words_of, words_of_each
 
 SEPARATOR = b"|||"
@@ -30,9 +31,6 @@ LONGEST_BLOCK = 4 * BLOCK_ENTRIES  # where a source has more targets than that, 
 SUMS_TO_BELIEVE = 10  # of different scores, each 1, before a table is taken for a reordering table
 SUM_ERROR = 1e-4  # of 4 numbers with 5 digits and more
 FIELDS = 3  # source, target, scores: what an entry must have
-
-OnBadLine = Literal["stop", "keep"]
-
 _SCORE_BYTES = b"0123456789.eE+- \t"
 _BRACKETED = re.compile(rb"(?<![^ \t\n])\[[^ \t\n]*\](?![^ \t\n])")  # a word like [this]
 _LEFT_HAND_SIDE = re.compile(rb"(?:^|[ \t])\[([^ \t]*)\][ \t]*$")

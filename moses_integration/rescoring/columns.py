@@ -19,7 +19,7 @@ from moses_integration.rescoring.request import DEFAULT_FLOOR, RescoreRequest
 from phrase_scorer.errors import ModelError, PhraseScorerError, UsageError
 from phrase_scorer.models import Direction
 from phrase_scorer.models.directory import ModelDirectory
-from phrase_scorer.scoring.scorer import PhraseScorer
+from phrase_scorer.scoring.scorer import PhraseScorer, mixture
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
 
@@ -120,9 +120,7 @@ class Mixture:
 
     def __call__(self, block: PairBlock) -> LogValues:
         """(pairs,) natural logarithms of the mean probabilities."""
-        every = np.stack([column.values(block).astype(np.float64) for column in self.columns])
-        mixture = np.logaddexp.reduce(every, axis=0) - np.log(len(self.columns))
-        return np.asarray(mixture, np.float32)
+        return mixture([column.values(block) for column in self.columns])
 
 
 def unknown_words_column(scorer: PhraseScorer) -> Column:

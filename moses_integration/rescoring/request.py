@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from moses_integration.formats.ini_edits import START_WEIGHT, with_columns, with_files
 from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
-from moses_integration.formats.phrase_table import OnBadLine, PhraseTable
+from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.formats.signature import SIGNATURE_SUFFIX, signed_place
 from moses_integration.system.check import IniTarget
 from phrase_scorer.errors import DataError, UsageError, require_one_each
@@ -32,6 +32,7 @@ from phrase_scorer.runtime.output import (
     reason,
 )
 from phrase_scorer.runtime.workers import SMALL_INPUT, available_cores
+from phrase_scorer.text.pair_files import OnBadLine
 
 DEFAULT_FLOOR = -50.0
 WORKER_IMPORTS = ("moses_integration.rescoring.block",)  # what worker processes unpickle needs it

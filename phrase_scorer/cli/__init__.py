@@ -8,20 +8,24 @@ moses_integration.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
 from phrase_scorer.cli.groups import PROGRAM, WIDTH, Commands, LazyCommand, LazyGroup, Sections
-from phrase_scorer.cli.options import OnceOption, PairReader
+from phrase_scorer.cli.options import OnceOption
+
+if TYPE_CHECKING:
+    from phrase_scorer.text.pair_files import PairReader
 
 CORE_COMMANDS: Commands = {
     "train": LazyCommand(
         "phrase_scorer.cli.train:train_command",
-        'Train a model on the phrase pairs of PHRASE_TABLE (or of "source<TAB>target" lines).',
+        "Train a model on phrase pairs: a phrase table, lines of pairs, or two files side by side.",
     ),
     "score": LazyCommand(
         "phrase_scorer.cli.score:score",
-        'Score the pairs of PAIRS: lines "source<TAB>target" or "source ||| target".',
+        "Score phrase pairs: one number per line, the natural logarithm of p(target | source).",
     ),
     "info": LazyCommand(
         "phrase_scorer.cli.score:info",

@@ -34,8 +34,14 @@ HELD_OUT = 0.02  # of the text, where no other is given to validate on
 class TrainLmRequest(TrainingRequest):
     """What `train-lm` is asked for."""
 
+    path: str
     validation: str | None
     min_count: int
+
+    @property
+    @override
+    def learned_from(self) -> tuple[str, ...]:
+        return (self.path,)
 
     @override
     def inputs(self) -> list[str]:

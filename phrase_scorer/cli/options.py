@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 from click.core import ParameterSource
 from typing_extensions import override
 
 from phrase_scorer.errors import LONGEST_QUOTE, UsageError, quoted
-from phrase_scorer.runtime.console import manner
-from phrase_scorer.runtime.device import Arithmetic, Precision
-from phrase_scorer.runtime.output import STANDARD, OutputFile
-
-if TYPE_CHECKING:
-    from phrase_scorer.text.phrase_pairs import PairBlock
+from phrase_scorer.runtime.console import manner, say
+from phrase_scorer.runtime.device import Precision
+from phrase_scorer.runtime.output import STANDARD
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Request = TypeVar("Request")
@@ -163,32 +161,6 @@ def takes(kind: type[Request]) -> Callable[[Callable[..., Answer]], Callable[...
     return decorate
 
 
-class PairReader(Protocol):
-    """Reads the pairs of a file, block by block.
-
-    `with_counts`: how often each was seen, too; None: if the file says so. `any_table`: take what
-    looks like another kind of table.
-    """
-
-    def __call__(
-        self, path: str, *, with_counts: bool | None = False, any_table: bool = False
-    ) -> Iterator[PairBlock]:
-        """The blocks, in the order of the file."""
-
-
-def read_pairs(
-    path: str, *, with_counts: bool | None = False, any_table: bool = False
-) -> Iterator[PairBlock]:
-    """The reader for "source<TAB>target" lines, which have no counts."""
-    if with_counts:
-        raise UsageError("--weight-by-count needs a phrase table with counts")
-    if any_table:
-        raise UsageError("--any-table needs a phrase table")
-    from phrase_scorer.text.phrase_pairs import read_tab_separated
-
-    return read_tab_separated(path)
-
-
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Several options as one decorator; the help shows them in this order."""
 
@@ -236,28 +208,15 @@ format_option = option("--format", "form", type=click.Choice(["text", "json"]), 
                        help="Form of what is printed on standard output.")  # fmt: skip
 any_table_option = option("--any-table", is_flag=True, help="Take what looks like a reordering "
                           "table for a phrase table.")  # fmt: skip
-# With `device_options` all that a `PairsRequest` is made of.
-scoring_options = together(
-    click.argument("pairs", metavar="PAIRS", default=STANDARD),
-    model_option,
-    output_option,
-    any_table_option,
+
+
+def _or_standard(_: click.Context, __: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
+    if not paths and sys.stdin.isatty():
+        say("reading pairs from standard input")
+    return paths or (STANDARD,)
+
+
+# What a `PairFiles` is made of.
+pairs_argument = click.argument(
+    "paths", metavar="[PAIRS | SOURCES TARGETS]", nargs=-1, callback=_or_standard
 )
-
-
-@dataclass(frozen=True)
-class PairsRequest:
-    """What a command over pairs is asked: to read them here, and to write there what it finds."""
-
-    pairs: str
-    output: str
-    model_path: Path
-    any_table: bool
-    arithmetic: Arithmetic
-
-    def __post_init__(self) -> None:
-        self.output_file()  # refused where it cannot be written
-
-    def output_file(self) -> OutputFile:
-        """Where the command writes."""
-        return OutputFile(self.output, inputs=[self.pairs])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
@@ -15,24 +16,34 @@ from phrase_scorer.cli.options import (
     COUNT,
     POSITIVE,
     SEED,
-    PairReader,
-    PairsRequest,
+    any_table_option,
     device_options,
     format_option,
+    max_unknown_option,
     model_option,
     option,
+    output_option,
+    pairs_argument,
     precision_option,
-    scoring_options,
     takes,
 )
 from phrase_scorer.errors import DataError, UsageError, printable, require_at_least
 from phrase_scorer.runtime.console import note, say
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.figures import require_kind, require_matplotlib, save_picture
-from phrase_scorer.runtime.output import STANDARD, check_option
+from phrase_scorer.runtime.output import STANDARD, OutputFile, check_option
 from phrase_scorer.runtime.report import as_json
 from phrase_scorer.runtime.streams import numbered_lines
+from phrase_scorer.scoring.score_file import (
+    ScoreColumn,
+    ScoreFormat,
+    ScoreRequest,
+    load_score_columns,
+    write_scores,
+)
+from phrase_scorer.text.pair_files import PairFiles, PairReader
 from phrase_scorer.text.phrase_pairs import PairBlock, words_of
+from phrase_scorer.text.unknown_words import UnknownWordCheck
 from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
 
 if TYPE_CHECKING:
@@ -40,38 +51,90 @@ if TYPE_CHECKING:
     from phrase_scorer.scoring.scorer import PhraseScorer
 
 
+def _paths(_: click.Context, __: click.Parameter, models: tuple[str, ...]) -> tuple[Path, ...]:
+    return tuple(map(Path, models))
+
+
 @click.command(epilog="""\b
 Examples:
   phrase-scorer score --model rnn/ pairs.tsv > scores.txt
-  paste source.txt target.txt | phrase-scorer score --model rnn/ -
-  echo "the blue house ||| la maison bleue" | phrase-scorer score --model rnn/ -
+  phrase-scorer score --model rnn/ source.txt.gz target.txt.gz --summary > scores.txt
+  echo "the blue house ||| la maison bleue" | phrase-scorer score --model rnn/
   phrase-scorer score --model rnn/ --precision int8 phrase-table.gz > scores.txt
+  phrase-scorer score --model rnn/ --model lstm/ --format jsonl --word-scores pairs.tsv
+  phrase-scorer score --model rnn1/ --model rnn2/ --ensemble pairs.tsv
+  phrase-scorer score --model rnn/ big.tsv.gz --output scores.gz --resume
 """)  # fmt: skip
-@scoring_options
+@pairs_argument
+@option("--model", "models", multiple=True, required=True, metavar="DIR", callback=_paths,
+        help="Directory of a trained model; each more is a column more.")  # fmt: skip
+@output_option
+@option("--format", "kind", type=click.Choice(get_args(ScoreFormat)), default="scores",
+        help="Write scores alone, or source, target and scores: tab-separated, or as JSON objects.",
+        )  # fmt: skip
+@option("--word-scores", is_flag=True, help="Write ln p of each target word, too, and last of the "
+        "end of the phrase.")  # fmt: skip
+@option("--normalize", is_flag=True,
+        help="Divide by the number of target symbols: the words and the end.")  # fmt: skip
+@option("--ensemble", is_flag=True, help="Write one column: the mean of the models' probabilities.")
+@option("--summary", is_flag=True, help="Say nats in all and per symbol, perplexity, and the share "
+        "of unknown words at the end.")  # fmt: skip
+@option("--on-bad-line", type=click.Choice(["stop", "keep"]), default="stop", help="keep: write "
+        "nan for a line that is no pair, and score an empty source.")  # fmt: skip
+@max_unknown_option
+@any_table_option
+@option("--resume", is_flag=True, help="Keep what is done if broken off, and go on with that.")
 @precision_option
 @device_options
 @click.pass_obj
-@takes(PairsRequest)
-def score(read: PairReader, request: PairsRequest) -> None:
-    """Score the pairs of PAIRS: lines "source<TAB>target" or "source ||| target".
+@takes(ScoreRequest)
+def score(read: PairReader, request: ScoreRequest) -> None:
+    """Score phrase pairs: one number per line, the natural logarithm of p(target | source).
 
-    Writes one number per line, in the same order: the natural logarithm of p(target | source),
-    summed over the target's words and the end of the phrase, not normalised for length. For a
-    model of direction inverse it is ln p(source | target).
+    Reads lines "source<TAB>target" or "source ||| target", a phrase table (whose first two fields
+    are scored), or two files, of which line n of SOURCES belongs to line n of TARGETS; compressed
+    (gz, bz2, xz, zst) or not; without a file, standard input, of which each line is answered when
+    it comes.
+
+    The number is summed over the target's words and the end of the phrase, and not normalised for
+    length unless --normalize is given. For a model of direction inverse it is ln p(source |
+    target). Several models give as many numbers, with a tab between them.
     """
-    from phrase_scorer.scoring.scorer import PhraseScorer, blocks_of
+    from phrase_scorer.scoring.scorer import blocks_of
 
     request.arithmetic.use_threads()
-    scorer = PhraseScorer.load(request.model_path, request.arithmetic)
-    if scorer.direction == "inverse":
-        note("the model is inverse: scores are ln p(source | target)")
-    blocks = blocks_of(read(request.pairs, any_table=request.any_table))
+    columns = load_score_columns(request)
+    _tell_columns(columns)
+    scorers = [scorer for column in columns for scorer in column.scorers]
+    at_once, to_terminal = STANDARD in request.pairs.paths, sys.stdout.isatty()
+    shown = not request.quiet and not at_once and not (request.output == STANDARD and to_terminal)
+    pairs = replace(request.pairs, at_once=at_once, bar="scoring" if shown else "")
+    blocks = blocks_of(read(pairs))
     first = next(blocks, PairBlock([], []))
-    tell_scoring([scorer], lambda: first)
-    with request.output_file() as out:
-        for block in chain([first], blocks):
-            values = scorer.score_block(block)
-            out.write("".join(f"{value:.6f}\n" for value in values.tolist()).encode())
+    models = dict(zip(request.names, (s.vocabularies for s in scorers), strict=True))
+    check = UnknownWordCheck(pairs.name, models, request.max_unknown)
+    check.begin(first)
+    tell_scoring(scorers, lambda: first)
+    counts = write_scores(request, columns, chain([first], blocks))
+    check.finish()
+    if counts.bad_lines:
+        say(
+            f"{counts.bad_lines:,} of {counts.pairs + counts.bad_lines:,} lines of {pairs.name} "
+            f"are no pairs, the first of them line {counts.first_bad:,}"
+        )
+    for line in counts.summary(columns) if request.summary else ():
+        say(line)
+
+
+def _tell_columns(columns: Sequence[ScoreColumn]) -> None:
+    """Says what is scored, where that is not p(target | source) of one model."""
+    for number, column in enumerate(columns, 1):
+        inverse = column.scorers[0].direction == "inverse"
+        what = f"ln p({'source | target' if inverse else 'target | source'})"
+        if len(columns) > 1:
+            note(f"column {number}: {what} of {column.name}")
+        elif inverse:
+            note(f"the model is inverse: scores are {what}")
 
 
 def tell_scoring(scorers: Sequence[PhraseScorer], sample: Callable[[], PairBlock]) -> None:
@@ -248,19 +311,28 @@ def _show(
 
 
 @dataclass(frozen=True)
-class AlignRequest(PairsRequest):
+class AlignRequest:
     """What `align` is asked."""
 
+    pairs: PairFiles
+    output: str
+    model_path: Path
     kind: Literal["json", "pharaoh"]
     plot: str | None
+    arithmetic: Arithmetic
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        self.output_file()  # refused where it cannot be written
         if self.plot:
             require_kind(self.plot)
             output = None if self.output == STANDARD else self.output
-            check_option("--plot", self.plot, {"PAIRS": self.pairs, "--output": output})
+            inputs = dict(zip(self.pairs.labels, self.pairs.paths, strict=True))
+            check_option("--plot", self.plot, {**inputs, "--output": output})
             require_matplotlib()
+
+    def output_file(self) -> OutputFile:
+        """Where the alignments are written."""
+        return OutputFile(self.output, inputs=self.pairs.paths)
 
 
 @click.command(epilog="""\b
@@ -269,7 +341,10 @@ Examples:
   phrase-scorer align --model attention/ --format pharaoh phrase-table.gz | head
   phrase-scorer align --model attention/ pairs.tsv --plot first.svg > alignments.jsonl
 """)  # fmt: skip
-@scoring_options
+@pairs_argument
+@model_option
+@output_option
+@any_table_option
 @option("--format", "kind", type=click.Choice(["json", "pharaoh"]), default="json", help="json: "
         "every weight; pharaoh: for each target word its likeliest source word, i-j.")  # fmt: skip
 @option("--plot", metavar="FILE", help="Draw the first pair's alignment (png, svg, pdf).")
@@ -291,7 +366,7 @@ def align(read: PairReader, request: AlignRequest) -> None:
         note("the model is inverse: it reads the target, and predicts the source")
     undrawn = request.plot
     with request.output_file() as out:
-        for block in blocks_of(read(request.pairs, any_table=request.any_table)):
+        for block in blocks_of(read(request.pairs)):
             for alignment in aligner.alignments(block):
                 if undrawn:
                     picture = alignment_picture(alignment, aligner.log_prob(block))

@@ -19,7 +19,6 @@ from phrase_scorer.cli.options import (
     PRESET,
     WEIGHT,
     Command,
-    PairReader,
     device_options,
     option,
     seed_option,
@@ -33,6 +32,7 @@ from phrase_scorer.runtime.figures import require_matplotlib
 from phrase_scorer.runtime.output import is_same_file, locked_folder
 from phrase_scorer.runtime.streams import numbered_lines
 from phrase_scorer.studies.settings import SYSTEMS, StudySettings, SystemsSettings
+from phrase_scorer.text.pair_files import PairFiles, PairReader
 from phrase_scorer.text.phrase_pairs import words_of
 
 
@@ -105,7 +105,8 @@ def systems(read: PairReader, request: SystemsRequest) -> None:
 
     settings, folder, path = request.settings, request.output_dir, request.pairs
     # Counts where there are any; where training is to use them, there must be.
-    blocks = read(path, with_counts=True if settings.weight_by_count else None)
+    with_counts = True if settings.weight_by_count else None
+    blocks = read(PairFiles((path,), with_counts=with_counts))
     data = collect_training_data(blocks, path=path, shortlist=request.shortlist)
     source, target = data.vocabularies
     note(f"{len(data.pairs):,} pairs; shortlists of {len(source):,} and {len(target):,} words")

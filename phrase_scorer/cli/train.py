@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from typing_extensions import override
 
 from phrase_scorer.cli.options import (
     COUNT,
@@ -20,7 +21,6 @@ from phrase_scorer.cli.options import (
     WEIGHT,
     Bounded,
     Command,
-    PairReader,
     any_table_option,
     device_options,
     model_option,
@@ -34,6 +34,7 @@ from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES, note, say
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import is_same_file
+from phrase_scorer.text.pair_files import PairFiles, PairReader
 
 if TYPE_CHECKING:
     from phrase_scorer.models import ModelConfig
@@ -81,7 +82,6 @@ class Choices:
 class TrainingRequest:
     """A training as it is asked for, of whatever model; what cannot be is refused here."""
 
-    path: str  # what it learns from
     model_path: Path
     preset: str
     shortlist: int
@@ -147,9 +147,14 @@ class TrainingRequest:
             return 0.0
         return 0.0 if self.choices.max_updates else given
 
+    @property
+    def learned_from(self) -> tuple[str, ...]:
+        """The files that it learns from."""
+        raise NotImplementedError
+
     def inputs(self) -> list[str]:
         """The files that it learns from, and is validated on."""
-        return [self.path]
+        return list(self.learned_from)
 
     def run(self, data: TrainingData, config: ModelConfig, settings: TrainingSettings) -> int:
         """Trains, says how it ended; returns the exit code."""
@@ -157,7 +162,7 @@ class TrainingRequest:
 
         source, target = map(len, data.vocabularies)
         config = replace(config, source_words=source, target_words=target)
-        details = {"path": self.path, "preset": self.preset}
+        details = {"path": " and ".join(self.learned_from), "preset": self.preset}
         result = train(
             TrainingJob(data, config, settings, self.model_path, details),
             RunLimits(self.max_minutes, self.checkpoint_minutes),
@@ -221,12 +226,16 @@ training_options = together(
 class TrainRequest(TrainingRequest):
     """What `train` is asked for."""
 
+    pairs: PairFiles
     architecture: str
     direction: str
     variant: str
     shared_words: bool
-    weight_by_count: bool
-    any_table: bool
+
+    @property
+    @override
+    def learned_from(self) -> tuple[str, ...]:
+        return self.pairs.paths
 
 
 @click.command("train", epilog="""\b
@@ -234,11 +243,12 @@ Examples:
   phrase-scorer train model/phrase-table.gz --model rnn/
   phrase-scorer train model/phrase-table.gz --model rnn/ --preset paper --device cuda
   phrase-scorer train pairs.tsv --model rnn/ --max-minutes 30
+  phrase-scorer train corpus.en.gz corpus.fr.gz --model att/ --architecture attention
   phrase-scorer train model/phrase-table.gz --model lstm/ --cell lstm --forget-bias 1
   phrase-scorer train model/phrase-table.gz --model att/ --architecture attention
   phrase-scorer train model/phrase-table.gz --model rnn/ --resume
 """)  # fmt: skip
-@click.argument("path", metavar="PHRASE_TABLE")
+@click.argument("paths", metavar="PHRASE_TABLE | PAIRS | SOURCES TARGETS", nargs=-1, required=True)
 @model_options
 @option("--architecture", default="encoder_decoder", metavar="NAME", help="encoder_decoder (Cho et "
         "al. 2014), seq2seq (Sutskever et al. 2014), attention (Bahdanau et al. 2015), "
@@ -262,7 +272,12 @@ Examples:
         "encoder_decoder: as printed, or as in the authors' released code.")  # fmt: skip
 @option("--shared-words", is_flag=True, help="One shortlist, one embedding for both languages.")
 @any_table_option
-@option("--weight-by-count", is_flag=True, help="Weigh pairs by their counts.  [paper: no]")
+@option(
+    "--weight-by-count",
+    "with_counts",
+    is_flag=True,
+    help="Weigh pairs by their counts.  [paper: no]",
+)
 @preset_option("--batch-pairs", "Pairs per update.")
 @preset_option("--schedule", "Course of the learning rate; timed: it falls to 0 at --max-minutes.",
                click.Choice(["constant", "linear", "inverse-sqrt", "timed"]), None)  # fmt: skip
@@ -275,7 +290,10 @@ Examples:
 @click.pass_obj
 @takes(TrainRequest)
 def train_command(read: PairReader, request: TrainRequest) -> int:
-    """Train a model on the phrase pairs of PHRASE_TABLE (or of "source<TAB>target" lines).
+    """Train a model on phrase pairs: a phrase table, lines of pairs, or two files side by side.
+
+    A line of PAIRS is "source<TAB>target" or "source ||| target"; line n of SOURCES belongs to line
+    n of TARGETS. All may be compressed (gz, bz2, xz, zst); - is standard input.
 
     Every distinct pair counts once, whatever its frequency. Pairs of some source phrases are held
     out for validation. The unit of all losses is nats per target symbol, end symbols included.
@@ -294,8 +312,8 @@ def train_command(read: PairReader, request: TrainRequest) -> int:
         shared_words=request.shared_words,
     )
     data = collect_training_data(
-        read(request.path, with_counts=request.weight_by_count, any_table=request.any_table),
-        path=request.path,
+        read(request.pairs),
+        path=request.pairs.name,
         shortlist=request.shortlist,
         direction=config.direction,
         shared_words=config.shared_words,

@@ -104,6 +104,11 @@ class OutputFile:
             self._stream.write(block)
         self._begun = True
 
+    def flush(self) -> None:
+        """Gives what was written to whoever reads along; nothing else needs it."""
+        with write_errors(self.path):
+            self._stream.flush()
+
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.path == STANDARD:
             with write_errors(self.path):

@@ -10,12 +10,13 @@ import gc
 import io
 import os
 import queue
+import select
 import sys
 import threading
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from lzma import LZMAError
 from pathlib import Path
@@ -33,6 +34,7 @@ _Item = TypeVar("_Item")
 BLOCK_BYTES = 1 << 20  # text read at once; a block then ends at a line end
 MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
 
+A_MOMENT = 0.005  # seconds for which a pipe without text has it soon
 LONGEST_LINE = 64 << 20  # bytes, about; a longer one is an end that is missing
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # what some editors put before UTF-8
 Mark = Literal["tell", "strip", "keep"]  # what becomes of it where a file begins with one
@@ -60,6 +62,7 @@ def line_blocks(
     block_bytes: int = BLOCK_BYTES,
     *,
     mark: Mark = "tell",
+    at_once: bool = False,
     on_chunk: Callable[[bytes], object] | None = None,
     position: Callable[[int], object] | None = None,
 ) -> Iterator[Lines]:
@@ -70,6 +73,7 @@ def line_blocks(
         block_bytes: About how much text a block holds.
         mark: A UTF-8 byte order mark at the beginning is told of once on standard error, or is
             stripped, as befits a file that we alone interpret.
+        at_once: Of a pipe that has nothing more at the moment, give what came; blocks may be small.
         on_chunk: Called with all text as it is read, for a checksum.
         position: Called with the place in the (compressed) file after each read, for progress.
 
@@ -80,7 +84,8 @@ def line_blocks(
     number, begun = 1, _Begun(path, mark)
     try:
         with open_input(path) as (stream, raw):
-            while chunk := stream.read(block_bytes):
+            read = partial(_available, stream) if at_once else stream.read
+            while chunk := read(block_bytes):
                 if on_chunk:
                     on_chunk(chunk)
                 if position and raw is not None:
@@ -101,11 +106,31 @@ def line_blocks(
         yield Lines(number, [rest], ended=False)
 
 
+def _available(stream: IO[bytes], size: int) -> bytes:
+    """Up to so many bytes: of a pipe what it has, or gets in a moment; b"" at its end."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:
+        return stream.read(size)
+    if not isinstance(stream, io.BufferedReader):
+        return stream.read(size)  # compressed: no pipe that somebody waits at
+    parts = [stream.read1(size)]
+    while parts[-1] and (left := size - sum(map(len, parts))) > 0:
+        if not select.select([descriptor], [], [], A_MOMENT)[0]:
+            break
+        parts.append(stream.read1(left))
+    return b"".join(parts)
+
+
 @contextmanager
-def shown_blocks(path: str | Path, doing: str, *, show: bool) -> Iterator[Iterator[Lines]]:
+def shown_blocks(
+    path: str | Path, doing: str, *, show: bool, mark: Mark = "tell", at_once: bool = False
+) -> Iterator[Iterator[Lines]]:
     """The `line_blocks` of a file, under a progress bar over its bytes."""
     with progress_bar(doing, show=show, total=file_size(path), unit="B", unit_divisor=1024) as bar:
-        yield line_blocks(path, position=lambda place: bar.update(place - bar.n))
+        yield line_blocks(
+            path, mark=mark, at_once=at_once, position=lambda place: bar.update(place - bar.n)
+        )
 
 
 def file_size(path: str | Path) -> int | None:

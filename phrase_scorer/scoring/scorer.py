@@ -232,6 +232,12 @@ class PhraseScorer:
         return np.concatenate(scores)
 
 
+def mixture(scores: Sequence[Scores]) -> Scores:
+    """(pairs,) the natural logarithm of the mean of several models' probabilities."""
+    every = np.stack([values.astype(np.float64) for values in scores])
+    return np.asarray(np.logaddexp.reduce(every, axis=0) - np.log(len(scores)), np.float32)
+
+
 def engine_for(model: PhraseModel, precision: Precision) -> Engine:
     """The fastest engine that knows the model."""
     if isinstance(model, EncoderDecoder):
@@ -352,4 +358,5 @@ def blocks_of(blocks: Iterable[PairBlock]) -> Iterator[PairBlock]:
     for block in blocks:
         for start in range(0, len(block.sources), BLOCK_PAIRS):
             chosen = slice(start, start + BLOCK_PAIRS)
-            yield PairBlock(block.sources[chosen], block.targets[chosen])
+            bad = {p - start: line for p, line in block.bad.items() if 0 <= p - start < BLOCK_PAIRS}
+            yield PairBlock(block.sources[chosen], block.targets[chosen], bad=bad)

@@ -1,7 +1,7 @@
 """Phrase pairs as flat id arrays: how millions of phrases are held without a Python object each.
 
-In: blocks of tokenised phrases (lists of words as bytes), from "source<TAB>target" lines or from
-any reader that yields `PairBlock`. Out: `PhraseIds` (ids and offsets) and `PhrasePairs`.
+In: blocks of tokenised phrases (lists of words as bytes), from any reader that yields `PairBlock`,
+such as those of pair_files.py. Out: `PhraseIds` (ids and offsets) and `PhrasePairs`.
 Knows nothing of tensors, nor of any Moses file.
 """
 
@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.streams import Lines, line_blocks
 
 Ids = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]
@@ -45,11 +41,12 @@ def words_of_each(texts: Sequence[bytes]) -> list[list[bytes]]:
 
 
 class PairBlock(NamedTuple):
-    """Some phrase pairs as words; `counts` is how often each was seen, where the file says so."""
+    """Some phrase pairs as words."""
 
     sources: list[list[bytes]]
     targets: list[list[bytes]]
-    counts: list[float] | None = None
+    counts: list[float] | None = None  # how often each was seen, where the file says so
+    bad: Mapping[int, bytes] = {}  # lines that are no pairs, by their places; no words there
 
 
 @dataclass(frozen=True)
@@ -261,30 +258,3 @@ class PairCollector:
         )
         weights = arrays["weights"]
         return PhrasePairs(source, target, weights if len(weights) else None)
-
-
-def read_tab_separated(path: str | Path) -> Iterator[PairBlock]:
-    """Blocks of the pairs of a file of "source<TAB>target" lines (`-`: standard input; gz read)."""
-    for block in line_blocks(path, mark="strip"):
-        yield pairs_of_lines(block, b"\t", path)
-
-
-def pairs_of_lines(lines: Lines, separator: bytes, path: str | Path) -> PairBlock:
-    """The pairs of lines "source<separator>target".
-
-    A line with another number of separators, or with an empty source, is a DataError.
-    """
-    sources, targets = [], []
-    for number, line in enumerate(lines.lines, lines.first):
-        fields = line.removesuffix(b"\r").split(separator)
-        source = words_of(fields[0])
-        if len(fields) != 2 or not source:
-            expected = "a tab" if separator == b"\t" else f'"{separator.decode()}"'
-            what = "empty source"
-            if len(fields) != 2:
-                found = "" if len(fields) < 2 else f"{len(fields)} columns, "
-                what = f"{found}expected source, {expected}, target"
-            raise DataError(what, path=path, line=number, text=line)
-        sources.append(source)
-        targets.append(words_of(fields[1]))
-    return PairBlock(sources, targets)

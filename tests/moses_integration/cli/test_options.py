@@ -70,7 +70,7 @@ def test_a_value_given_twice(words, option, run):
 
 
 def test_a_value_given_often_or_strangely(run):
-    done = run("score", "--model", "A", "--model", "", "--model", "B\n")
+    done = run("align", "--model", "A", "--model", "", "--model", "B\n")
     expected = '--model is given 3 times (A, "", "B\\n"); it takes one value'
     assert (done.code, done.error) == (2, expected)
 

@@ -8,8 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import phrase_ids, phrase_pairs
 
-from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.streams import Lines
 from phrase_scorer.text import phrase_pairs as module
 from phrase_scorer.text.phrase_pairs import (
     ArrayBuilder,
@@ -18,8 +16,6 @@ from phrase_scorer.text.phrase_pairs import (
     PhraseIds,
     PhrasePairs,
     mixed,
-    pairs_of_lines,
-    read_tab_separated,
     words_of,
     words_of_each,
 )
@@ -269,52 +265,9 @@ def test_collector_without_counts_and_without_pairs():
     assert len(PairCollector().finish()) == 0
 
 
-# -- tab-separated lines -----------------------------------------------------------------------
-
-
-def test_read_tab_separated(tmp_path):
-    path = tmp_path / "pairs.tsv"
-    path.write_bytes(b" la  maison \tthe house\nla\t\n\xff \ta\nx\ty")
-    blocks = list(read_tab_separated(path))
-    sources = [source for block in blocks for source in block.sources]
-    targets = [target for block in blocks for target in block.targets]
-    assert sources == [[b"la", b"maison"], [b"la"], [b"\xff"], [b"x"]]
-    assert targets == [[b"the", b"house"], [], [b"a"], [b"y"]]
-    assert all(block.counts is None for block in blocks)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (b"no tab", '3: expected source, a tab, target: "no tab"'),
-        (b"", '3: expected source, a tab, target: ""'),
-        (b" \tx", '3: empty source: " \\tx"'),
-        (b"\t", '3: empty source: "\\t"'),
-        (b"a\tb\t", '3: 3 columns, expected source, a tab, target: "a\\tb\\t"'),
-        (b"a\tb\t0.5\t", '3: 4 columns, expected source, a tab, target: "a\\tb\\t0.5\\t"'),
-    ],
-)
-def test_wrong_lines(line, message, tmp_path):
-    path = tmp_path / "pairs.tsv"
-    path.write_bytes(b"a\tb\nc\td\n" + line + b"\ne\tf\n")
-    with pytest.raises(DataError) as caught:
-        list(read_tab_separated(path))
-    assert str(caught.value) == f"{path}:{message}"
-
-
-def test_another_separator():
-    block = pairs_of_lines(Lines(1, [b"a b ## c"]), b"##", "p")
-    assert (block.sources, block.targets) == ([[b"a", b"b"]], [[b"c"]])
-    with pytest.raises(DataError) as caught:
-        pairs_of_lines(Lines(9, [b"a ## c", b"a b"]), b"##", "p")
-    assert str(caught.value) == 'p:10: expected source, "##", target: "a b"'
-
-
 @pytest.mark.parametrize("other", [b"\r", b"\v", b"\f", b"\x1c", b"\x85", b"\xc2\xa0"])
 def test_words_break_at_blank_and_tab_alone(other):
     text = b" \ta" + other + b"b " + other + b"\t\t c "
     words = [b"a" + other + b"b", other, b"c"]
     assert words_of(text) == words
     assert words_of_each([text, b"d e", b""]) == [words, [b"d", b"e"], []]
-    block = pairs_of_lines(Lines(1, [b"a" + other + b"b\t" + other + b" c\r"]), b"\t", "p")
-    assert (block.sources, block.targets) == ([[b"a" + other + b"b"]], [[other, b"c"]])

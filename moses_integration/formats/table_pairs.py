@@ -1,0 +1,72 @@
+"""The phrase pairs of whatever file of them a user has: a phrase table, or lines of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable
+from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.runtime.streams import Lines
+from phrase_scorer.text.pair_files import NO_COUNTS, PairFiles, pairs_of_lines, read_pairs
+from phrase_scorer.text.phrase_pairs import PairBlock
+
+
+def read_table_or_pairs(given: PairFiles) -> Iterator[PairBlock]:
+    """The pairs of a phrase table, of lines "source<TAB>target" or "source ||| target", or of two
+    files of lines.
+
+    The first line decides: two bars or more make a phrase table, one bar a list of pairs.
+    """
+    if len(given.paths) == 2:
+        yield from map(_Texts(given).checked, read_pairs(given))
+        return
+    (path,) = given.paths
+    with given.lines(path) as blocks:
+        first = next(blocks, None)
+        if first is None:
+            return
+        lines = chain([first], blocks)
+        bars = first.lines[0].count(SEPARATOR)
+        if bars > 1:
+            yield from _table_pairs(given, lines)
+            return
+        if given.with_counts:
+            raise UsageError(NO_COUNTS)
+        for block in lines:
+            yield pairs_of_lines(block, SEPARATOR if bars else b"\t", path, given.on_bad_line)
+
+
+class _Texts:
+    """Two files that must be of text: a phrase table beside another file is a mistake."""
+
+    def __init__(self, given: PairFiles) -> None:
+        self._paths, self._lines = given.paths, 0
+
+    def checked(self, block: PairBlock) -> PairBlock:
+        """The same block; DataError where one of its lines has the bars between fields."""
+        bars = SEPARATOR.strip()
+        for path, phrases in zip(self._paths, (block.sources, block.targets), strict=True):
+            for number, words in enumerate(phrases, self._lines + 1):
+                if bars in words:
+                    message = "a line of a phrase table: of two files, each line is one phrase"
+                    raise DataError(message, path=path, line=number, text=b" ".join(words))
+        self._lines += len(block.sources)
+        return block
+
+
+def _table_pairs(given: PairFiles, lines: Iterator[Lines]) -> Iterator[PairBlock]:
+    table = PhraseTable(
+        given.paths[0],
+        on_bad_line=given.on_bad_line,
+        with_counts=given.with_counts is not False,
+        any_table=given.any_table,
+    )
+    for block in table.blocks(lines):
+        pairs = block.pairs
+        if block.bad:
+            for place in block.bad:  # ascending
+                pairs.sources.insert(place, [])
+                pairs.targets.insert(place, [])
+            pairs = pairs._replace(bad={place: block.lines.lines[place] for place in block.bad})
+        yield pairs

@@ -1,0 +1,42 @@
+"""Phrase tables and lists of pairs, as commands over pairs read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from moses_integration.formats.table_pairs import read_table_or_pairs
+from phrase_scorer.errors import DataError
+from phrase_scorer.text.pair_files import PairFiles
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        (b"a\nb ||| c ||| 1\n", b"x\ny\n",
+         's:2: a line of a phrase table: of two files, each line is one phrase: "b ||| c ||| 1"'),
+        (b"a\n", b"x ||| y\n",
+         't:1: a line of a phrase table: of two files, each line is one phrase: "x ||| y"'),
+    ],
+)  # fmt: skip
+def test_a_table_is_none_of_two_files(source, target, message, folder):
+    (folder / "s").write_bytes(source)
+    (folder / "t").write_bytes(target)
+    with pytest.raises(DataError) as caught:
+        list(read_table_or_pairs(PairFiles(("s", "t"))))
+    assert str(caught.value) == message
+
+
+def test_bars_within_a_word_are_text(folder):
+    (folder / "s").write_bytes(b"a|||b\n")
+    (folder / "t").write_bytes(b"x\n")
+    (block,) = read_table_or_pairs(PairFiles(("s", "t")))
+    assert (block.sources, block.targets) == ([[b"a|||b"]], [[b"x"]])
+
+
+def test_bad_entries_of_a_table_keep_their_places(folder):
+    lines = [b"a ||| x ||| 1 1", b"b ||| y ||| 1", b" ||| z ||| 1 1", b"c ||| w ||| 1 0.5"]
+    (folder / "t").write_bytes(b"\n".join(lines))
+    (block,) = read_table_or_pairs(PairFiles(("t",), on_bad_line="keep"))
+    assert block.sources == [[b"a"], [], [], [b"c"]]
+    assert block.targets == [[b"x"], [], [], [b"w"]]
+    assert block.bad == {1: lines[1], 2: lines[2]}
