@@ -390,7 +390,8 @@ def test_another_column_follows_in_the_signature(table, tmp_path):
 # -- progress ------------------------------------------------------------------------------------
 
 
-def test_progress_bar_reaches_the_size_of_the_file(table, tmp_path, capsys):
+def test_progress_bar_reaches_the_size_of_the_file(table, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     rescore(TableReader(PhraseTable(table)), tmp_path / "out", [constant()])
     shown = capsys.readouterr().err.split("\r")[-1]
     assert shown.startswith("rescoring: 100%")
