@@ -47,6 +47,7 @@ from phrase_scorer.cli.options import (
     max_unknown_option,
     option,
     output_option,
+    require_models,
     takes,
     together,
 )
@@ -253,6 +254,8 @@ def nbest(request: NbestRequest) -> None:
         sentences = rerank(nbest_list, weights, output, whole_list=request.whole_list, say=say)
         say(f"{sentences:,} sentences reranked")
         return
+    require_models(*request.models, *request.inverse_models)
+    require_models(*request.continuous_space_models)
     request.arithmetic.use_threads()
     features, show = _features(request), not request.quiet
     models = {feature.name: feature.vocabularies for feature in features}

@@ -19,14 +19,15 @@ from phrase_scorer.cli.options import (
     device_options,
     model_option,
     option,
+    require_models,
     takes,
 )
-from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.errors import UsageError
 from phrase_scorer.language_model.arpa import Arpa, arpa_order, read_arpa, write_arpa
 from phrase_scorer.runtime.console import note, progress_bar, say
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import STANDARD, OutputFile, real_path
-from phrase_scorer.runtime.streams import refuse_pipes
+from phrase_scorer.runtime.streams import refuse_pipes, require_readable
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,8 @@ class ExportRequest:
 
     def __post_init__(self) -> None:
         more = (*self.texts, *self.nbest_lists)
-        for file in more:
-            if not Path(file).exists():
-                raise DataError("cannot read: No such file or directory", path=file)
+        require_readable(self.arpa, *more, self.moses_ini)
+        require_models(self.model_path)
         if self.moses_ini:
             refuse_pipes(self.arpa)  # read for its order, then whole
         if self.min_count > 1 and not more:

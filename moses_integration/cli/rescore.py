@@ -35,11 +35,12 @@ from phrase_scorer.cli.options import (
     max_unknown_option,
     option,
     precision_option,
+    require_models,
     several_devices_options,
     takes,
 )
 from phrase_scorer.cli.score import tell_scoring
-from phrase_scorer.runtime.console import say
+from phrase_scorer.runtime.console import detail, note, say
 from phrase_scorer.runtime.workers import start_imports
 from phrase_scorer.text.unknown_words import UnknownWordCheck
 
@@ -111,16 +112,21 @@ def rescore_command(request: RescoreRequest) -> None:
     leaves OUTPUT.partial and OUTPUT.journal, and --resume goes on with it: the result is the same
     byte for byte.
     """
+    require_models(*request.models, *request.inverse_models)
     if request.processes > 1:
         start_imports(WORKER_IMPORTS)
     from moses_integration.rescoring.columns import load_columns, scorers_of
     from moses_integration.rescoring.stream import TableReader, rescore
+    from phrase_scorer.scoring.library import kernels_in_words
 
     request.arithmetic.use_threads()
     columns = load_columns(request)
     scorers = scorers_of(columns)
     reader, files = TableReader(request.phrase_table), request.files
     check = _check_of(request, scorers)
+    device = request.arithmetic.torch_device()
+    note(f"device {device}; kernels: {kernels_in_words(device.type)}")
+    detail(f"{request.processes} processes; products in {request.arithmetic.precision}")
     _tell_beginning(reader, scorers, check)
     if request.estimate:
         _tell_estimate(reader, columns, request.processes)
@@ -231,6 +237,7 @@ def prune_command(request: PruneRequest) -> None:
     Lines stay as they are, in their order, and so does the signature. Of entries that are judged
     equal, the first stay. A --reordering-table is pruned in step: both must be sorted alike.
     """
+    require_models(*([request.model_path] if request.model_path else []))
     counts = prune(request)
     say(
         f"{counts.kept:,} of {counts.entries:,} entries kept ({counts.kept / counts.entries:.1%}), "

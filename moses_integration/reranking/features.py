@@ -22,7 +22,7 @@ from phrase_scorer.language_model.arpa import kenlm_total, load_kenlm
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import STANDARD, OutputFile
-from phrase_scorer.runtime.streams import numbered_lines, refuse_pipes
+from phrase_scorer.runtime.streams import numbered_lines, refuse_pipes, require_readable
 from phrase_scorer.text.phrase_pairs import PairBlock, words_of
 from phrase_scorer.text.vocabulary import Vocabulary
 
@@ -82,6 +82,7 @@ class NbestRequest:
         if self.max_unknown is not None and not networks:
             raise UsageError("--max-unknown needs --model, --inverse-model or --cslm")
         OutputFile(self.output, inputs=[self.nbest_list, self.rerank or self.source])
+        require_readable(self.nbest_list, self.rerank or self.source, *self.language_models)
 
     def _check_features(self) -> None:
         default = self._default_names()

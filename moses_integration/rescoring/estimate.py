@@ -23,6 +23,7 @@ from phrase_scorer.scoring.scorer import PhraseScorer, single_threaded_torch
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.text.vocabulary import Counts
 
+COUNT_ERROR = 0.2  # of a count by size: lines may be longer here than there in the table
 SAMPLE_ENTRIES = 200_000
 MEASURED_BLOCKS = 3  # of each process: then memory grows no more
 TIMED_ENTRIES = 4_096
@@ -48,7 +49,8 @@ class Estimate:
 
     def lines(self) -> Iterator[str]:
         """As a user reads it."""
-        yield f"entries            {self.extent}{self.entries:,} (sample: {self.sampled:,})"
+        about = f" ± {COUNT_ERROR:.0%}" * (self.extent == "about ")
+        yield f"entries            {self.extent}{self.entries:,}{about} (sample: {self.sampled:,})"
         per_source = self.sampled / max(1, self.sources)
         yield f"distinct sources   {self.sources:,} in the sample, {per_source:.2f} targets each"
         for name, side in self.sides.items():

@@ -42,7 +42,7 @@ from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.numbers import whole_number
 from phrase_scorer.runtime.output import STANDARD, OutputFile, check_option, is_same_file
-from phrase_scorer.runtime.streams import Lines, shown_blocks
+from phrase_scorer.runtime.streams import Lines, require_readable, shown_blocks
 from phrase_scorer.text.phrase_pairs import words_of
 from phrase_scorer.text.unknown_words import UnknownWordCheck
 
@@ -96,6 +96,7 @@ class PruneRequest:
         if self.ini_target.moses_ini_out and STANDARD in (self.output, new):
             raise UsageError("--moses-ini-out needs files as outputs, not -")
         _ = self.edited_ini  # refused before the work, and before a new file has an old one's name
+        require_readable(self.table, old)
 
     def place_of_score(self) -> int:
         """Which score of an entry `by` means, from 0; DataError where the signature knows none."""

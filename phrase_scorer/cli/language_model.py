@@ -17,13 +17,14 @@ from phrase_scorer.cli.options import (
     device_options,
     model_option,
     option,
+    require_models,
     takes,
 )
 from phrase_scorer.cli.train import TrainingRequest, model_options, preset_option, training_options
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import note
 from phrase_scorer.runtime.device import Arithmetic
-from phrase_scorer.runtime.streams import refuse_pipes
+from phrase_scorer.runtime.streams import refuse_pipes, require_readable
 from phrase_scorer.text.vocabulary import Vocabulary
 
 MIN_COUNT = 2
@@ -94,17 +95,19 @@ def train_lm(request: TrainLmRequest) -> int:
     A feed-forward network over the last six words (Cho et al. 2014, section 4.1.2). The unit of all
     losses is nats per symbol, end symbols included; exp of it is the perplexity.
     """
+    config, settings = request.plan("cslm")
     from phrase_scorer.language_model.model import text_pairs, text_vocabulary
+    from phrase_scorer.scoring.library import kernels_in_words
     from phrase_scorer.training.data import TrainingData
 
     request.arithmetic.use_threads()
     device = request.arithmetic.torch_device()
-    config, settings = request.plan("cslm")
     sentences, validation = request.texts()
     vocabulary = text_vocabulary(sentences, request.shortlist, request.min_count)
     note(
         f"{len(sentences):,} sentences, {sum(map(len, sentences)):,} words; {len(vocabulary):,} "
-        f"words in the shortlist; {len(validation):,} sentences to validate on; device {device}"
+        f"words in the shortlist; {len(validation):,} sentences to validate on; "
+        f"device {device}; kernels: {kernels_in_words(device.type)}"
     )
     data = TrainingData(
         text_pairs(sentences, vocabulary),
@@ -126,6 +129,8 @@ class PerplexityRequest:
 
     def __post_init__(self) -> None:
         refuse_pipes(*self.arpas)
+        require_readable(self.text, *self.arpas)
+        require_models(self.model_path)
 
 
 @click.command(epilog="""\b

@@ -161,6 +161,14 @@ def takes(kind: type[Request]) -> Callable[[Callable[..., Answer]], Callable[...
     return decorate
 
 
+def require_models(*paths: str | Path) -> None:
+    """Refuses (ModelError), before torch is imported, model directories that are not whole."""
+    from phrase_scorer.models.files import ModelFiles
+
+    for path in paths:
+        ModelFiles(Path(path)).require_complete()
+
+
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Several options as one decorator; the help shows them in this order."""
 

@@ -25,6 +25,7 @@ from phrase_scorer.cli.options import (
     output_option,
     pairs_argument,
     precision_option,
+    require_models,
     takes,
 )
 from phrase_scorer.errors import DataError, UsageError, printable, require_at_least
@@ -100,6 +101,7 @@ def score(read: PairReader, request: ScoreRequest) -> None:
     length unless --normalize is given. For a model of direction inverse it is ln p(source |
     target). Several models give as many numbers, with a tab between them.
     """
+    require_models(*request.models)
     from phrase_scorer.scoring.scorer import blocks_of
 
     request.arithmetic.use_threads()
@@ -214,6 +216,7 @@ class GenerateRequest:
             raise UsageError("either --beam or --sample")
         if self.n_best is not None:
             require_at_least(1, "--n-best", self.n_best)
+        require_models(self.model_path)
 
     def found(self, generator: Generator, source: list[int]) -> list[Generated]:
         """The targets of a source, by beam search or drawn."""
@@ -329,6 +332,7 @@ class AlignRequest:
             inputs = dict(zip(self.pairs.labels, self.pairs.paths, strict=True))
             check_option("--plot", self.plot, {**inputs, "--output": output})
             require_matplotlib()
+        require_models(self.model_path)
 
     def output_file(self) -> OutputFile:
         """Where the alignments are written."""

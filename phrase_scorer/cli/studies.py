@@ -30,7 +30,7 @@ from phrase_scorer.runtime.console import note, progress_bar
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.figures import require_matplotlib
 from phrase_scorer.runtime.output import is_same_file, locked_folder
-from phrase_scorer.runtime.streams import numbered_lines
+from phrase_scorer.runtime.streams import numbered_lines, require_readable
 from phrase_scorer.studies.settings import SYSTEMS, StudySettings, SystemsSettings
 from phrase_scorer.text.pair_files import PairFiles, PairReader
 from phrase_scorer.text.phrase_pairs import words_of
@@ -66,6 +66,7 @@ class SystemsRequest:
     def __post_init__(self) -> None:
         for name in self.systems:
             require_choice("system", name, SYSTEMS)
+        require_readable(self.pairs)
         require_matplotlib()
 
 
@@ -132,6 +133,7 @@ class GradientsRequest:
     quiet: bool
 
     def __post_init__(self) -> None:
+        require_readable(self.text)
         for suffix in ("json", "png", "svg"):
             place = self.output_dir / f"gradients.{suffix}"
             if self.text is not None and is_same_file(place, self.text):

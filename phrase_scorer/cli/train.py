@@ -30,18 +30,22 @@ from phrase_scorer.cli.options import (
     takes,
     together,
 )
-from phrase_scorer.errors import UsageError
+from phrase_scorer.errors import DataError, UsageError, require_choice
+from phrase_scorer.models.config import CELL_USES, LANGUAGE_MODEL_USES, USES
 from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES, note, say
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import is_same_file
+from phrase_scorer.runtime.streams import require_readable
 from phrase_scorer.text.pair_files import PairFiles, PairReader
 
 if TYPE_CHECKING:
     from phrase_scorer.models import ModelConfig
-    from phrase_scorer.models.directory import ModelDirectory
+    from phrase_scorer.models.files import ModelFiles
     from phrase_scorer.training.data import TrainingData
     from phrase_scorer.training.settings import TrainingSettings
     from phrase_scorer.training.trainer import TrainingResult
+
+FEW = 1000  # pairs of which so many may be held out that none is left
 
 
 @dataclass(frozen=True)
@@ -109,29 +113,27 @@ class TrainingRequest:
 
         What was chosen must go with the preset, and a training to resume must be there.
         """
-        import torch
-
-        from phrase_scorer.models import ModelConfig, build
-        from phrase_scorer.models.directory import ModelDirectory
+        from phrase_scorer.models.config import ModelConfig, check_settings
+        from phrase_scorer.models.files import ModelFiles
         from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
 
         preset, sizes = preset_of(self.preset, architecture), self.choices.of(ModelConfig)
         config = ModelConfig(2, 2, architecture, **preset.sizes | sizes | fixed)
-        with torch.device("meta"):
-            build(config, given=sizes)
-        directory = ModelDirectory(self.model_path)
+        check_settings(config, sizes)
+        directory = ModelFiles(self.model_path)
         for given, file in product(self.inputs(), directory.files):
             if is_same_file(given, file):
                 raise UsageError(f"--model {self.model_path} would overwrite the file {given}")
         if self.resume:
             directory.require_state()
+        require_readable(*self.inputs())
         training = dict(preset.training)
         if minutes := self.scheduled_minutes(directory):
             training |= {"max_updates": UNLIMITED, "schedule": "timed", "minutes": minutes}
         settings = TrainingSettings(**training | self.choices.of(TrainingSettings))
         return config, settings
 
-    def scheduled_minutes(self, directory: ModelDirectory) -> float:
+    def scheduled_minutes(self, directory: ModelFiles) -> float:
         """The minutes at whose end the learning rate falls to 0; 0: it follows the updates.
 
         `max_minutes` means that where nothing else was chosen to end the training. One that is
@@ -160,6 +162,11 @@ class TrainingRequest:
         """Trains, says how it ended; returns the exit code."""
         from phrase_scorer.training.trainer import RunLimits, TrainingJob, train
 
+        if len(data.pairs) <= FEW:
+            pairs, held_out = map(len, data.split(settings.validation_pairs, settings.seed))
+            if pairs < 2:
+                message = f"{pairs} pair to train on, {held_out} held out to validate: too few"
+                raise DataError(message, path=self.path)
         source, target = map(len, data.vocabularies)
         config = replace(config, source_words=source, target_words=target)
         details = {"path": " and ".join(self.learned_from), "preset": self.preset}
@@ -237,6 +244,15 @@ class TrainRequest(TrainingRequest):
     def learned_from(self) -> tuple[str, ...]:
         return self.pairs.paths
 
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.architecture in LANGUAGE_MODEL_USES:
+            raise UsageError("a language model is trained on text: phrase-scorer train-lm")
+        require_choice("architecture", self.architecture, USES)
+        if self.choices.cell is not None and "cell" in USES[self.architecture]:
+            require_choice("cell", self.choices.cell, CELL_USES)
+
 
 @click.command("train", epilog="""\b
 Examples:
@@ -298,19 +314,17 @@ def train_command(read: PairReader, request: TrainRequest) -> int:
     Every distinct pair counts once, whatever its frequency. Pairs of some source phrases are held
     out for validation. The unit of all losses is nats per target symbol, end symbols included.
     """
-    from phrase_scorer.models import architecture_class
+    from phrase_scorer.scoring.library import kernels_in_words
     from phrase_scorer.training.data import collect_training_data
 
-    request.arithmetic.use_threads()
-    device = request.arithmetic.torch_device()
-    if not architecture_class(request.architecture).reads_source:
-        raise UsageError("a language model is trained on text: phrase-scorer train-lm")
     config, settings = request.plan(
         request.architecture,
         direction=request.direction,
         variant=request.variant,
         shared_words=request.shared_words,
     )
+    request.arithmetic.use_threads()
+    device = request.arithmetic.torch_device()
     data = collect_training_data(
         read(request.pairs),
         path=request.pairs.name,
@@ -321,6 +335,6 @@ def train_command(read: PairReader, request: TrainRequest) -> int:
     source, target = map(len, data.vocabularies)
     note(
         f"{len(data.pairs):,} pairs; {source:,} source and {target:,} target words in the "
-        f"shortlists; device {device}"
+        f"shortlists; device {device}; kernels: {kernels_in_words(device.type)}"
     )
     return request.run(data, config, settings)

@@ -119,6 +119,13 @@ class ModelFiles:
                 raise UsageError(f"nothing is known of {quoted(min(unknown))}")
         return facts
 
+    def require_complete(self) -> ModelFacts:
+        """What config.json says; a ModelError where a file that scoring needs is missing."""
+        facts = self.facts()
+        for path in (self.weights_file, *map(self.vocabulary_file, ("source", "target"))):
+            self._require(path)
+        return facts
+
     def model_config(self) -> ModelConfig:
         """The model's sizes."""
         return self.facts().model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 MOST_THREADS = 10_000
+DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,4})?", re.ASCII)
 Precision = Literal["float32", "bfloat16", "int8"]
 
 
@@ -24,6 +26,9 @@ class Arithmetic:
 
     def __post_init__(self) -> None:
         require_choice("precision", self.precision, get_args(Precision))
+        for name in self.device.split(","):
+            if not DEVICE.fullmatch(name):
+                raise UsageError(f"unknown device {name!r}; choose from auto, cpu, cuda, cuda:N")
         if self.threads is not None:
             require_between(1, MOST_THREADS, "--threads", self.threads)
 
@@ -55,5 +60,12 @@ class Arithmetic:
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:
             said = str(error).splitlines()[0]
+            if name.startswith("cuda") and torch.version.cuda is None:
+                version = torch.__version__.partition("+")[0]
+                said = (
+                    f"this torch ({torch.__version__}) computes on CPUs alone; one that has CUDA: "
+                    f"pip install --force-reinstall --index-url https://pypi.org/simple "
+                    f"torch=={version}"
+                )
             raise UsageError(f"device {name!r} cannot be used: {said}") from error
         return device

@@ -6,11 +6,13 @@ U+2028. Knows nothing of phrases.
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
 import queue
 import select
+import stat
 import sys
 import threading
 import zlib
@@ -208,6 +210,20 @@ def open_input(path: str | Path) -> Iterator[tuple[IO[bytes], IO[bytes] | None]]
         return
     with open(path, "rb") as raw:
         yield _decompressing(raw), raw if raw.seekable() else None
+
+
+def require_readable(*paths: str | Path | None) -> None:
+    """Refuses (DataError), before any work, files that are not there, or cannot be read."""
+    for path in paths:
+        if path is None or os.fspath(path) == STANDARD:
+            continue
+        try:
+            if stat.S_ISDIR(os.stat(path).st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not os.access(path, os.R_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise DataError(f"cannot read: {reason(error)}", path=path) from error
 
 
 def refuse_pipes(*paths: str | Path | None) -> None:

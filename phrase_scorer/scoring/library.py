@@ -53,8 +53,10 @@ def compiled_library() -> ctypes.CDLL | None:
         return None
 
 
-def kernels_in_words() -> str:
-    """What scores on CPUs, for people: "compiled", or "torch" and why."""
+def kernels_in_words(device: str = "cpu") -> str:
+    """What scores on a kind of device, for people: "compiled", or "torch" and why."""
+    if device != "cpu":
+        return f"torch (on {device})"
     if compiled_library():
         return "compiled"
     if os.environ.get("PHRASE_SCORER_NATIVE") == "0":

@@ -14,7 +14,7 @@ from typing import Literal
 
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.output import STANDARD
-from phrase_scorer.runtime.streams import Lines, line_blocks, shown_blocks
+from phrase_scorer.runtime.streams import Lines, line_blocks, require_readable, shown_blocks
 from phrase_scorer.text.phrase_pairs import PairBlock, words_of
 
 OnBadLine = Literal["stop", "keep"]
@@ -26,6 +26,7 @@ class PairFiles:
 
     Raises:
         UsageError: More than two files, or both of them standard input.
+        DataError: A file is not there, or cannot be read.
     """
 
     paths: tuple[str, ...] = (STANDARD,)  # one of pairs, or one of sources and one of targets
@@ -40,6 +41,7 @@ class PairFiles:
             raise UsageError(f"{len(self.paths)} files: give one of pairs, or sources and targets")
         if self.paths == (STANDARD, STANDARD):
             raise UsageError("standard input is one file: give another for the targets")
+        require_readable(*self.paths)
 
     @property
     def name(self) -> str:

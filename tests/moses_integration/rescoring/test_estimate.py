@@ -61,7 +61,7 @@ def test_lines_as_read():
         "memory             about 3,072 MB, whatever the table's length",
     ]
     part = list(Estimate(1000, 10**7, 250, sides, 500.0, 3 << 29, 2, "about ").lines())
-    assert part[0] == "entries            about 10,000,000 (sample: 1,000)"
+    assert part[0] == "entries            about 10,000,000 ± 20% (sample: 1,000)"
     assert part[5] == "time               about 5 h 33 min"
     shown = "about 1,536 MB in 2 processes and this one, whatever the table's length"
     assert part[6] == f"memory             {shown}"

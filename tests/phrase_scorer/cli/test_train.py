@@ -15,6 +15,7 @@ from toys import PROGRAM, TOY_TABLE, names
 
 from phrase_scorer.models import ARCHITECTURES
 from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.scoring.library import kernels_in_words
 
 TINY = ["--max-updates", "6", "--batch-pairs", "4", "--validate-every", "3"]
 
@@ -24,7 +25,8 @@ def test_train_then_all_commands(run, folder):
     done = run("train", "t", "--model", "rnn", *TINY)
     assert (done.code, done.out) == (0, "")
     first, last = done.err.splitlines()
-    assert first == "4 pairs; 7 source and 6 target words in the shortlists; device cpu"
+    expected = "4 pairs; 7 source and 6 target words in the shortlists; device cpu; kernels: "
+    assert first == expected + kernels_in_words()
     assert re.fullmatch(
         r"stopped by updates after 6 updates, 0\.\d minutes; best validation \d\.\d{4} nats a "
         r"target symbol \(update [36]\)",
@@ -283,3 +285,13 @@ def test_numbers_of_the_products_in_training(run, folder):
         for name in ("plain", "rounded")
     ]
     assert settings == ["float32", "bfloat16"]
+
+
+@pytest.mark.parametrize("options", [[], ["--validation-pairs", "0"]])
+def test_one_pair_is_not_enough(run, folder, options):
+    (folder / "p").write_bytes(b"la\tthe\nle\tthe\n" if not options else b"la\tthe\n")
+    ran = run("train", "p", "--model", "m", *options)
+    held_out = 0 if options else 1
+    expected = f"p: 1 pair to train on, {held_out} held out to validate: too few"
+    assert (ran.code, ran.last_error) == (1, expected)
+    assert not (folder / "m").exists()

@@ -20,16 +20,40 @@ def test_by_name():
 
 
 def test_processes_have_devices_in_turn():
-    chosen = [Arithmetic("cpu,meta").torch_device(process).type for process in range(4)]
-    assert chosen == ["cpu", "meta", "cpu", "meta"]
+    two = Arithmetic("cpu,cuda:999")
+    for process in range(4):
+        if process % 2:
+            with pytest.raises(UsageError, match="device 'cuda:999' cannot be used: "):
+                two.torch_device(process)
+        else:
+            assert two.torch_device(process).type == "cpu"
 
 
-@pytest.mark.parametrize("name", ["abacus", "", "cuda:999"])
-def test_what_is_not_there(name):
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:", "cuda:x", "meta", "CPU", "cuda:٣"])
+def test_unknown_devices(name):
     with pytest.raises(UsageError) as caught:
-        Arithmetic(name).torch_device()
-    assert str(caught.value).startswith(f"device {name!r} cannot be used: ")
+        Arithmetic(f"cpu,{name}")
+    expected = f"unknown device {name!r}; choose from auto, cpu, cuda, cuda:N"
+    assert str(caught.value) == expected
+
+
+def test_what_is_not_there():
+    with pytest.raises(UsageError) as caught:
+        Arithmetic("cuda:999").torch_device()
+    assert str(caught.value).startswith("device 'cuda:999' cannot be used: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="this torch has CUDA")
+def test_a_torch_for_cpus_alone_says_where_the_other_one_is():
+    with pytest.raises(UsageError) as caught:
+        Arithmetic("cuda").torch_device()
+    version = torch.__version__.partition("+")[0]
+    assert str(caught.value) == (
+        f"device 'cuda' cannot be used: this torch ({torch.__version__}) computes on CPUs alone; "
+        "one that has CUDA: pip install --force-reinstall --index-url https://pypi.org/simple "
+        f"torch=={version}"
+    )
 
 
 def test_threads():
