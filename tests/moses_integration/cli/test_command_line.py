@@ -37,7 +37,7 @@ def test_examples_of_the_help_can_be_typed(command):
     """Every option in an example exists, with a value of its type."""
     commands = command_line().commands
     text = (commands[command].epilog or "").replace("\\\n", "")
-    examples = re.findall(r"phrase-scorer ([^|>\n]*?(?:\|\|\|.*)?)(?=[|>\n]|$)", text)
+    examples = re.findall(r"phrase-scorer ((?:\"[^\"]*\"|[^|>\n\"])*)", text)
     assert any(shlex.split(example)[0] == command for example in examples)
     for example in examples:
         first, *rest = shlex.split(example)  # some show the command that comes next
