@@ -166,7 +166,7 @@ class TrainingRequest:
             pairs, held_out = map(len, data.split(settings.validation_pairs, settings.seed))
             if pairs < 2:
                 message = f"{pairs} pair to train on, {held_out} held out to validate: too few"
-                raise DataError(message, path=self.path)
+                raise DataError(message, path=" and ".join(self.learned_from))
         source, target = map(len, data.vocabularies)
         config = replace(config, source_words=source, target_words=target)
         details = {"path": " and ".join(self.learned_from), "preset": self.preset}
