@@ -18,34 +18,29 @@ from typing import TYPE_CHECKING, Any
 from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, UsageError
 
 if TYPE_CHECKING:
-    from phrase_scorer.models import ModelConfig
     from phrase_scorer.scoring.scorer import PhraseScorer
-    from phrase_scorer.training.settings import TrainingSettings
-    from phrase_scorer.training.trainer import RunLimits, TrainingJob, train
+    from phrase_scorer.training.request import Choices, train
+    from phrase_scorer.training.trainer import TrainingResult
     from phrase_scorer.version import __version__
 
 __all__ = [
+    "Choices",
     "DataError",
-    "ModelConfig",
     "ModelError",
     "PhraseScorer",
     "PhraseScorerError",
-    "RunLimits",
-    "TrainingJob",
-    "TrainingSettings",
+    "TrainingResult",
     "UsageError",
     "__version__",
     "train",
 ]
 
 _LAZY = {
-    "ModelConfig": "phrase_scorer.models",
-    "PhraseScorer": "phrase_scorer.scoring.scorer",
-    "RunLimits": "phrase_scorer.training.trainer",
-    "TrainingJob": "phrase_scorer.training.trainer",
-    "TrainingSettings": "phrase_scorer.training.settings",
     "__version__": "phrase_scorer.version",
-    "train": "phrase_scorer.training.trainer",
+    "Choices": "phrase_scorer.training.request",
+    "PhraseScorer": "phrase_scorer.scoring.scorer",
+    "TrainingResult": "phrase_scorer.training.trainer",
+    "train": "phrase_scorer.training.request",
 }
 
 

@@ -20,12 +20,13 @@ from phrase_scorer.cli.options import (
     require_models,
     takes,
 )
-from phrase_scorer.cli.train import TrainingRequest, model_options, preset_option, training_options
+from phrase_scorer.cli.train import model_options, preset_option, tell_result, training_options
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import note
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.streams import refuse_pipes, require_readable
 from phrase_scorer.text.vocabulary import Vocabulary
+from phrase_scorer.training.request import TrainingRequest
 
 MIN_COUNT = 2
 HELD_OUT = 0.02  # of the text, where no other is given to validate on
@@ -95,7 +96,7 @@ def train_lm(request: TrainLmRequest) -> int:
     A feed-forward network over the last six words (Cho et al. 2014, section 4.1.2). The unit of all
     losses is nats per symbol, end symbols included; exp of it is the perplexity.
     """
-    config, settings = request.plan("cslm")
+    config, settings = request.planned("cslm")
     from phrase_scorer.language_model.model import text_pairs, text_vocabulary
     from phrase_scorer.scoring.library import kernels_in_words
     from phrase_scorer.training.data import TrainingData
@@ -114,7 +115,7 @@ def train_lm(request: TrainLmRequest) -> int:
         (Vocabulary(()), vocabulary),
         text_pairs(validation, vocabulary),
     )
-    return request.run(data, config, settings)
+    return tell_result(request.run(data, config, settings))
 
 
 @dataclass(frozen=True)

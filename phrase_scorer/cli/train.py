@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from typing_extensions import override
 
 from phrase_scorer.cli.options import (
     COUNT,
@@ -30,158 +26,16 @@ from phrase_scorer.cli.options import (
     takes,
     together,
 )
-from phrase_scorer.errors import DataError, UsageError, require_choice
-from phrase_scorer.models.config import CELL_USES, LANGUAGE_MODEL_USES, USES
 from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES, note, say
-from phrase_scorer.runtime.device import Arithmetic
-from phrase_scorer.runtime.output import is_same_file
-from phrase_scorer.runtime.streams import require_readable
-from phrase_scorer.text.pair_files import PairFiles, PairReader
+from phrase_scorer.text.pair_files import PairReader
+from phrase_scorer.training.request import TrainRequest
 
 if TYPE_CHECKING:
-    from phrase_scorer.models import ModelConfig
-    from phrase_scorer.models.files import ModelFiles
-    from phrase_scorer.training.data import TrainingData
-    from phrase_scorer.training.settings import TrainingSettings
     from phrase_scorer.training.trainer import TrainingResult
 
-FEW = 1000  # pairs of which so many may be held out that none is left
 
-
-@dataclass(frozen=True)
-class Choices:
-    """Fields of `ModelConfig` and `TrainingSettings` that a user may choose; None: the preset's."""
-
-    cell: str | None = None
-    hidden: int | None = None
-    embedding: int | None = None
-    dropout: float | None = None
-    forget_bias: float | None = None
-    layers: int | None = None
-    heads: int | None = None
-    feed_forward: int | None = None
-    positions: str | None = None
-    order: int | None = None
-    second_hidden: int | None = None
-    short_histories: float | None = None
-    batch_pairs: int | None = None
-    optimizer: str | None = None
-    learning_rate: float | None = None
-    schedule: str | None = None
-    initial_deviation: float | None = None
-    max_updates: int | None = None
-    validation_pairs: int | None = None
-    validate_every: int | None = None
-    patience: int | None = None
-    precision: str | None = None
-    seed: int | None = None
-
-    def of(self, kind: type[Any]) -> dict[str, Any]:
-        """Those of a class' fields that were chosen."""
-        named = {field.name: getattr(self, field.name, None) for field in fields(kind)}
-        return {name: value for name, value in named.items() if value is not None}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingRequest:
-    """A training as it is asked for, of whatever model; what cannot be is refused here."""
-
-    model_path: Path
-    preset: str
-    shortlist: int
-    choices: Choices
-    arithmetic: Arithmetic
-    max_minutes: float | None
-    checkpoint_minutes: float
-    resume: bool
-    overwrite: bool
-    quiet: bool
-
-    def __post_init__(self) -> None:
-        model = self.model_path
-        if self.choices.schedule == "timed" and self.max_minutes is None:
-            raise UsageError("--schedule timed needs --max-minutes")
-        if model.is_file():
-            raise UsageError(f"--model {model} is a file, not a directory")
-        if not self.resume and not self.overwrite and (model / "config.json").exists():
-            raise UsageError(
-                f"{model} holds a model; --resume continues it, --overwrite replaces it"
-            )
-
-    def plan(self, architecture: str, **fixed: Any) -> tuple[ModelConfig, TrainingSettings]:
-        """The model, its numbers of words still unknown, and how it is trained.
-
-        What was chosen must go with the preset, and a training to resume must be there.
-        """
-        from phrase_scorer.models.config import ModelConfig, check_settings
-        from phrase_scorer.models.files import ModelFiles
-        from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
-
-        preset, sizes = preset_of(self.preset, architecture), self.choices.of(ModelConfig)
-        config = ModelConfig(2, 2, architecture, **preset.sizes | sizes | fixed)
-        check_settings(config, sizes)
-        directory = ModelFiles(self.model_path)
-        for given, file in product(self.inputs(), directory.files):
-            if is_same_file(given, file):
-                raise UsageError(f"--model {self.model_path} would overwrite the file {given}")
-        if self.resume:
-            directory.require_state()
-        require_readable(*self.inputs())
-        training = dict(preset.training)
-        if minutes := self.scheduled_minutes(directory):
-            training |= {"max_updates": UNLIMITED, "schedule": "timed", "minutes": minutes}
-        settings = TrainingSettings(**training | self.choices.of(TrainingSettings))
-        return config, settings
-
-    def scheduled_minutes(self, directory: ModelFiles) -> float:
-        """The minutes at whose end the learning rate falls to 0; 0: it follows the updates.
-
-        `max_minutes` means that where nothing else was chosen to end the training. One that is
-        resumed keeps the schedule that it began with, and `max_minutes` only limits this run.
-        """
-        given = self.max_minutes or 0.0
-        if self.choices.schedule:
-            return given if self.choices.schedule == "timed" else 0.0
-        if self.resume:
-            began_with = directory.facts().training.get("minutes")
-            if isinstance(began_with, float | int) and began_with > 0:
-                return given or began_with
-            return 0.0
-        return 0.0 if self.choices.max_updates else given
-
-    @property
-    def learned_from(self) -> tuple[str, ...]:
-        """The files that it learns from."""
-        raise NotImplementedError
-
-    def inputs(self) -> list[str]:
-        """The files that it learns from, and is validated on."""
-        return list(self.learned_from)
-
-    def run(self, data: TrainingData, config: ModelConfig, settings: TrainingSettings) -> int:
-        """Trains, says how it ended; returns the exit code."""
-        from phrase_scorer.training.trainer import RunLimits, TrainingJob, train
-
-        if len(data.pairs) <= FEW:
-            pairs, held_out = map(len, data.split(settings.validation_pairs, settings.seed))
-            if pairs < 2:
-                message = f"{pairs} pair to train on, {held_out} held out to validate: too few"
-                raise DataError(message, path=" and ".join(self.learned_from))
-        source, target = map(len, data.vocabularies)
-        config = replace(config, source_words=source, target_words=target)
-        details = {"path": " and ".join(self.learned_from), "preset": self.preset}
-        result = train(
-            TrainingJob(data, config, settings, self.model_path, details),
-            RunLimits(self.max_minutes, self.checkpoint_minutes),
-            device=self.arithmetic.torch_device(),
-            resume=self.resume,
-            show_progress=not self.quiet,
-        )
-        _tell_result(result)
-        return SIGNAL_EXIT_CODES.get(result.stopped, 0)
-
-
-def _tell_result(result: TrainingResult) -> None:
+def tell_result(result: TrainingResult) -> int:
+    """Says how a training ended; the exit code."""
     progress = result.progress
     best = "no validation pairs"
     if result.validated:
@@ -193,6 +47,7 @@ def _tell_result(result: TrainingResult) -> None:
     )
     if result.stopped in SIGNAL_EXIT_CODES:
         say("the state is saved; --resume continues")
+    return SIGNAL_EXIT_CODES.get(result.stopped, 0)
 
 
 def preset_option(
@@ -227,31 +82,6 @@ training_options = together(
     option("--overwrite", is_flag=True, help="Replace the model that is there."),
     device_options,
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainRequest(TrainingRequest):
-    """What `train` is asked for."""
-
-    pairs: PairFiles
-    architecture: str
-    direction: str
-    variant: str
-    shared_words: bool
-
-    @property
-    @override
-    def learned_from(self) -> tuple[str, ...]:
-        return self.pairs.paths
-
-    @override
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.architecture in LANGUAGE_MODEL_USES:
-            raise UsageError("a language model is trained on text: phrase-scorer train-lm")
-        require_choice("architecture", self.architecture, USES)
-        if self.choices.cell is not None and "cell" in USES[self.architecture]:
-            require_choice("cell", self.choices.cell, CELL_USES)
 
 
 @click.command("train", epilog="""\b
@@ -315,26 +145,14 @@ def train_command(read: PairReader, request: TrainRequest) -> int:
     out for validation. The unit of all losses is nats per target symbol, end symbols included.
     """
     from phrase_scorer.scoring.library import kernels_in_words
-    from phrase_scorer.training.data import collect_training_data
 
-    config, settings = request.plan(
-        request.architecture,
-        direction=request.direction,
-        variant=request.variant,
-        shared_words=request.shared_words,
-    )
+    plan = request.plan()
     request.arithmetic.use_threads()
     device = request.arithmetic.torch_device()
-    data = collect_training_data(
-        read(request.pairs),
-        path=request.pairs.name,
-        shortlist=request.shortlist,
-        direction=config.direction,
-        shared_words=config.shared_words,
-    )
+    data = request.collect(read(request.pairs))
     source, target = map(len, data.vocabularies)
     note(
         f"{len(data.pairs):,} pairs; {source:,} source and {target:,} target words in the "
         f"shortlists; device {device}; kernels: {kernels_in_words(device.type)}"
     )
-    return request.run(data, config, settings)
+    return tell_result(request.run(data, *plan))

@@ -7,11 +7,11 @@ In float32 equal to reference.py within 1e-4 nats a pair. Pairs are scored part 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain, islice, zip_longest
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,14 @@ from phrase_scorer.scoring.engine import Engine, PairwiseEngine, StepwiseEngine
 from phrase_scorer.scoring.kernels import kernels_for
 from phrase_scorer.scoring.precision import computed_with
 from phrase_scorer.scoring.recurrent_engine import RecurrentEngine
-from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs, Rows, words_of
+from phrase_scorer.text.given_pairs import Pairs, Phrase, blocks_of_pairs
+from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs, Rows
 from phrase_scorer.text.vocabulary import Vocabulary
 
 BLOCK_PAIRS = 16384  # pairs taken from an iterator at once
 PART_PAIRS = 8192  # pairs of which memory holds the states; among these work is shared
 LEAST_PAIRS = 512  # not worth a thread of their own
 
-Phrase = str | bytes | Sequence[str]
-Pairs = Iterable[tuple[Phrase, Phrase]] | Iterable[Phrase]  # the latter are sources, with targets
 Scores = npt.NDArray[np.float32]
 
 
@@ -163,7 +162,7 @@ class PhraseScorer:
             TypeError: What is not a pair of phrases, by its place (from 0): a dict, say, or a
                 string, of which two letters would be one; a source without a target.
         """
-        blocks = _blocks(pairs, targets, BLOCK_PAIRS)
+        blocks = blocks_of_pairs(pairs, targets, BLOCK_PAIRS)
         return np.concatenate([np.zeros(0, np.float32), *map(self.score_block, blocks)])
 
     def score_iterable(
@@ -178,7 +177,7 @@ class PhraseScorer:
         `block_pairs` are taken at a time; the more, the faster.
         """
         require_at_least(1, "block_pairs", block_pairs)
-        for block in _blocks(pairs, targets, block_pairs):
+        for block in blocks_of_pairs(pairs, targets, block_pairs):
             yield from self.score_block(block).tolist()
 
     def word_scores(self, pairs: Pairs, targets: Iterable[Phrase] | None = None) -> list[Scores]:
@@ -190,7 +189,7 @@ class PhraseScorer:
             For each pair (words + 1,) float32, the end-of-phrase symbol last. Their sum is the
             pair's score.
         """
-        blocks = _blocks(pairs, targets, BLOCK_PAIRS)
+        blocks = blocks_of_pairs(pairs, targets, BLOCK_PAIRS)
         return list(chain.from_iterable(map(self.word_scores_of_block, blocks)))
 
     def score_block(self, block: PairBlock) -> Scores:
@@ -279,78 +278,6 @@ def single_threaded_torch() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _blocks(pairs: Pairs, targets: Iterable[Phrase] | None, size: int) -> Iterator[PairBlock]:
-    """The pairs as words, so many at once."""
-    if targets is None:
-        _refuse_text("pairs", pairs, "(source, target)")
-        every: Iterator[object] = iter(pairs)
-    else:
-        _refuse_text("sources", pairs, "phrases")
-        _refuse_text("targets", targets, "phrases")
-        every = _joined(pairs, targets)
-    first = 0
-    while block := list(islice(every, size)):
-        yield _block(block, first)
-        first += len(block)
-
-
-def _refuse_text(name: str, given: object, of: str) -> None:
-    if isinstance(given, str | bytes | Mapping | Set) or not isinstance(given, Iterable):
-        raise TypeError(f"{name} must be a sequence of {of}, not {_kind(given)}")
-
-
-def _joined(sources: Iterable[object], targets: Iterable[object]) -> Iterator[object]:
-    missing = object()
-    for place, (source, target) in enumerate(zip_longest(sources, targets, fillvalue=missing)):
-        if target is missing:
-            raise TypeError(f"source {place} has no target: as many of both are needed")
-        if source is missing:
-            raise TypeError(f"target {place} has no source: as many of both are needed")
-        yield source, target
-
-
-def _block(pairs: Sequence[object], first: int) -> PairBlock:
-    """Pairs as words; `first` is the place of the first one, for messages."""
-    with suppress(TypeError, ValueError, AttributeError):  # refused below, one by one
-        if {*map(type, pairs)} <= {tuple, list}:
-            both: Sequence[Any] = pairs
-            return PairBlock([_words(s) for s, _ in both], [_words(t) for _, t in both])
-    words = [_pair(*numbered) for numbered in enumerate(pairs, first)]
-    return PairBlock([source for source, _ in words], [target for _, target in words])
-
-
-def _kind(value: object) -> str:
-    return f"a {type(value).__name__}"
-
-
-def _pair(place: int, pair: object) -> tuple[list[bytes], list[bytes]]:
-    """The words of a (source, target); its place is for the message."""
-    is_pair = isinstance(pair, Iterable) and not isinstance(pair, str | bytes | Mapping | Set)
-    both = tuple(pair) if isinstance(pair, Iterable) and is_pair else ()
-    if len(both) != 2:
-        size = f" of {len(both)}" if is_pair else ""
-        raise TypeError(f"pair {place} must be (source, target), not {_kind(pair)}{size}")
-    return _phrase(place, "source", both[0]), _phrase(place, "target", both[1])
-
-
-def _phrase(place: int, side: str, phrase: Phrase) -> list[bytes]:
-    try:
-        return _words(phrase)
-    except (TypeError, AttributeError):
-        kind = "a string with blanks, or a list of words"
-        raise TypeError(f"the {side} of pair {place} must be {kind}, not {_kind(phrase)}") from None
-
-
-def _words(phrase: Phrase) -> list[bytes]:
-    if isinstance(phrase, str):
-        phrase = phrase.encode("utf-8", "surrogateescape")
-    if isinstance(phrase, bytes):
-        return words_of(phrase)
-    if type(phrase) is not list and isinstance(phrase, Mapping | Set):
-        raise TypeError
-    return [word.encode("utf-8", "surrogateescape") for word in phrase]
 
 
 def blocks_of(blocks: Iterable[PairBlock]) -> Iterator[PairBlock]:

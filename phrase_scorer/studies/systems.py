@@ -40,7 +40,7 @@ from phrase_scorer.text.phrase_pairs import PhrasePairs
 from phrase_scorer.training.data import TrainingData
 from phrase_scorer.training.log import read_log
 from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
-from phrase_scorer.training.trainer import Trainer, TrainingJob, train
+from phrase_scorer.training.trainer import Trainer, TrainingJob, run_training
 
 WIDTHS = range(8, 1 << 16, 8)  # that a system may have
 TIMED_UPDATES = 12
@@ -195,7 +195,7 @@ class _Comparison:
         device = arithmetic.torch_device()
         training = self._training(system, device)
         directory = ModelDirectory(system.path)
-        result = train(
+        result = run_training(
             TrainingJob(self.trained, system.config, training, system.path), device=device,
             resume=directory.state_file.exists(), show_progress=self.show_progress,
         )  # fmt: skip

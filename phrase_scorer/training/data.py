@@ -53,6 +53,6 @@ def collect_training_data(
             collector.add(block)
     pairs = collector.finish().unique()
     if not len(pairs):
-        raise DataError("the phrase table is empty", path=path)
+        raise DataError("no pairs to train on", path=path)
     vocabularies = shortlists(collector, pairs, shortlist, shared=shared_words)
     return TrainingData(pairs, vocabularies)

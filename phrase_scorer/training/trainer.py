@@ -76,7 +76,7 @@ class TrainingResult:
     validated: bool = True  # whether there were pairs to validate on
 
 
-def train(
+def run_training(
     job: TrainingJob,
     limits: RunLimits = NO_LIMITS,
     *,

@@ -23,7 +23,7 @@ from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.vocabulary import END, Vocabulary
 from phrase_scorer.training.data import TrainingData
 from phrase_scorer.training.settings import TrainingSettings
-from phrase_scorer.training.trainer import TrainingJob, train
+from phrase_scorer.training.trainer import TrainingJob, run_training
 
 WORDS = [b"un", b"homme", b"chien", b"rouge"]
 SIZES = {"order": 4, "embedding": 3, "hidden": 6, "second_hidden": 5, "output_rank": 0}
@@ -138,7 +138,7 @@ def test_training_learns_the_text_and_resumes_to_the_same_weights(tmp_path):
             data = TrainingData(pairs, (Vocabulary(()), vocabulary), validation=pairs)
             chosen = TrainingSettings(**{**settings, "max_updates": updates})
             job = TrainingJob(data, config, chosen, tmp_path / name)
-            result = train(job, resume=updates != stops[0], show_progress=False)
+            result = run_training(job, resume=updates != stops[0], show_progress=False)
         names[name] = LanguageModel.load(tmp_path / name)
     assert result.progress.best_loss < 1.0
     same = zip(names["whole"].model.parameters(), names["parts"].model.parameters(), strict=True)

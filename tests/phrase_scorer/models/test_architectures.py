@@ -18,7 +18,7 @@ from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.vocabulary import Vocabulary
 from phrase_scorer.training.data import TrainingData
 from phrase_scorer.training.settings import TrainingSettings
-from phrase_scorer.training.trainer import TrainingJob, train
+from phrase_scorer.training.trainer import TrainingJob, run_training
 
 PAIRS = [([2, 3, 4], [5, 6]), ([8], [8]), ([7, 7, 2, 5], [2, 2, 2]), ([4, 1], []), ([1], [3])]
 RECURRENT = ("encoder_decoder", "seq2seq", "attention")
@@ -142,7 +142,7 @@ def test_a_new_one_is_a_class_and_a_line(names, monkeypatch, tmp_path):
     settings = TrainingSettings(max_updates=3, batch_pairs=4, validation_pairs=1)
     pairs = phrase_pairs(PAIRS)
     data = TrainingData(pairs, (vocabulary, vocabulary))
-    train(TrainingJob(data, config, settings, tmp_path / "m"), show_progress=False)
+    run_training(TrainingJob(data, config, settings, tmp_path / "m"), show_progress=False)
     scorer = PhraseScorer.load(tmp_path / "m")
     with torch.inference_mode():
         plain = scorer.model.log_probs(pair_batch(pairs, np.arange(5))).sum(1)

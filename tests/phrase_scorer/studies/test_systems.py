@@ -153,7 +153,7 @@ def test_a_signal_ends_the_command_as_any_other(name, code, data, tmp_path, monk
         run_systems(data, ["LSTM", "seq2seq"], SETTINGS, tmp_path, print)
 
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGHUP)]
-    monkeypatch.setattr("phrase_scorer.studies.systems.train", stop)
+    monkeypatch.setattr("phrase_scorer.studies.systems.run_training", stop)
     try:
         try:
             ended = run(group, ["compare"])

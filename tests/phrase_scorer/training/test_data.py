@@ -46,4 +46,4 @@ def test_one_shortlist_for_both_sides():
 def test_no_pairs():
     with pytest.raises(DataError) as error:
         collect_training_data([], path="t", shortlist=9)
-    assert str(error.value) == "t: the phrase table is empty"
+    assert str(error.value) == "t: no pairs to train on"

@@ -34,7 +34,7 @@ from phrase_scorer.training.trainer import (
     RunLimits,
     Trainer,
     TrainingJob,
-    train,
+    run_training,
 )
 
 WORDS = [b"w%d" % i for i in range(10)]
@@ -72,7 +72,7 @@ def trainer_of(pairs, settings, path):
 
 
 def run(pairs, path, settings=SETTINGS, config=CONFIG, limits=NO_LIMITS, **options):
-    return train(job(pairs, path, settings, config), limits, show_progress=False, **options)
+    return run_training(job(pairs, path, settings, config), limits, show_progress=False, **options)
 
 
 def weights(path) -> dict[str, torch.Tensor]:
@@ -308,7 +308,7 @@ def test_other_data_or_settings_cannot_be_resumed(toy, tmp_path):
 def refused(path, data, settings=SETTINGS) -> str:
     """Why a training cannot be gone on with."""
     with pytest.raises(DataError) as caught:
-        train(TrainingJob(data, CONFIG, settings, path), resume=True, show_progress=False)
+        run_training(TrainingJob(data, CONFIG, settings, path), resume=True, show_progress=False)
     return str(caught.value).removeprefix(f"{path}: cannot resume: ")
 
 
@@ -327,7 +327,7 @@ def test_another_text_to_validate_on_cannot_be_resumed(toy, tmp_path):
     """Unless the state is of a version that did not note it."""
     one, other = (TrainingData(toy, VOCABULARIES, toy.take(np.arange(n))) for n in (9, 8))
     job = TrainingJob(one, CONFIG, SETTINGS, tmp_path)
-    train(job, show_progress=False)
+    run_training(job, show_progress=False)
     found = refused(tmp_path, other)
     assert re.fullmatch(r"validation was on [0-9a-f]{16}, now on [0-9a-f]{16}", found)
     found = refused(tmp_path, TrainingData(toy, VOCABULARIES))
@@ -335,7 +335,7 @@ def test_another_text_to_validate_on_cannot_be_resumed(toy, tmp_path):
     directory = ModelDirectory(tmp_path)
     parts, known = directory.load_state()
     directory.save_state(parts, dataclasses.replace(known, validation=None, weighting=None))
-    train(dataclasses.replace(job, data=other), resume=True, show_progress=False)
+    run_training(dataclasses.replace(job, data=other), resume=True, show_progress=False)
 
 
 def test_other_words_with_the_same_numbers_cannot_be_resumed(toy, tmp_path):
