@@ -43,13 +43,17 @@ from phrase_scorer.cli.options import (
     COUNT,
     COUNT_OR_NONE,
     SEED,
+    answer,
     device_options,
+    json_option,
     max_unknown_option,
     option,
     output_option,
     require_models,
+    statistics_option,
     takes,
     together,
+    wants_json,
 )
 from phrase_scorer.runtime.console import note, say
 from phrase_scorer.runtime.output import STANDARD, make_new_folder, real_path
@@ -89,6 +93,7 @@ Examples:
 @option("--rescore-nbest", type=FILE, metavar="LIST", help="Learn weights for this n-best list "
         "instead, without decoding again: DIR/weights.")  # fmt: skip
 @moses_options
+@statistics_option
 @takes(TuneRequest)
 def tune(request: TuneRequest) -> None:
     """Tune the weights of a model with mert-moses.pl; the best run's are in DIR/moses.ini.
@@ -106,6 +111,14 @@ def tune(request: TuneRequest) -> None:
 def _tune(request: TuneRequest) -> None:
     tuner = Tuner(request, note)
     tuning = tuner.run()
+    answer({
+        "bleu": [run.dev_bleu for run in tuning.runs], "mean": tuning.mean, "spread": tuning.spread,
+        "best_run": tuning.best.number, "best_bleu": tuning.best.dev_bleu,
+        "start_weights": tuning.start_weights, "weights": tuning.best.weights,
+        "moses_ini": str(request.working_dir / "moses.ini"),
+    })  # fmt: skip
+    if wants_json():
+        return
     for line in weight_table(tuning.start_weights, tuning.best.weights, added_columns(tuner.ini)):
         click.echo(line)
     click.echo(
@@ -123,9 +136,13 @@ def _learn(request: TuneRequest, nbest: Path) -> None:
         request.moses, nbest, reference, real_path(folder), start, request.settings
     )
     write_weights(path, weights)
+    before, after = nbest_bleu(nbest, reference, None), nbest_bleu(nbest, reference, weights)
+    if wants_json():
+        answer({"start_weights": start, "weights": weights, "bleu_of_list": before,
+                "bleu_reranked": after})  # fmt: skip
+        return
     for line in weight_table(start, weights, {}):
         click.echo(line)
-    before, after = nbest_bleu(nbest, reference, None), nbest_bleu(nbest, reference, weights)
     click.echo(f"BLEU of the best hypotheses: {before:.2f} in the list, {after:.2f} reranked")
     say(f"{path} is for: phrase-scorer nbest LIST --rerank {path}")
 
@@ -184,6 +201,7 @@ Examples:
 @option("--threads", type=CORES, default=1, metavar="N",
         help="compact: threads of its program; the others have one.")  # fmt: skip
 @moses_options
+@json_option
 @takes(BinarizeRequest)
 def binarize(request: BinarizeRequest) -> None:
     """Make a binary phrase table of PHRASE_TABLE, with as many scores as it has.
@@ -200,6 +218,8 @@ def binarize(request: BinarizeRequest) -> None:
     facts, usage = make_binary(request)
     if not facts.ready:
         note(f"{request.table}: not sorted, or more than single blanks; made from a sorted copy")
+    answer({"output": str(request.output), "kind": request.kind, "scores": facts.scores,
+            "sorted_copy": not facts.ready, "log": str(request.log)})  # fmt: skip
     say(f"{request.output}: {facts.scores} scores; {usage}; the log is {request.log}")
     if inis:
         if inis.sentences:

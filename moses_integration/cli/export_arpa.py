@@ -50,7 +50,6 @@ class ExportRequest:
 
     def __post_init__(self) -> None:
         more = (*self.texts, *self.nbest_lists)
-        require_readable(self.arpa, *more, self.moses_ini)
         if self.moses_ini:
             refuse_pipes(self.arpa)  # read for its order, then whole
         if self.min_count > 1 and not more:
@@ -61,6 +60,7 @@ class ExportRequest:
         if bool(self.moses_ini) != bool(self.moses_ini_out):
             raise UsageError("--moses-ini and --moses-ini-out go together")
         self.target.check_out({"--arpa": self.arpa, "--output": self.output})
+        require_readable(self.arpa, *more, self.moses_ini)
         require_models(self.model_path)
 
     @property

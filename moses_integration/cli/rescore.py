@@ -22,6 +22,7 @@ from moses_integration.rescoring.request import (
     DEFAULT_FLOOR,
     LOWEST_FLOOR,
     WORKER_IMPORTS,
+    RescoredFiles,
     RescoreRequest,
 )
 from moses_integration.rescoring.stripping import StripRequest, strip
@@ -30,6 +31,8 @@ from phrase_scorer.cli.options import (
     COUNT,
     WEIGHT,
     Bounded,
+    SectionedCommand,
+    answer,
     any_table_option,
     device_options,
     max_unknown_option,
@@ -37,10 +40,14 @@ from phrase_scorer.cli.options import (
     precision_option,
     require_models,
     several_devices_options,
+    statistics_option,
     takes,
+    wants_json,
 )
 from phrase_scorer.cli.score import tell_scoring
+from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import detail, note, say
+from phrase_scorer.runtime.output import STANDARD
 from phrase_scorer.runtime.workers import start_imports
 from phrase_scorer.text.unknown_words import UnknownWordCheck
 
@@ -55,7 +62,15 @@ SHOWN_FINDINGS = 20
 SAMPLED_ENTRIES = 20_000  # of the table's beginning: for unknown words, and the accuracy
 
 
-@click.command("rescore", epilog="""\b
+HEADINGS = {
+    "Columns": "models inverse_models ensemble unknown_words unknown_words_of floor replace "
+               "allow_duplicate",
+    "moses.ini": "moses_ini moses_ini_out table_name weights",
+    "The table": "on_bad_line max_unknown any_table",
+}  # fmt: skip
+
+
+@click.command("rescore", cls=SectionedCommand, headings=HEADINGS, epilog="""\b
 Examples:
   phrase-scorer rescore phrase-table.gz phrase-table.rnn.gz --model rnn/ \\
       --moses-ini moses.ini --moses-ini-out moses.rnn.ini
@@ -95,6 +110,7 @@ Examples:
 @option("--resume", is_flag=True, help="Go on with a run that was broken off, if any.")
 @precision_option
 @several_devices_options
+@statistics_option
 @takes(RescoreRequest)
 def rescore_command(request: RescoreRequest) -> None:
     """Write PHRASE_TABLE to OUTPUT with p(target | source) as one more score at the end.
@@ -112,6 +128,8 @@ def rescore_command(request: RescoreRequest) -> None:
     leaves OUTPUT.partial and OUTPUT.journal, and --resume goes on with it: the result is the same
     byte for byte.
     """
+    if wants_json() and request.output == STANDARD and not request.estimate:
+        raise UsageError("--format json: standard output is the table already")
     require_models(*request.models, *request.inverse_models)
     if request.processes > 1:
         start_imports(WORKER_IMPORTS)
@@ -145,7 +163,7 @@ def rescore_command(request: RescoreRequest) -> None:
             resume=request.resume,
             show_progress=not request.quiet,
         )
-        _tell(counts, files.table)
+        _tell(counts, files, [column.name for column in columns])
         check.finish()
         for place in counts.constant:
             say(f"warning: the column of {columns[place].name} is constant: it tells nothing")
@@ -157,6 +175,9 @@ def _tell_estimate(reader: TableReader, columns: Sequence[Column], processes: in
     from moses_integration.rescoring.estimate import estimate
 
     result = estimate(reader, columns, processes)
+    if wants_json():
+        answer(result.statistics())
+        return
     for line in result.lines():
         click.echo(line)
 
@@ -176,10 +197,15 @@ def _tell_beginning(
     tell_scoring(scorers, lambda: sample)
 
 
-def _tell(counts: RescoreCounts, table: str) -> None:
+def _tell(counts: RescoreCounts, files: RescoredFiles, names: Sequence[str]) -> None:
     floored = f"; {counts.floored:,} below the floor" * bool(counts.floored)
-    bad = f"; {counts.bad_lines:,} bad lines of {table} kept as they were" * bool(counts.bad_lines)
-    say(f"{counts.scored:,} entries scored{floored}{bad}")
+    bad = f"; {counts.bad_lines:,} bad lines of {files.table} kept as they were"
+    say(f"{counts.scored:,} entries scored{floored}{bad * bool(counts.bad_lines)}")
+    answer({
+        "entries": counts.entries, "scored": counts.scored, "bad_lines": counts.bad_lines,
+        "floored": counts.floored, "columns": names,
+        "constant_columns": [names[place] for place in counts.constant], "output": files.output,
+    })  # fmt: skip
 
 
 def _write_ini(
@@ -230,6 +256,7 @@ Examples:
         "lexicalised reordering table, and write them to NEW.")  # fmt: skip
 @ini_options("the smaller tables")
 @device_options
+@statistics_option
 @takes(PruneRequest)
 def prune_command(request: PruneRequest) -> None:
     """Write the better entries of PHRASE_TABLE to OUTPUT, judged by a score or a model.
@@ -239,6 +266,7 @@ def prune_command(request: PruneRequest) -> None:
     """
     require_models(*([request.model_path] if request.model_path else []))
     counts = prune(request)
+    answer(counts)
     say(
         f"{counts.kept:,} of {counts.entries:,} entries kept ({counts.kept / counts.entries:.1%}), "
         f"of {counts.kept_sources:,} of {counts.sources:,} sources"
@@ -268,6 +296,7 @@ Examples:
 @click.argument("table", metavar="PHRASE_TABLE")
 @click.argument("output", metavar="OUTPUT")
 @ini_options("fewer scores")
+@statistics_option
 @takes(StripRequest)
 def strip_command(request: StripRequest) -> None:
     """Write PHRASE_TABLE to OUTPUT without the scores that `rescore` has added.
@@ -276,6 +305,8 @@ def strip_command(request: StripRequest) -> None:
     that was rescored, byte for byte.
     """
     counts = strip(request)
+    answer({"entries": counts.entries, "bad_lines": counts.bad_lines,
+            "columns": len(request.places)})  # fmt: skip
     bad = f"; {counts.bad_lines:,} bad lines among them" * bool(counts.bad_lines)
     columns = len(request.places)
     say(f"{columns} score{'s' * (columns > 1)} taken off {counts.entries:,} entries{bad}")
@@ -294,6 +325,7 @@ Examples:
 @any_table_option
 @option("--all", "show_all", is_flag=True,
         help=f"Show all findings, not {SHOWN_FINDINGS} per kind.")  # fmt: skip
+@statistics_option
 def check(
     table: str, moses_ini: str | None, table_name: str | None, any_table: bool, show_all: bool
 ) -> int:
@@ -306,11 +338,14 @@ def check(
     ini = target.read()
     feature = target.feature(ini) if ini else None
     shown: dict[str, int] = {}
+    findings: list[Finding] = []
 
     def show(finding: Finding) -> None:
         shown[finding.message] = shown.get(finding.message, 0) + 1
         if show_all or shown[finding.message] <= SHOWN_FINDINGS:
-            click.echo(f"{table}:{finding}")
+            findings.append(finding)
+            if not wants_json():
+                click.echo(f"{table}:{finding}")
 
     report = check_table(
         table,
@@ -319,6 +354,9 @@ def check(
         factors=feature.factor_counts if feature else (1, 1),
         on_finding=show,
     )
+    if wants_json():
+        answer(report.statistics(findings))
+        return 1 if report.count("error") else 0
     for (level, message), count in report.counts.items():
         if count > SHOWN_FINDINGS and not show_all:
             click.echo(f"{table}: {level}: {message}: {count - SHOWN_FINDINGS:,} more")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from moses_integration.formats.phrase_table import (
     BLANKS,
@@ -60,6 +60,27 @@ class Report:
     def count(self, wanted: Severity) -> int:
         """How many findings of one level."""
         return sum(count for (level, _), count in self.counts.items() if level == wanted)
+
+    def statistics(self, findings: Sequence[Finding]) -> dict[str, Any]:
+        """All that was counted, with the findings that are shown, for JSON."""
+        return {
+            "entries": self.entries,
+            "scores": self.scores,
+            "errors": self.count("error"),
+            "warnings": self.count("warning"),
+            "kinds": [
+                {"level": level, "message": message, "count": count}
+                for (level, message), count in self.counts.items()
+            ],
+            "findings": [
+                {"level": f.level, "line": f.line, "message": f.message, "text": _as_text(f.text)}
+                for f in findings
+            ],
+        }
+
+
+def _as_text(line: bytes) -> str:
+    return line.decode("utf-8", "backslashreplace")
 
 
 def check_table(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,21 @@ class Estimate:
     def seconds(self) -> float:
         """Time that scoring the table would take; 0 where there was nothing to score."""
         return self.entries / self.pairs_per_second if self.pairs_per_second else 0.0
+
+    def statistics(self) -> dict[str, Any]:
+        """The same for JSON: times in seconds, memory in bytes, shares from 0 to 1."""
+        return {
+            "entries": self.entries,
+            "entries_are": self.extent.strip() or "counted",
+            "entries_error": COUNT_ERROR if self.extent == "about " else None,
+            "sampled": self.sampled,
+            "sources": self.sources,
+            "unknown": {name: side.unknown_share for name, side in self.sides.items()},
+            "entries_per_second": self.pairs_per_second,
+            "seconds": self.seconds,
+            "memory": self.memory,
+            "processes": self.processes,
+        }
 
     def lines(self) -> Iterator[str]:
         """As a user reads it."""

@@ -14,13 +14,20 @@ from phrase_scorer.cli.options import (
     COUNT,
     SHARE,
     Bounded,
+    SectionedCommand,
     device_options,
     model_option,
     option,
     require_models,
     takes,
 )
-from phrase_scorer.cli.train import model_options, preset_option, tell_result, training_options
+from phrase_scorer.cli.train import (
+    TRAINING_HEADINGS,
+    model_options,
+    preset_option,
+    tell_result,
+    training_options,
+)
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import note
 from phrase_scorer.runtime.device import Arithmetic
@@ -64,7 +71,7 @@ class TrainLmRequest(TrainingRequest):
         return sentences, validation
 
 
-@click.command("train-lm", epilog="""\b
+@click.command("train-lm", cls=SectionedCommand, headings=TRAINING_HEADINGS, epilog="""\b
 Examples:
   phrase-scorer train-lm corpus.fr --model cslm/ --validation val.fr
   phrase-scorer train-lm corpus.fr.gz --model cslm/ --preset paper --device cuda

@@ -18,6 +18,7 @@ from phrase_scorer.errors import LONGEST_QUOTE, UsageError, quoted
 from phrase_scorer.runtime.console import manner, say
 from phrase_scorer.runtime.device import Precision
 from phrase_scorer.runtime.output import STANDARD
+from phrase_scorer.runtime.report import as_json
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Request = TypeVar("Request")
@@ -97,6 +98,32 @@ class OnceOption(click.Option):
             times = "twice" if len(values) == 2 else f"{len(values)} times"
             shown = ", ".join(map(_shown, values))
             raise UsageError(f"{self.opts[0]} is given {times} ({shown}); it takes one value")
+
+
+class SectionedCommand(click.Command):
+    """A command whose help shows its options under headings.
+
+    Args:
+        headings: Heading -> names of its options; all others stand last, under "Running".
+        options: As of `click.Command`.
+    """
+
+    def __init__(self, *, headings: Mapping[str, str], **options: Any) -> None:
+        super().__init__(**options)
+        self.headings = headings
+
+    @override
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        heading_of = {name: heading for heading in self.headings
+                      for name in self.headings[heading].split()}  # fmt: skip
+        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in self.headings}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                heading = heading_of.get(str(parameter.name), "Running")
+                sections.setdefault(heading, []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
 
 def _shown(value: Any) -> str:
@@ -214,6 +241,32 @@ max_unknown_option = option(
 )  # fmt: skip
 format_option = option("--format", "form", type=click.Choice(["text", "json"]), default="text",
                        help="Form of what is printed on standard output.")  # fmt: skip
+
+
+def _want_json(ctx: click.Context, _: click.Parameter, given: str | bool) -> None:
+    ctx.meta[_JSON] = ctx.meta.get(_JSON, False) or given in ("json", True)
+
+
+def wants_json() -> bool:
+    """Whether the command that runs was asked for its statistics in JSON (`statistics_option`)."""
+    return bool(click.get_current_context().meta.get(_JSON))
+
+
+def answer(statistics: object) -> None:
+    """Writes the statistics of what was done to standard output, where they are wanted in JSON."""
+    if wants_json():
+        click.echo(as_json(statistics), nl=False)
+
+
+_JSON = "phrase_scorer.json"
+statistics_option = option(
+    "--format", type=click.Choice(["text", "json"]), default="text", expose_value=False,
+    callback=_want_json, help="json: the statistics on standard output, as one JSON object.",
+)  # fmt: skip
+json_option = option(
+    "--json", is_flag=True, expose_value=False, callback=_want_json,
+    help="The statistics on standard output, as one JSON object.",
+)  # fmt: skip
 any_table_option = option("--any-table", is_flag=True, help="Take what looks like a reordering "
                           "table for a phrase table.")  # fmt: skip
 

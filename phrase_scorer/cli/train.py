@@ -17,6 +17,7 @@ from phrase_scorer.cli.options import (
     WEIGHT,
     Bounded,
     Command,
+    SectionedCommand,
     any_table_option,
     device_options,
     model_option,
@@ -84,7 +85,17 @@ training_options = together(
 )  # fmt: skip
 
 
-@click.command("train", epilog="""\b
+# Of train and train-lm alike.
+TRAINING_HEADINGS = {
+    "Model": "model_path preset architecture cell forget_bias dropout positions hidden embedding "
+             "layers heads feed_forward direction variant second_hidden order short_histories",
+    "Data": "shortlist shared_words any_table with_counts validation validation_pairs min_count",
+    "Training": "batch_pairs max_updates max_minutes optimizer learning_rate schedule precision "
+                "initial_deviation validate_every patience seed",
+}  # fmt: skip
+
+
+@click.command("train", cls=SectionedCommand, headings=TRAINING_HEADINGS, epilog="""\b
 Examples:
   phrase-scorer train model/phrase-table.gz --model rnn/
   phrase-scorer train model/phrase-table.gz --model rnn/ --preset paper --device cuda

@@ -83,6 +83,20 @@ def test_both_packages_run_as_the_program(folder):
     assert done.returncode == 1
 
 
+@pytest.mark.parametrize("name", ["train", "train-lm", "rescore"])
+def test_long_helps_stand_under_headings(name, run):
+    command = command_line().commands[name]
+    out = run(name, "--help").out
+    headings = re.findall(r"^(\S.*):$", out.partition("\n\n")[2], re.MULTILINE)
+    assert headings == [*command.headings, "Running"]
+    known = {parameter.name for parameter in command.params}
+    if name == "rescore":
+        assert set(" ".join(command.headings.values()).split()) <= known
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert out.count(f"  {option.opts[0]}") or out.count(f", {option.opts[-1]}")
+
+
 def test_the_core_has_a_command_line_of_its_own():
     """Where what the distribution names as its program is not there."""
     code = (
