@@ -258,7 +258,7 @@ def test_several_tables_in_one_ini(run, folder, model_path):
 
 def test_estimate_writes_nothing(run, folder, model_path):
     (folder / "t").write_bytes(TOY_TABLE + b"Haus Haus Haus ||| house ||| 1 1\n")
-    done = run("rescore", "t", "out", "--model", model_path, "--estimate")
+    done = run("rescore", "t", "out", "--model", model_path, "--estimate", "--quiet")
     assert done.code == 0
     shown = done.out.splitlines()
     assert shown[:4] == [
