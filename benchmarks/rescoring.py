@@ -26,7 +26,7 @@ import numpy as np
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring.columns import Column, translation_column
 from moses_integration.rescoring.request import WORKER_IMPORTS
-from moses_integration.rescoring.stream import TableReader, rescore
+from moses_integration.rescoring.stream import TableReader, rescore_table
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.workers import available_cores, memory_of, start_imports
 from phrase_scorer.scoring.scorer import PhraseScorer
@@ -60,7 +60,7 @@ def run(table: Path, model: Path | None, precision: str, workers: int) -> tuple[
         output = Path(folder) / "out.gz"
         with MemoryWatch() as memory:
             reader = TableReader(PhraseTable(table))
-            done = rescore(reader, output, [column], processes=workers, show_progress=False)
+            done = rescore_table(reader, output, [column], processes=workers, show_progress=False)
         seconds = time.perf_counter() - began
     return done.entries, seconds, memory.peak / 2**20
 

@@ -1,4 +1,36 @@
 """Everything that knows a Moses file: phrase tables, feature columns, moses.ini, the command line.
 
 It imports `phrase_scorer`, never the reverse.
+
+    >>> from phrase_scorer import train
+    >>> from moses_integration import read_table_or_pairs, rescore
+    >>> train("phrase-table.gz", "rnn/", max_minutes=10, read=read_table_or_pairs)  # doctest: +SKIP
+    >>> rescore("phrase-table.gz", "phrase-table.rnn.gz", models=["rnn/"],
+    ...         moses_ini="moses.ini", moses_ini_out="moses.rnn.ini")  # doctest: +SKIP
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from moses_integration.formats.table_pairs import read_table_or_pairs
+    from moses_integration.rescoring.block import RescoreCounts
+    from moses_integration.rescoring.request import rescore
+
+__all__ = ["RescoreCounts", "read_table_or_pairs", "rescore"]
+
+_LAZY = {
+    "RescoreCounts": "moses_integration.rescoring.block",
+    "read_table_or_pairs": "moses_integration.formats.table_pairs",
+    "rescore": "moses_integration.rescoring.request",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on first use, as `phrase_scorer` does."""
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

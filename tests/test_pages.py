@@ -61,6 +61,13 @@ def test_the_guide(place):
     assert scored[3:] == fields[3:]
 
 
+def test_the_page_of_python(place):
+    said = run_page(ROOT / "docs" / "api.md", place, with_moses=False)
+    assert "<PhraseScorer forward: encoder_decoder of 256 units" in said
+    assert re.search(r"^60507 \d+$", said, re.MULTILINE)
+    assert {"small", "scored.gz", "scored.ini"} <= {path.name for path in place.iterdir()}
+
+
 @pytest.mark.moses
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def rescore_command(request: RescoreRequest) -> None:
     if request.processes > 1:
         start_imports(WORKER_IMPORTS)
     from moses_integration.rescoring.columns import load_columns, scorers_of
-    from moses_integration.rescoring.stream import TableReader, rescore
+    from moses_integration.rescoring.stream import TableReader
     from phrase_scorer.scoring.library import kernels_in_words
 
     request.arithmetic.use_threads()
@@ -149,20 +149,8 @@ def rescore_command(request: RescoreRequest) -> None:
     if request.estimate:
         _tell_estimate(reader, columns, request.processes)
         return
-    assert files.output is not None
     with request.folder_made():
-        counts = rescore(
-            reader,
-            files.output,
-            columns,
-            floor=request.floor,
-            allow_duplicate=request.allow_duplicate,
-            replaced=request.replaced,
-            require_scores=request.require_scores,
-            processes=request.processes,
-            resume=request.resume,
-            show_progress=not request.quiet,
-        )
+        counts = request.run(reader, columns)
         _tell(counts, files, [column.name for column in columns])
         check.finish()
         for place in counts.constant:

@@ -53,7 +53,7 @@ from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.version import __version__
 
 
-def rescore(
+def rescore_table(
     reader: TableReader,
     output: str | Path,
     columns: Sequence[Column],

@@ -17,7 +17,7 @@ from toys import DATA, SOURCE_WORDS, TARGET_WORDS, TOY_INI, TOY_TABLE, names, sa
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.formats.signature import SignedColumn, read_signature, write_signature
 from moses_integration.rescoring.columns import Column, score_texts
-from moses_integration.rescoring.stream import TableReader, rescore
+from moses_integration.rescoring.stream import TableReader, rescore_table
 from phrase_scorer.errors import DataError
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.streams import Lines, numbered_lines
@@ -175,14 +175,14 @@ def stopping(after: int) -> Column:
 def replaced(table: str, output: str, column: Column = COLUMN, **options):
     known = PhraseTable(table, block_entries=10)
     options = {"replaced": [PLACE], "show_progress": False} | options
-    return rescore(TableReader(known), output, [column], **options)
+    return rescore_table(TableReader(known), output, [column], **options)
 
 
 def test_resume(folder):
     """A run that was broken off is gone on with, and an adding run is told from a replacing one."""
     Path("t").write_bytes(b"".join(line + b"\n" for line in toy_lines(200)))
     old = Column("length", "old", lambda block: -0.5 * _lengths(block))
-    rescore(TableReader(PhraseTable("t")), "first.gz", [old], show_progress=False)
+    rescore_table(TableReader(PhraseTable("t")), "first.gz", [old], show_progress=False)
     replaced("first.gz", "expected.gz")
     with pytest.raises(StoppedError):
         replaced("first.gz", "out.gz", stopping(7))

@@ -21,7 +21,7 @@ from toys import TOY_TABLE, program, toy_lines
 
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring.columns import Column, translation_column
-from moses_integration.rescoring.stream import RescoreCounts, TableReader, rescore
+from moses_integration.rescoring.stream import RescoreCounts, TableReader, rescore_table
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.scoring.library import compiled_library
 from phrase_scorer.scoring.scorer import PhraseScorer
@@ -49,7 +49,7 @@ def table(tmp_path):
 
 def run(table: Path, output: Path, column: Column = SLOW, **options) -> RescoreCounts:
     known = PhraseTable(table, block_entries=BLOCK_ENTRIES)
-    return rescore(TableReader(known), output, [column], show_progress=False, **options)
+    return rescore_table(TableReader(known), output, [column], show_progress=False, **options)
 
 
 def content(folder: Path, name: str = "out.gz") -> dict[str, bytes]:

@@ -20,7 +20,7 @@ from toys import toy_lines
 
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring.columns import Column, score_texts, translation_column
-from moses_integration.rescoring.stream import RescoreCounts, TableReader, rescore
+from moses_integration.rescoring.stream import RescoreCounts, TableReader, rescore_table
 from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
 from phrase_scorer.scoring.library import compiled_library
 
@@ -34,7 +34,7 @@ def constant(value: float = -1.0, name: str = "constant") -> Column:
 def run(path: Path | str, output: Path | str, columns: list[Column], **options) -> RescoreCounts:
     known = {"on_bad_line", "block_entries", "scores"}
     table = PhraseTable(path, **{key: options.pop(key) for key in known & options.keys()})
-    return rescore(TableReader(table), output, columns, show_progress=False, **options)
+    return rescore_table(TableReader(table), output, columns, show_progress=False, **options)
 
 
 def read(path: Path) -> bytes:
@@ -392,7 +392,7 @@ def test_another_column_follows_in_the_signature(table, tmp_path):
 
 def test_progress_bar_reaches_the_size_of_the_file(table, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    rescore(TableReader(PhraseTable(table)), tmp_path / "out", [constant()])
+    rescore_table(TableReader(PhraseTable(table)), tmp_path / "out", [constant()])
     shown = capsys.readouterr().err.split("\r")[-1]
     assert shown.startswith("rescoring: 100%")
     assert "300 entries" in shown
