@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from phrase_scorer.scoring.scorer import PhraseScorer
 
 
+TELLING = 100  # pairs of a pipe that tell how many words are unknown; else all of them do
+
+
 def _paths(_: click.Context, __: click.Parameter, models: tuple[str, ...]) -> tuple[Path, ...]:
     return tuple(map(Path, models))
 
@@ -106,7 +109,6 @@ def score(read: PairReader, request: ScoreRequest) -> None:
 
     request.arithmetic.use_threads()
     columns = load_score_columns(request)
-    _tell_columns(columns)
     scorers = [scorer for column in columns for scorer in column.scorers]
     at_once, to_terminal = STANDARD in request.pairs.paths, sys.stdout.isatty()
     shown = not request.quiet and not at_once and not (request.output == STANDARD and to_terminal)
@@ -115,7 +117,9 @@ def score(read: PairReader, request: ScoreRequest) -> None:
     first = next(blocks, PairBlock([], []))
     models = dict(zip(request.names, (s.vocabularies for s in scorers), strict=True))
     check = UnknownWordCheck(pairs.name, models, request.max_unknown)
-    check.begin(first)
+    if not at_once or len(first.sources) >= TELLING:
+        check.begin(first)
+    _tell_columns(columns)
     tell_scoring(scorers, lambda: first)
     counts = write_scores(request, columns, chain([first], blocks))
     check.finish()

@@ -250,6 +250,37 @@ def test_a_line_is_answered_when_it_comes(folder, model_path, expected_scores):
     assert found.decode() == expected_scores
 
 
+UNKNOWN = (
+    "unknown to the model (das Haus …): other casing, another language, or other tokenisation or "
+    "escaping than in training?"
+)
+
+
+def test_unknown_words_are_told_before_anything_is_scored(run, two_models, folder):
+    (folder / "q").write_text("das Haus\tthe house\n" * 3)
+    done = run("score", "q", "--model", "rnn")
+    assert done.err == f"warning: 100% of the first 6 source words are {UNKNOWN}\n"
+    done = run("score", "q", "--model", "rnn", "--max-unknown", "0.5")
+    what = f"100% of the first 6 source words are {UNKNOWN}"
+    assert (done.code, done.error) == (
+        1, f"q: {what.replace('):', '), more than --max-unknown 0.5:')}"
+    )  # fmt: skip
+
+
+def test_a_pipe_of_a_few_pairs_is_judged_by_all_of_them(run, two_models, monkeypatch):
+    def score(text: str, *options: str):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        return run("score", "--model", "rnn", *options)
+
+    done = score("das Haus\tthe\n" * 2)
+    assert done.err == f"warning: 100% of the source words are {UNKNOWN}\n"
+    done = score("das Haus\tthe\n" * 2, "--max-unknown", "0.5")
+    assert done.code == 1
+    assert done.last_error.startswith("-: 100% of the source words are unknown")
+    done = score("das Haus\tthe\n" * 100, "--max-unknown", "0.5")
+    assert done.error.startswith("-: 100% of the first 200 source words are unknown")
+
+
 # -- models of other kinds -------------------------------------------------------------------------
 
 
