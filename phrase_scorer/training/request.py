@@ -157,11 +157,6 @@ class TrainingRequest:
         """Trains the model that `plan` gave."""
         from phrase_scorer.training.trainer import RunLimits, TrainingJob, run_training
 
-        if len(data.pairs) <= FEW:
-            pairs, held_out = map(len, data.split(settings.validation_pairs, settings.seed))
-            if pairs < 2:
-                message = f"{pairs} pair to train on, {held_out} held out to validate: too few"
-                raise DataError(message, path=self.learned_from_name)
         source, target = map(len, data.vocabularies)
         config = replace(config, source_words=source, target_words=target)
         details = {"path": self.learned_from_name, "preset": self.preset}
@@ -218,6 +213,17 @@ class TrainRequest(TrainingRequest):
             direction="inverse" if self.direction == "inverse" else "forward",
             shared_words=self.shared_words,
         )
+
+    @override
+    def run(
+        self, data: TrainingData, config: ModelConfig, settings: TrainingSettings
+    ) -> TrainingResult:
+        if len(data.pairs) <= FEW:
+            pairs, held_out = map(len, data.split(settings.validation_pairs, settings.seed))
+            if pairs < 2:
+                message = f"{pairs} pair to train on, {held_out} held out to validate: too few"
+                raise DataError(message, path=self.learned_from_name)
+        return super().run(data, config, settings)
 
     def train(
         self, of_program: Iterable[tuple[Phrase, Phrase]] | None, read: PairReader

@@ -145,7 +145,7 @@ def test_each_model_is_told_of(run, folder, model_path):
 def test_an_inverse_model_is_told_of_by_the_sides_of_the_table(run, folder, inverse_path):
     (folder / "t").write_bytes(b"the Haus ||| la maison ||| 1 1\n")
     done = run("rescore", "t", "out", "--inverse-model", inverse_path, "--max-unknown", "0.4")
-    assert done.error.startswith(f"t: {told('first 2 source', '50%', 'Haus')}, more than")
+    assert done.last_error.startswith(f"t: {told('first 2 source', '50%', 'Haus')}, more than")
 
 
 def test_nbest_stops_before_it_scores(run, folder, model_path):
