@@ -143,9 +143,9 @@ def rescore_command(request: RescoreRequest) -> None:
     reader, files = TableReader(request.phrase_table), request.files
     check = _check_of(request, scorers)
     device = request.arithmetic.torch_device()
+    _tell_beginning(reader, scorers, check)
     note(f"device {device}; kernels: {kernels_in_words(device.type)}")
     detail(f"{request.processes} processes; products in {request.arithmetic.precision}")
-    _tell_beginning(reader, scorers, check)
     if request.estimate:
         _tell_estimate(reader, columns, request.processes)
         return

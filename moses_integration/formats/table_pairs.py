@@ -11,6 +11,11 @@ from phrase_scorer.runtime.streams import Lines
 from phrase_scorer.text.pair_files import NO_COUNTS, PairFiles, pairs_of_lines, read_pairs
 from phrase_scorer.text.phrase_pairs import PairBlock
 
+NO_PAIR = (
+    "neither source, a tab, target, nor source ||| target, nor an entry of a phrase table (two "
+    "files of lines are read, too)"
+)
+
 
 def read_table_or_pairs(given: PairFiles) -> Iterator[PairBlock]:
     """The pairs of a phrase table, of lines "source<TAB>target" or "source ||| target", or of two
@@ -33,6 +38,8 @@ def read_table_or_pairs(given: PairFiles) -> Iterator[PairBlock]:
             return
         if given.with_counts:
             raise UsageError(NO_COUNTS)
+        if not bars and b"\t" not in first.lines[0] and given.on_bad_line == "stop":
+            raise DataError(NO_PAIR, path=path, line=1, text=first.lines[0])
         for block in lines:
             yield pairs_of_lines(block, SEPARATOR if bars else b"\t", path, given.on_bad_line)
 

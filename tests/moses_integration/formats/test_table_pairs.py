@@ -26,6 +26,17 @@ def test_a_table_is_none_of_two_files(source, target, message, folder):
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("line", ['"the house","la maison"', '{"source": "a"}', "a b", ""])
+def test_what_is_read_is_told_where_it_is_something_else(line, folder):
+    (folder / "p").write_text(f"{line}\na\tb\n")
+    with pytest.raises(DataError) as caught:
+        list(read_table_or_pairs(PairFiles(("p",))))
+    assert str(caught.value) == (
+        "p:1: neither source, a tab, target, nor source ||| target, nor an entry of a phrase table "
+        f'(two files of lines are read, too): "{line}"'
+    )
+
+
 def test_bars_within_a_word_are_text(folder):
     (folder / "s").write_bytes(b"a|||b\n")
     (folder / "t").write_bytes(b"x\n")
