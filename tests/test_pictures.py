@@ -248,7 +248,8 @@ def test_a_broken_matplotlib_is_one_line_before_anything_is_done(name, tmp_path)
     package = tmp_path / "broken" / "matplotlib"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise OSError('libpng.so: cannot open shared object')")
-    for file, text in (("e.toml", CONFIG), ("ini", "[feature]\n"), ("val", "a\n")):
+    texts = {"e.toml": CONFIG, "ini": "[feature]\n", "val": "a\n", "table": "a ||| b ||| 1\n"}
+    for file, text in {**texts, "pairs.tsv": "a\tb\n"}.items():
         (tmp_path / file).write_text(text)
     path = os.pathsep.join([str(package.parent), str(ROOT)])
     before = sorted(tmp_path.iterdir())

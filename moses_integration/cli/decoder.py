@@ -217,7 +217,7 @@ def binarize(request: BinarizeRequest) -> None:
     inis = InisToCompare.of(request)
     facts, usage = make_binary(request)
     if not facts.ready:
-        note(f"{request.table}: not sorted, or more than single blanks; made from a sorted copy")
+        say(f"{request.table}: not sorted, or more than single blanks; made from a sorted copy")
     answer({"output": str(request.output), "kind": request.kind, "scores": facts.scores,
             "sorted_copy": not facts.ready, "log": str(request.log)})  # fmt: skip
     say(f"{request.output}: {facts.scores} scores; {usage}; the log is {request.log}")

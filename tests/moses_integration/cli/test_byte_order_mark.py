@@ -10,7 +10,7 @@ from toys import TOY_INI, TOY_TABLE
 from phrase_scorer.models.directory import ModelDirectory
 
 MARK = b"\xef\xbb\xbf"
-PAIRS = b"la maison\tthe house\nla\tthe\n"
+PAIRS = b"la maison\tthe house\nla\tthe\nle\tthe\nchat\tcat\n"
 TOLD = "warning: {} begins with a byte order mark, which is taken for a part of its text\n"
 
 

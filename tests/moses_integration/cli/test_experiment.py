@@ -43,7 +43,8 @@ def test_refusals(run, folder):
     code, out, error = run(*TABLE1, "--dry-run")
     assert (code, out) == (1, "")
     assert error == (
-        'error: e.toml: unknown key in [tuning] (known: options, reference, runs, source): "run"\n'
+        "error: e.toml: unknown key in [tuning] (known: name, options, reference, runs, source): "
+        '"run"\n'
     )
 
 

@@ -91,7 +91,7 @@ def test_an_interrupted_step_goes_on_and_a_changed_one_starts_anew(training, tmp
     log = tmp_path / "work" / "commands.log"
     assert log.read_text().splitlines()[-1].endswith(" --resume")
     (training.output / "stray").touch()
-    (tmp_path / "pairs").write_bytes(b"other\tpairs\nb\ty\n")
+    (tmp_path / "pairs").write_bytes(b"other\tpairs\nb\ty\nc\tz\n")
     runner.do([training])
     assert not log.read_text().splitlines()[-1].endswith(" --resume")
     assert not (training.output / "stray").exists()
@@ -125,7 +125,7 @@ def test_steps_beside_each_other(training, tmp_path):
     assert sorted(line.partition(":")[0] for line in told[4:]) == [
         "[1/4] a", "[2/4] b", "[3/4] c", "[3/4] c",
     ]  # fmt: skip
-    assert (work / "logs" / "train-it.log").read_text().startswith("3 pairs")
+    assert (work / "logs" / "train-it.log").read_text().startswith("stopped by updates")
     assert {len((work / name).read_text().splitlines()) for name in "abc"} == {6}
 
 
