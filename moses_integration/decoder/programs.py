@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 from phrase_scorer.errors import PhraseScorerError, UsageError, quoted
+from phrase_scorer.runtime.console import detail
 from phrase_scorer.runtime.output import held_locks, real_path, reason
 
 LAST_LINES = 3  # an error message shows so many of a failed program's log
@@ -153,6 +154,7 @@ def run_program(
     words = [os.fspath(word) for word in command]
     name = Path(words[words[0] == "perl"]).name
     started = time.monotonic()
+    detail(f"running {shlex.join(words)}; log: {log}")
     try:
         with Path(log).open("ab") as log_file, Path(stdin or os.devnull).open("rb") as input_file:
             log_file.write(f"# {shlex.join(words)}\n".encode("utf-8", "surrogateescape"))

@@ -29,7 +29,7 @@ from phrase_scorer.cli.options import (
     takes,
 )
 from phrase_scorer.errors import DataError, UsageError, printable, require_at_least
-from phrase_scorer.runtime.console import note, say
+from phrase_scorer.runtime.console import detail, note, say
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.figures import require_kind, require_matplotlib, save_picture
 from phrase_scorer.runtime.output import STANDARD, OutputFile, check_option
@@ -149,6 +149,7 @@ def tell_scoring(scorers: Sequence[PhraseScorer], sample: Callable[[], PairBlock
     It is measured on the pairs of `sample`, which are read only then.
     """
     for scorer in scorers:
+        detail(f"{scorer!r}: {', '.join(scorer.computed_with.values())}")
         if not scorer.is_probability:
             say("the model is masked: scores are pseudo-log-likelihoods, no log-probabilities")
     rounded = [scorer for scorer in scorers if not scorer.arithmetic.is_exact]

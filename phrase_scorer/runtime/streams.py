@@ -28,7 +28,7 @@ from xopen import xopen
 from zlib_ng import zlib_ng
 
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.runtime.console import progress_bar, say
+from phrase_scorer.runtime.console import detail, progress_bar, say
 from phrase_scorer.runtime.output import STANDARD, reason
 
 _Item = TypeVar("_Item")
@@ -84,6 +84,7 @@ def line_blocks(
             line of more than `LONGEST_LINE`.
     """
     number, begun = 1, _Begun(path, mark)
+    detail(f"reading {'standard input' if os.fspath(path) == STANDARD else path}")
     try:
         with open_input(path) as (stream, raw):
             read = partial(_available, stream) if at_once else stream.read

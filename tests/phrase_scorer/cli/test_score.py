@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from toys import PROGRAM, names, save_model
 
 from phrase_scorer.errors import DataError
@@ -248,6 +249,16 @@ def test_a_line_is_answered_when_it_comes(folder, model_path, expected_scores):
         process.stdin.close()
         assert process.wait(20) == 0
     assert found.decode() == expected_scores
+
+
+@pytest.mark.usefixtures("two_models")
+def test_verbose_tells_files_models_and_what_decides_the_last_digits(run):
+    said = run("score", "p", "--model", "rnn", "-v").err.splitlines()
+    assert said[0] == "reading p"
+    assert said[1].startswith("<PhraseScorer forward: encoder_decoder of 6 units, 8 and 7 words")
+    assert said[1].split(": ")[-1].startswith("cpu, ")
+    assert torch.__version__ in said[1]
+    assert re.fullmatch(r"[\d.]+ seconds, .*", said[2])
 
 
 UNKNOWN = (
