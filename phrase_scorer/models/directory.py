@@ -21,6 +21,7 @@ from torch import Tensor
 
 from phrase_scorer.errors import ModelError
 from phrase_scorer.models import ModelConfig, PhraseModel, build
+from phrase_scorer.models.config import LANGUAGE_MODEL_USES
 from phrase_scorer.models.files import (
     FORMAT,
     ModelFiles,
@@ -33,6 +34,27 @@ from phrase_scorer.runtime.output import reason, write_file
 from phrase_scorer.runtime.records import Origin, parse_json
 from phrase_scorer.text.vocabulary import Vocabulary
 from phrase_scorer.version import __version__
+
+_CARD = """\
+# A model of phrase-scorer
+
+It gives the natural logarithm of {probability}, words and end symbol.
+
+| | |
+| --- | --- |
+{table}
+    {command}
+
+Words must be tokenised, cased and escaped as in what it was trained on.
+`phrase-scorer info` says all of its settings.
+"""
+_PAIRS = "phrase-scorer rescore phrase-table.gz new.gz"
+# By direction, and of a language model: (the probability that a model gives, how it is used).
+_USE = {
+    "forward": ("p(target | source) of a phrase pair", f"{_PAIRS} --model DIR"),
+    "inverse": ("p(source | target) of a phrase pair", f"{_PAIRS} --inverse-model DIR"),
+    "text": ("p(sentence) of a language model", "phrase-scorer perplexity --model DIR text"),
+}
 
 Shapes = Mapping[str, tuple[int, ...]]  # of tensors, by name
 
@@ -49,7 +71,7 @@ class ModelDirectory(ModelFiles):
         """Writes all that is known before training: vocabularies, then config.json."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for stale in (self.weights_file, self.state_file, self.log_file):
+            for stale in (self.weights_file, self.state_file, self.log_file, self.card_file):
                 stale.unlink(missing_ok=True)
         except OSError as error:
             raise ModelError(f"cannot write: {reason(error)}", path=self.path) from error
@@ -70,6 +92,28 @@ class ModelDirectory(ModelFiles):
             # One key: safetensors writes several in an order of chance.
             known = {"validation": f"{progress.best_loss!r} after {progress.best_update}"}
         self._replace(self.weights_file, save(dict(weights), metadata=known))
+
+    def save_card(self) -> None:
+        """Replaces README.md: what the model is, what it was trained on, how it is used."""
+        facts, written = self.describe(), self.facts()
+        config, data = written.model, written.data
+        of_text = config.architecture in LANGUAGE_MODEL_USES
+        probability, command = _USE["text" if of_text else config.direction]
+        validation = facts.get("validation")
+        rows = {
+            "architecture": f"{config.architecture}, {config.hidden:,} units",
+            "parameters": f"{facts['parameters']:,}",
+            "words of its input and output": f"{config.source_words:,}, {config.target_words:,}",
+            "trained on": f"{data.get('pairs', 0):,} distinct pairs: `{data.get('path', '?')}`",
+            "validation": "none"
+            if validation is None
+            else f"{validation['loss']} nats a symbol, after update {validation['update']:,}",
+            "fingerprint": facts["fingerprint"],
+            "written by": facts["written_by"],
+        }
+        table = "".join(f"| {name} | {value} |\n" for name, value in rows.items())
+        card = _CARD.format(probability=probability, table=table, command=command)
+        write_file(self.card_file, card.encode("utf-8", "replace"))
 
     def load_model(self) -> PhraseModel:
         """The model with its best weights, in evaluation mode.

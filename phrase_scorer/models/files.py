@@ -5,6 +5,7 @@
     source.vocab, target.vocab  one word per line (vocabulary.py)
     training_log.jsonl          one line per logged update and validation
     training_state.safetensors  what --resume needs: weights, optimiser, progress
+    README.md                   what the model is, for people who find the directory
 
 config.json has the digests of weights and vocabularies, so that no flipped bit is taken for a
 number; older ones have none.
@@ -82,13 +83,15 @@ class ModelFiles:
         self.weights_file = path / "model.safetensors"
         self.state_file = path / "training_state.safetensors"
         self.log_file = path / "training_log.jsonl"
+        self.card_file = path / "README.md"
         self._verified: dict[str, str] = {}  # by name of a file that was read, its digest
 
     @property
     def files(self) -> list[Path]:
         """All that training writes."""
         vocabularies = map(self.vocabulary_file, ("source", "target"))
-        return [self.config_file, self.weights_file, self.state_file, self.log_file, *vocabularies]
+        texts = self.log_file, self.card_file
+        return [self.config_file, self.weights_file, self.state_file, *texts, *vocabularies]
 
     def vocabulary_file(self, side: str) -> Path:
         """The vocabulary of "source" or "target"."""

@@ -316,6 +316,8 @@ class Trainer:
             self.save_state()
             if self.progress.update % self.settings.validate_every and stopped not in received:
                 self._keep_best(log)
+        if self.directory.weights_file.exists():
+            self.directory.save_card()
         return TrainingResult(self.progress, stopped, len(self.validation) > 0)
 
     def _stop(self, received: list[str], end: float) -> str:

@@ -56,3 +56,16 @@ def test_what_cannot_be_trained(folder):
         (folder / "p").write_bytes(b"")
         train("p", "m")
     assert not (folder / "m").exists()
+
+
+@pytest.mark.usefixtures("files")
+def test_the_directory_says_what_it_holds(folder):
+    train("p", "m", choices=SMALL, shortlist=10, direction="inverse", device="cpu")
+    card = (folder / "m" / "README.md").read_text()
+    assert "the natural logarithm of p(source | target) of a phrase pair" in card
+    assert "| trained on | 12 distinct pairs: `p` |" in card
+    scorer = PhraseScorer.load("m", "cpu")
+    words = f"{len(scorer.source_vocabulary)}, {len(scorer.target_vocabulary)}"
+    assert f"| words of its input and output | {words} |" in card
+    assert f"| fingerprint | {scorer.fingerprint} |" in card
+    assert "--inverse-model DIR" in card
