@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from moses_integration.formats.table_pairs import read_table_or_pairs
     from moses_integration.rescoring.block import RescoreCounts
-    from moses_integration.rescoring.request import rescore
+    from moses_integration.rescoring.job import rescore
 
 __all__ = ["RescoreCounts", "read_table_or_pairs", "rescore"]
 
 _LAZY = {
     "RescoreCounts": "moses_integration.rescoring.block",
     "read_table_or_pairs": "moses_integration.formats.table_pairs",
-    "rescore": "moses_integration.rescoring.request",
+    "rescore": "moses_integration.rescoring.job",
 }
 
 

@@ -6,6 +6,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import click
@@ -108,6 +109,19 @@ def test_a_public_name_has_one_home():
         for name in public_names(ast.parse(path.read_text())):
             homes[name].add(name_of(path))
     assert not {name: paths for name, paths in homes.items() if len(paths) > 1}
+
+
+def test_imports_go_in_no_circle():
+    """Those within functions and those for types among them."""
+    modules = {name_of(path).removesuffix(".py").replace("/", "."): path for path in CORE + MOSES}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    arrows = {}
+    for name, path in modules.items():
+        nodes = ast.walk(ast.parse(path.read_text()))
+        froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+        inner = {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
+        arrows[name] = ({node.module for node in froms} | inner) & modules.keys() - {name}
+    assert list(TopologicalSorter(arrows).static_order())  # a CycleError names the modules
 
 
 def test_a_command_hands_on_a_request_and_no_dict_of_options():

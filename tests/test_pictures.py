@@ -18,7 +18,7 @@ from phrase_scorer.runtime.figures import Picture, save_picture
 from phrase_scorer.scoring.accuracy import Ranking
 from phrase_scorer.scoring.alignment import Alignment, alignment_picture
 from phrase_scorer.studies.gradients import Study, Training
-from phrase_scorer.studies.pictures import gradients_picture, systems_picture
+from phrase_scorer.studies.report import gradients_picture, systems_picture
 from phrase_scorer.studies.settings import StudySettings
 from phrase_scorer.studies.systems import SystemResult
 

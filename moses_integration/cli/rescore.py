@@ -134,6 +134,7 @@ def rescore_command(request: RescoreRequest) -> None:
     if request.processes > 1:
         start_imports(WORKER_IMPORTS)
     from moses_integration.rescoring.columns import load_columns, scorers_of
+    from moses_integration.rescoring.job import run_rescoring
     from moses_integration.rescoring.stream import TableReader
     from phrase_scorer.scoring.library import kernels_in_words
 
@@ -150,7 +151,7 @@ def rescore_command(request: RescoreRequest) -> None:
         _tell_estimate(reader, columns, request.processes)
         return
     with request.folder_made():
-        counts = request.run(reader, columns)
+        counts = run_rescoring(request, reader, columns)
         _tell(counts, files, [column.name for column in columns])
         check.finish()
         for place in counts.constant:

@@ -8,12 +8,12 @@ torch is not imported: a refusal costs no time.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from moses_integration.formats.ini_edits import START_WEIGHT, with_columns, with_files
 from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
@@ -26,7 +26,6 @@ from phrase_scorer.runtime.journal import BESIDE
 from phrase_scorer.runtime.output import (
     STANDARD,
     OutputFile,
-    Place,
     check_new_folder,
     make_new_folder,
     real_path,
@@ -34,11 +33,6 @@ from phrase_scorer.runtime.output import (
 )
 from phrase_scorer.runtime.workers import SMALL_INPUT, available_cores
 from phrase_scorer.text.pair_files import OnBadLine
-
-if TYPE_CHECKING:
-    from moses_integration.rescoring.block import RescoreCounts
-    from moses_integration.rescoring.columns import Column
-    from moses_integration.rescoring.stream import TableReader
 
 DEFAULT_FLOOR = -50.0
 WORKER_IMPORTS = ("moses_integration.rescoring.block",)  # what worker processes unpickle needs it
@@ -239,89 +233,6 @@ class RescoreRequest:
         if self.replace:
             return with_files(edited, {feature.line: (feature.class_name, path)})
         return with_columns(edited, feature, path=path, start_weights=self.start_weights)
-
-    def run(self, reader: TableReader, columns: Sequence[Column]) -> RescoreCounts:
-        """Writes the table with its columns; the folder for it must be there (`folder_made`)."""
-        from moses_integration.rescoring.stream import rescore_table
-
-        assert self.files.output is not None
-        return rescore_table(
-            reader,
-            self.files.output,
-            columns,
-            floor=self.floor,
-            allow_duplicate=self.allow_duplicate,
-            replaced=self.replaced,
-            require_scores=self.require_scores,
-            processes=self.processes,
-            resume=self.resume,
-            show_progress=not self.quiet,
-        )
-
-
-def rescore(
-    table: Place,
-    output: Place,
-    *,
-    models: Iterable[Place] = (),
-    inverse_models: Iterable[Place] = (),
-    ensemble: bool = False,
-    unknown_words: bool = False,
-    moses_ini: Place | None = None,
-    moses_ini_out: Place | None = None,
-    floor: float = DEFAULT_FLOOR,
-    on_bad_line: OnBadLine = "stop",
-    resume: bool = False,
-    arithmetic: Arithmetic | None = None,
-    show_progress: bool = False,
-) -> RescoreCounts:
-    """Writes a phrase table with one more score per column, as the command `rescore` does.
-
-    >>> rescore("pt.gz", "pt.rnn.gz", models=["rnn/"])  # doctest: +SKIP
-
-    `table` and `output` are files, or folders as `filter` makes them, whose moses.ini is rewritten.
-    A column is added for each of `models`, p(target | source), and of `inverse_models`, or one for
-    either (`ensemble`), and one of words unknown to the first. `floor` is the least natural
-    logarithm written. The rest is as the command's options of these names; `arithmetic` says on
-    which device, in which precision, and in how many processes (`threads`; where that is not 1,
-    a program needs the guard `if __name__ == "__main__"`).
-
-    Returns:
-        What was counted: entries, bad lines, values below the floor.
-
-    Raises:
-        UsageError: What cannot be, before the table is read.
-        DataError: A bad line (file, line number, text), and all that `rescore_table` raises.
-        ModelError: The directory of a model is broken.
-    """
-    from moses_integration.rescoring.columns import load_columns
-    from moses_integration.rescoring.stream import TableReader
-
-    request = RescoreRequest(
-        table=os.fspath(table),
-        output=os.fspath(output),
-        models=tuple(map(Path, models)),
-        inverse_models=tuple(map(Path, inverse_models)),
-        ensemble=ensemble,
-        unknown_words=unknown_words,
-        floor=float(floor),
-        on_bad_line=on_bad_line,
-        resume=resume,
-        quiet=not show_progress,
-        ini_target=IniTarget(_named(moses_ini), _named(moses_ini_out)),
-        arithmetic=arithmetic or Arithmetic(threads=1),
-    )
-    request.arithmetic.use_threads()
-    columns = load_columns(request)
-    with request.folder_made():
-        counts = request.run(TableReader(request.phrase_table), columns)
-        if request.moses_ini and request.files.ini_target.moses_ini_out:
-            request.files.ini_target.write(request.edited_ini)
-    return counts
-
-
-def _named(place: Place | None) -> str | None:
-    return None if place is None else os.fspath(place)
 
 
 def check_floor(floor: float) -> None:

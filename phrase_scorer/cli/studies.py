@@ -102,6 +102,7 @@ def systems(read: PairReader, request: SystemsRequest) -> None:
     peak memory of scoring. The masked model's nats are of a pseudo-likelihood: not to be compared.
     """
     from phrase_scorer.studies import systems as study
+    from phrase_scorer.studies.report import systems_markdown, write_systems
     from phrase_scorer.training.data import collect_training_data
 
     settings, folder, path = request.settings, request.output_dir, request.pairs
@@ -117,8 +118,8 @@ def systems(read: PairReader, request: SystemsRequest) -> None:
         )
         command = shlex.join(["phrase-scorer", *sys.argv[1:]])
         best = study.best_ranking(data, settings)
-        paths = study.write_systems(results, settings, best, command, folder)
-    click.echo(study.systems_markdown(results, best))
+        paths = write_systems(results, settings, best, command, folder)
+    click.echo(systems_markdown(results, best))
     note(f"written: {', '.join(map(str, paths))}")
 
 
@@ -177,6 +178,7 @@ def gradients(request: GradientsRequest) -> None:
     sentences; training with and without clipping; and how far each cell can carry a word.
     """
     from phrase_scorer.studies import gradients as study
+    from phrase_scorer.studies.report import gradients_markdown, write_gradients
 
     request.arithmetic.use_threads()
     lines = None
@@ -191,6 +193,6 @@ def gradients(request: GradientsRequest) -> None:
         for found in study.run_study(request.settings, lines):
             measured = found
             bar.update()
-    paths = study.write_gradients(measured, request.output_dir)
-    click.echo(study.gradients_markdown(measured))
+    paths = write_gradients(measured, request.output_dir)
+    click.echo(gradients_markdown(measured))
     note(f"written: {', '.join(map(str, paths))}")

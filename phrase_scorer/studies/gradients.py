@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +20,6 @@ from phrase_scorer.errors import DataError
 from phrase_scorer.models import ModelConfig
 from phrase_scorer.models.cells import LongShortTermMemory, cell_of
 from phrase_scorer.models.phrase_model import Affine
-from phrase_scorer.runtime.report import Table, as_json, write_results
-from phrase_scorer.studies.pictures import gradients_picture
 from phrase_scorer.studies.settings import StudySettings
 
 ANSWERS = 8  # words that may stand first, in the copying task
@@ -246,54 +243,3 @@ def parts_of(settings: StudySettings, *, with_text: bool) -> int:
     """How often `run_study` yields."""
     cells = len(settings.cells)
     return len(settings.scales) + cells * len(settings.distances) + 2 + cells * with_text
-
-
-# -- the report ------------------------------------------------------------------------------------
-
-
-def write_gradients(study: Study, folder: Path) -> list[Path]:
-    """Writes gradients.json, .png and .svg into a folder that is there; their paths."""
-    content = {  # norms are of ∂ loss_T / ∂ h_t, by distance T - t from 0
-        "settings": study.settings,
-        "copies, at the start, by scale": study.start,
-        "copies, trained": study.trained,
-        "sentences, at the start": study.text_start,
-        "sentences, trained": study.text_trained,
-        "clipping": study.clipping,
-        "accuracy of copying, by distance": study.copying,
-        "accuracy of a guess": study.chance,
-    }
-    text, picture = as_json(content, indent=1), gradients_picture(study)
-    return write_results(folder / "gradients", {".json": text, ".png": picture, ".svg": picture})
-
-
-def gradients_markdown(study: Study) -> str:
-    """How much of the gradient arrives from far away, the accuracy of copying, and clipping."""
-    cells, distances = study.settings.cells, study.settings.distances
-    shares = [
-        [what, str(len(found[cells[0]]["h"]) - 1)]
-        + [f"{found[cell]['h'][-1] / found[cell]['h'][0]:.1e}" for cell in cells]
-        for what, found in study.norms.items()
-    ]
-    copying = [
-        [cell, *(f"{found[n]:.3f}" for n in distances)] for cell, found in study.copying.items()
-    ]
-    clipping = [
-        [name, f"{max(t.gradient_norms):.1f}", f"{t.losses[-1]:.3f}", f"{t.accuracy:.3f}"]
-        for name, t in study.clipping.items()
-    ]
-    tables = (
-        Table(
-            "‖∂ loss_T / ∂ h_t‖ at the largest distance, as a share of that at distance 0",
-            ["what", "distance", *cells], shares,
-        ),
-        Table(
-            f"Accuracy of saying the first word again after n others (a guess: {study.chance:.3f})",
-            ["cell", *(f"n = {n}" for n in distances)], copying,
-        ),
-        Table(
-            "Gradient descent on copies, a vanilla RNN at the largest scale",
-            ["", "largest norm of a gradient", "last loss, nats", "accuracy"], clipping,
-        ),
-    )  # fmt: skip
-    return "\n\n".join(table.as_markdown() for table in tables)

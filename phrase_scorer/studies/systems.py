@@ -30,10 +30,9 @@ from phrase_scorer.models.config import USES
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES
 from phrase_scorer.runtime.records import Origin, read_json, typed
-from phrase_scorer.runtime.report import Table, as_cell, as_json, write_json, write_results
+from phrase_scorer.runtime.report import write_json
 from phrase_scorer.scoring.accuracy import Ranking, ranking_quality
 from phrase_scorer.scoring.scorer import PhraseScorer
-from phrase_scorer.studies.pictures import systems_picture
 from phrase_scorer.studies.settings import SYSTEMS, SystemsSettings
 from phrase_scorer.text.batches import TrainingOrder, pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
@@ -306,47 +305,3 @@ def best_ranking(data: TrainingData, settings: SystemsSettings) -> Ranking | Non
 
 def _held_out(data: TrainingData, settings: SystemsSettings) -> PhrasePairs:
     return data.pairs.split_by_source(settings.validation_pairs, settings.seed)[1]
-
-
-# -- the report ------------------------------------------------------------------------------------
-
-
-def write_systems(
-    results: Sequence[SystemResult],
-    settings: SystemsSettings,
-    best: Ranking | None,
-    command: str,
-    folder: Path,
-) -> list[Path]:
-    """Writes systems.md, systems.json, systems.svg and systems.png; their paths."""
-    text = f"{systems_markdown(results, best)}\n\n`{command}`\n"
-    found = {"command": command, "best possible": best, "settings": settings, "systems": results}
-    content = as_json(found, indent=1)
-    picture = systems_picture(results, best, settings.minutes, settings.seed)
-    return write_results(
-        folder / "systems", {".md": text, ".json": content, ".svg": picture, ".png": picture}
-    )
-
-
-def systems_markdown(results: Sequence[SystemResult], best: Ranking | None) -> str:
-    """A line per system, and one for the counts themselves, if there are any."""
-    header = [
-        "system", "parameters", "hidden", "updates", "minutes", "nats a symbol", "ranked first",
-        "1 / rank", "entries/s", "peak MB",
-    ]  # fmt: skip
-    rows = [
-        [
-            r.name, f"{r.parameters:,}", str(r.hidden), f"{r.updates:,}", f"{r.minutes:.1f}",
-            f"{r.nats:.3f}", *_shares(r.ranked_first, r.reciprocal_rank),
-            f"{r.entries_per_second:,.0f}", f"{r.peak_megabytes:,.0f}",
-        ]
-        for r in results
-    ]  # fmt: skip
-    if best:
-        shares = _shares(best.first, best.reciprocal)
-        rows.append(["the counts themselves", *[""] * 5, *shares, "", ""])
-    return Table("", header, rows).as_markdown()
-
-
-def _shares(*values: float | None) -> list[str]:
-    return [as_cell(value, ".3f", "no counts") for value in values]

@@ -14,14 +14,13 @@ from phrase_scorer.studies.gradients import (
     FILLERS,
     SequenceNetwork,
     copies,
-    gradients_markdown,
     norms_by_distance,
     parts_of,
     run_study,
     sentences,
     train_network,
-    write_gradients,
 )
+from phrase_scorer.studies.report import gradients_markdown, write_gradients
 from phrase_scorer.studies.settings import StudySettings
 
 SMALL = StudySettings(distances=(3, 6), steps=8, hidden=6, updates=5)

@@ -16,14 +16,13 @@ from phrase_scorer.models import build
 from phrase_scorer.models.files import Progress
 from phrase_scorer.runtime.console import run
 from phrase_scorer.scoring.accuracy import ranking_quality
+from phrase_scorer.studies.report import systems_markdown, write_systems
 from phrase_scorer.studies.settings import SYSTEMS, SystemsSettings
 from phrase_scorer.studies.systems import (
     best_ranking,
     folder_name,
     run_systems,
     sized_config,
-    systems_markdown,
-    write_systems,
 )
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.training.data import TrainingData, collect_training_data

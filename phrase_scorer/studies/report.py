@@ -1,13 +1,15 @@
-"""The pictures of the studies."""
+"""What a study leaves: its tables as Markdown and JSON, and its pictures."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phrase_scorer.runtime.figures import PALETTE, Picture, drawn
+from phrase_scorer.runtime.report import Table, as_cell, as_json, write_results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from phrase_scorer.scoring.accuracy import Ranking
     from phrase_scorer.studies.gradients import NormsByCell, Study
+    from phrase_scorer.studies.settings import SystemsSettings
     from phrase_scorer.studies.systems import SystemResult
 
 LEAST_EXPONENT = -12  # of norms relative to that of the last state: what is less leaves the panel
@@ -201,3 +204,95 @@ def _draw_speed(axes: Axes, results: Sequence[SystemResult]) -> None:
 
 def _color(number: int) -> str:
     return PALETTE[number % len(PALETTE)]
+
+
+# -- files and tables ------------------------------------------------------------------------------
+
+
+def write_gradients(study: Study, folder: Path) -> list[Path]:
+    """Writes gradients.json, .png and .svg into a folder that is there; their paths."""
+    content = {  # norms are of ∂ loss_T / ∂ h_t, by distance T - t from 0
+        "settings": study.settings,
+        "copies, at the start, by scale": study.start,
+        "copies, trained": study.trained,
+        "sentences, at the start": study.text_start,
+        "sentences, trained": study.text_trained,
+        "clipping": study.clipping,
+        "accuracy of copying, by distance": study.copying,
+        "accuracy of a guess": study.chance,
+    }
+    text, picture = as_json(content, indent=1), gradients_picture(study)
+    return write_results(folder / "gradients", {".json": text, ".png": picture, ".svg": picture})
+
+
+def gradients_markdown(study: Study) -> str:
+    """How much of the gradient arrives from far away, the accuracy of copying, and clipping."""
+    cells, distances = study.settings.cells, study.settings.distances
+    shares = [
+        [what, str(len(found[cells[0]]["h"]) - 1)]
+        + [f"{found[cell]['h'][-1] / found[cell]['h'][0]:.1e}" for cell in cells]
+        for what, found in study.norms.items()
+    ]
+    copying = [
+        [cell, *(f"{found[n]:.3f}" for n in distances)] for cell, found in study.copying.items()
+    ]
+    clipping = [
+        [name, f"{max(t.gradient_norms):.1f}", f"{t.losses[-1]:.3f}", f"{t.accuracy:.3f}"]
+        for name, t in study.clipping.items()
+    ]
+    tables = (
+        Table(
+            "‖∂ loss_T / ∂ h_t‖ at the largest distance, as a share of that at distance 0",
+            ["what", "distance", *cells], shares,
+        ),
+        Table(
+            f"Accuracy of saying the first word again after n others (a guess: {study.chance:.3f})",
+            ["cell", *(f"n = {n}" for n in distances)], copying,
+        ),
+        Table(
+            "Gradient descent on copies, a vanilla RNN at the largest scale",
+            ["", "largest norm of a gradient", "last loss, nats", "accuracy"], clipping,
+        ),
+    )  # fmt: skip
+    return "\n\n".join(table.as_markdown() for table in tables)
+
+
+def write_systems(
+    results: Sequence[SystemResult],
+    settings: SystemsSettings,
+    best: Ranking | None,
+    command: str,
+    folder: Path,
+) -> list[Path]:
+    """Writes systems.md, systems.json, systems.svg and systems.png; their paths."""
+    text = f"{systems_markdown(results, best)}\n\n`{command}`\n"
+    found = {"command": command, "best possible": best, "settings": settings, "systems": results}
+    content = as_json(found, indent=1)
+    picture = systems_picture(results, best, settings.minutes, settings.seed)
+    return write_results(
+        folder / "systems", {".md": text, ".json": content, ".svg": picture, ".png": picture}
+    )
+
+
+def systems_markdown(results: Sequence[SystemResult], best: Ranking | None) -> str:
+    """A line per system, and one for the counts themselves, if there are any."""
+    header = [
+        "system", "parameters", "hidden", "updates", "minutes", "nats a symbol", "ranked first",
+        "1 / rank", "entries/s", "peak MB",
+    ]  # fmt: skip
+    rows = [
+        [
+            r.name, f"{r.parameters:,}", str(r.hidden), f"{r.updates:,}", f"{r.minutes:.1f}",
+            f"{r.nats:.3f}", *_shares(r.ranked_first, r.reciprocal_rank),
+            f"{r.entries_per_second:,.0f}", f"{r.peak_megabytes:,.0f}",
+        ]
+        for r in results
+    ]  # fmt: skip
+    if best:
+        shares = _shares(best.first, best.reciprocal)
+        rows.append(["the counts themselves", *[""] * 5, *shares, "", ""])
+    return Table("", header, rows).as_markdown()
+
+
+def _shares(*values: float | None) -> list[str]:
+    return [as_cell(value, ".3f", "no counts") for value in values]
