@@ -49,17 +49,14 @@ from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.console import detail, note, say
 from phrase_scorer.runtime.output import STANDARD
 from phrase_scorer.runtime.workers import start_imports
-from phrase_scorer.text.unknown_words import UnknownWordCheck
 
 if TYPE_CHECKING:
     from moses_integration.rescoring.block import RescoreCounts
     from moses_integration.rescoring.columns import Column
     from moses_integration.rescoring.stream import TableReader
-    from phrase_scorer.scoring.scorer import PhraseScorer
 
 FLOOR = Bounded(float, LOWEST_FLOOR, 0)
 SHOWN_FINDINGS = 20
-SAMPLED_ENTRIES = 20_000  # of the table's beginning: for unknown words, and the accuracy
 
 
 HEADINGS = {
@@ -134,7 +131,7 @@ def rescore_command(request: RescoreRequest) -> None:
     if request.processes > 1:
         start_imports(WORKER_IMPORTS)
     from moses_integration.rescoring.columns import load_columns, scorers_of
-    from moses_integration.rescoring.job import run_rescoring
+    from moses_integration.rescoring.job import SAMPLED_ENTRIES, check_of, run_rescoring
     from moses_integration.rescoring.stream import TableReader
     from phrase_scorer.scoring.library import kernels_in_words
 
@@ -142,9 +139,11 @@ def rescore_command(request: RescoreRequest) -> None:
     columns = load_columns(request)
     scorers = scorers_of(columns)
     reader, files = TableReader(request.phrase_table), request.files
-    check = _check_of(request, scorers)
+    check = check_of(request, scorers)
     device = request.arithmetic.torch_device()
-    _tell_beginning(reader, scorers, check)
+    sample = reader.sample(SAMPLED_ENTRIES)
+    check.begin(sample)
+    tell_scoring(scorers, lambda: sample)
     note(f"device {device}; kernels: {kernels_in_words(device.type)}")
     detail(f"{request.processes} processes; products in {request.arithmetic.precision}")
     if request.estimate:
@@ -169,21 +168,6 @@ def _tell_estimate(reader: TableReader, columns: Sequence[Column], processes: in
         return
     for line in result.lines():
         click.echo(line)
-
-
-def _check_of(request: RescoreRequest, scorers: Sequence[PhraseScorer]) -> UnknownWordCheck:
-    paths = [str(path) for path in (*request.models, *request.inverse_models)]
-    models = {path: s.vocabularies for path, s in zip(paths, scorers, strict=True)}
-    return UnknownWordCheck(request.files.table, models, request.max_unknown)
-
-
-def _tell_beginning(
-    reader: TableReader, scorers: Sequence[PhraseScorer], check: UnknownWordCheck
-) -> None:
-    """Tells what the first entries show, before any is written."""
-    sample = reader.sample(SAMPLED_ENTRIES)
-    check.begin(sample)
-    tell_scoring(scorers, lambda: sample)
 
 
 def _tell(counts: RescoreCounts, files: RescoredFiles, names: Sequence[str]) -> None:

@@ -99,6 +99,14 @@ def signed_place(table: str | Path, name: str) -> int:
     return places[0]
 
 
+def refuse_other_kind(table: str | Path, old: SignedColumn, name: str) -> None:
+    """Refuses (DataError) to put a column called `name` in the place of one of another kind."""
+    was, new = (whole.partition(",")[0] for whole in (old.name, name))
+    if was != new:
+        message = f"score {old.place + 1} is {was}: {new} cannot replace it, for its weight stays"
+        raise DataError(message, path=table)
+
+
 def refuse_twice(table: str | Path, known: Sequence[SignedColumn], name: str, model: str) -> None:
     """Refuses (DataError) a column that the table has already."""
     for column in known:

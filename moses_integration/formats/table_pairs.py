@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable
-from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.streams import Lines
 from phrase_scorer.text.pair_files import NO_COUNTS, PairFiles, pairs_of_lines, read_pairs
 from phrase_scorer.text.phrase_pairs import PairBlock
@@ -21,27 +21,40 @@ def read_table_or_pairs(given: PairFiles) -> Iterator[PairBlock]:
     """The pairs of a phrase table, of lines "source<TAB>target" or "source ||| target", or of two
     files of lines.
 
-    The first line decides: two bars or more make a phrase table, one bar a list of pairs.
+    The first line decides: two bars or more make a phrase table, one bar a list of pairs. Where bad
+    lines are kept, it is the first that has bars or a tab.
     """
     if len(given.paths) == 2:
-        yield from map(_Texts(given).checked, read_pairs(given))
+        blocks = read_pairs(given)
+        yield from blocks if given.on_bad_line == "keep" else map(_Texts(given).checked, blocks)
         return
     (path,) = given.paths
-    with given.lines(path) as blocks:
-        first = next(blocks, None)
+    with given.lines(path) as lines:
+        first = next(lines, None)
         if first is None:
             return
-        lines = chain([first], blocks)
-        bars = first.lines[0].count(SEPARATOR)
+        bars = _bars(first, given)
         if bars > 1:
-            yield from _table_pairs(given, lines)
+            yield from _table_pairs(given, chain([first], lines))
             return
-        if given.with_counts:
-            raise UsageError(NO_COUNTS)
-        if not bars and b"\t" not in first.lines[0] and given.on_bad_line == "stop":
-            raise DataError(NO_PAIR, path=path, line=1, text=first.lines[0])
-        for block in lines:
+        given.refuse(counts=NO_COUNTS)
+        for block in chain([first], lines):
             yield pairs_of_lines(block, SEPARATOR if bars else b"\t", path, given.on_bad_line)
+
+
+def _bars(lines: Lines, given: PairFiles) -> int:
+    """How many bars the first line has; where bad ones are kept, the first that may be a pair."""
+    (path,) = given.paths
+    for number, line in enumerate(lines.lines, lines.first):
+        bars, tabs = line.count(SEPARATOR), line.count(b"\t")
+        if bars == 1 and tabs == 1 and given.on_bad_line == "stop":
+            message = 'both a tab and "|||": which of them is between source and target?'
+            raise DataError(message, path=path, line=number, text=line)
+        if bars or tabs:
+            return bars
+        if given.on_bad_line == "stop":
+            raise DataError(NO_PAIR, path=path, line=number, text=line)
+    return 0
 
 
 class _Texts:
@@ -72,6 +85,7 @@ def _table_pairs(given: PairFiles, lines: Iterator[Lines]) -> Iterator[PairBlock
     for block in table.blocks(lines):
         pairs = block.pairs
         if block.bad:
+            assert pairs.counts is None
             for place in block.bad:  # ascending
                 pairs.sources.insert(place, [])
                 pairs.targets.insert(place, [])

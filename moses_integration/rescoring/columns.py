@@ -15,7 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from moses_integration.formats.signature import SignedColumn
-from moses_integration.rescoring.request import DEFAULT_FLOOR, RescoreRequest
+from moses_integration.rescoring.request import (
+    DEFAULT_FLOOR,
+    PROBABILITIES,
+    UNKNOWN_WORDS,
+    RescoreRequest,
+)
 from phrase_scorer.errors import ModelError, PhraseScorerError, UsageError
 from phrase_scorer.models import Direction
 from phrase_scorer.models.directory import ModelDirectory
@@ -25,8 +30,6 @@ from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
 
 NEUTRAL_SCORE = b"1"  # ln 1 = 0: a line that cannot be scored neither gains nor loses
 
-PROBABILITIES = {"forward": "p(target | source)", "inverse": "p(source | target)"}
-UNKNOWN_WORDS = "unknown target words"
 
 LogValues = npt.NDArray[np.float32]  # natural logarithms, one per pair
 

@@ -7,13 +7,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from moses_integration.rescoring.block import RescoreCounts
-from moses_integration.rescoring.columns import Column, load_columns
+from moses_integration.rescoring.columns import Column, load_columns, scorers_of
 from moses_integration.rescoring.request import DEFAULT_FLOOR, RescoreRequest
 from moses_integration.rescoring.stream import TableReader, rescore_table
 from moses_integration.system.check import IniTarget
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import Place
+from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.pair_files import OnBadLine
+from phrase_scorer.text.unknown_words import UnknownWordCheck
+
+SAMPLED_ENTRIES = 20_000  # of the table's beginning; some of them measure the accuracy
 
 
 def run_rescoring(
@@ -35,18 +39,26 @@ def run_rescoring(
     )
 
 
+def check_of(request: RescoreRequest, scorers: Sequence[PhraseScorer]) -> UnknownWordCheck:
+    """What looks for words that the models do not know."""
+    paths = [str(path) for path in (*request.models, *request.inverse_models)]
+    models = {path: s.vocabularies for path, s in zip(paths, scorers, strict=True)}
+    return UnknownWordCheck(request.files.table, models, request.max_unknown)
+
+
 def rescore(
     table: Place,
     output: Place,
     *,
-    models: Iterable[Place] = (),
-    inverse_models: Iterable[Place] = (),
+    models: Place | Iterable[Place] = (),
+    inverse_models: Place | Iterable[Place] = (),
     ensemble: bool = False,
     unknown_words: bool = False,
     moses_ini: Place | None = None,
     moses_ini_out: Place | None = None,
     floor: float = DEFAULT_FLOOR,
     on_bad_line: OnBadLine = "stop",
+    max_unknown: float | None = None,
     resume: bool = False,
     arithmetic: Arithmetic | None = None,
     show_progress: bool = False,
@@ -57,10 +69,10 @@ def rescore(
 
     `table` and `output` are files, or folders as `filter` makes them, whose moses.ini is rewritten.
     A column is added for each of `models`, p(target | source), and of `inverse_models`, or one for
-    either (`ensemble`), and one of words unknown to the first. `floor` is the least natural
-    logarithm written. The rest is as the command's options of these names; `arithmetic` says on
-    which device, in which precision, and in how many processes (`threads`; where that is not 1,
-    a program needs the guard `if __name__ == "__main__"`).
+    either (`ensemble`), and one of words unknown to the first; `floor` is the least natural
+    logarithm written. The command's warnings are not given; of too many unknown words,
+    `max_unknown` makes an error. `arithmetic` says where and how to compute, and in how many
+    processes (`threads`; more than one need the guard `if __name__ == "__main__"`).
 
     Returns:
         What was counted: entries, bad lines, values below the floor.
@@ -73,12 +85,13 @@ def rescore(
     request = RescoreRequest(
         table=os.fspath(table),
         output=os.fspath(output),
-        models=tuple(map(Path, models)),
-        inverse_models=tuple(map(Path, inverse_models)),
+        models=_paths(models),
+        inverse_models=_paths(inverse_models),
         ensemble=ensemble,
         unknown_words=unknown_words,
         floor=float(floor),
         on_bad_line=on_bad_line,
+        max_unknown=max_unknown,
         resume=resume,
         quiet=not show_progress,
         ini_target=IniTarget(_named(moses_ini), _named(moses_ini_out)),
@@ -86,11 +99,18 @@ def rescore(
     )
     request.arithmetic.use_threads()
     columns = load_columns(request)
+    reader = TableReader(request.phrase_table)
+    if max_unknown is not None:
+        check_of(request, scorers_of(columns)).begin(reader.sample(SAMPLED_ENTRIES))
     with request.folder_made():
-        counts = run_rescoring(request, TableReader(request.phrase_table), columns)
+        counts = run_rescoring(request, reader, columns)
         if request.moses_ini and request.files.ini_target.moses_ini_out:
             request.files.ini_target.write(request.edited_ini)
     return counts
+
+
+def _paths(given: Place | Iterable[Place]) -> tuple[Path, ...]:
+    return (Path(given),) if isinstance(given, str | os.PathLike) else tuple(map(Path, given))
 
 
 def _named(place: Place | None) -> str | None:

@@ -13,14 +13,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from moses_integration.formats.ini_edits import START_WEIGHT, with_columns, with_files
 from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
 from moses_integration.formats.phrase_table import PhraseTable
-from moses_integration.formats.signature import SIGNATURE_SUFFIX, signed_place
+from moses_integration.formats.signature import (
+    SIGNATURE_SUFFIX,
+    read_signature,
+    refuse_other_kind,
+    signed_place,
+)
 from moses_integration.system.check import IniTarget
-from phrase_scorer.errors import DataError, UsageError, require_one_each
+from phrase_scorer.errors import DataError, UsageError, require_choice, require_one_each
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.journal import BESIDE
 from phrase_scorer.runtime.output import (
@@ -34,6 +39,9 @@ from phrase_scorer.runtime.output import (
 from phrase_scorer.runtime.workers import SMALL_INPUT, available_cores
 from phrase_scorer.text.pair_files import OnBadLine
 
+# What columns are, for the signature.
+PROBABILITIES = {"forward": "p(target | source)", "inverse": "p(source | target)"}
+UNKNOWN_WORDS = "unknown target words"
 DEFAULT_FLOOR = -50.0
 WORKER_IMPORTS = ("moses_integration.rescoring.block",)  # what worker processes unpickle needs it
 WRITTEN_BESIDE = (*BESIDE, SIGNATURE_SUFFIX)  # OUTPUT, behind its name
@@ -81,6 +89,7 @@ class RescoreRequest:
     def __post_init__(self) -> None:
         _ = self.start_weights
         check_floor(self.floor)
+        require_choice("treatment of bad lines", self.on_bad_line, get_args(OnBadLine))
         if self.output is None and not self.estimate:
             raise UsageError("OUTPUT is missing (or use --estimate)")
         table, output, target = self.files
@@ -170,7 +179,19 @@ class RescoreRequest:
         for number, place in enumerate(places):
             if place in places[:number]:
                 raise UsageError(f"--replace names score {place + 1} twice")
+        known = {column.place: column for column in read_signature(self.files.table)}
+        if len(places) == self._columns():
+            for place, kind in zip(places, self._kinds(), strict=True):
+                refuse_other_kind(self.files.table, known[place], kind)
         return places
+
+    def _kinds(self) -> Iterator[str]:
+        """What each column is, in their order."""
+        given = {"forward": self.models, "inverse": self.inverse_models}
+        for direction, models in given.items():
+            yield from [PROBABILITIES[direction]] * (bool(models) if self.ensemble else len(models))
+        if self.unknown_words or self.unknown_words_of:
+            yield UNKNOWN_WORDS
 
     def _columns(self) -> int:
         """How many columns are computed."""

@@ -23,6 +23,7 @@ from moses_integration.formats.phrase_table import PhraseTable, TableBlock, cut_
 from moses_integration.formats.signature import (
     SignedColumn,
     read_signature,
+    refuse_other_kind,
     refuse_twice,
     write_signature,
 )
@@ -143,10 +144,7 @@ def _places(
         if place >= table.scores:
             message = f"{table.scores} scores, but the signature names score {place + 1}"
             raise DataError(message, path=table.path)
-        old, new = (name.partition(",")[0] for name in (there[place].name, column.name))
-        if old != new:
-            message = f"score {place + 1} is {old}: {new} cannot replace it, for its weight stays"
-            raise DataError(message, path=table.path)
+        refuse_other_kind(table.path, there[place], column.name)
     return replaced
 
 

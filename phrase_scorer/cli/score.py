@@ -84,7 +84,7 @@ Examples:
 @option("--summary", is_flag=True, help="Say nats in all and per symbol, perplexity, and the share "
         "of unknown words at the end.")  # fmt: skip
 @option("--on-bad-line", type=click.Choice(["stop", "keep"]), default="stop", help="keep: write "
-        "nan for a line that is no pair, and score an empty source.")  # fmt: skip
+        "nan for a line that is no pair, and score an empty source of pairs.")  # fmt: skip
 @max_unknown_option
 @any_table_option
 @option("--resume", is_flag=True, help="Keep what is done if broken off, and go on with that.")
@@ -98,7 +98,7 @@ def score(read: PairReader, request: ScoreRequest) -> None:
     Reads lines "source<TAB>target" or "source ||| target", a phrase table (whose first two fields
     are scored), or two files, of which line n of SOURCES belongs to line n of TARGETS; compressed
     (gz, bz2, xz, zst) or not; without a file, standard input, of which each line is answered when
-    it comes.
+    it comes (but for --max-unknown, which waits for the first ones).
 
     The number is summed over the target's words and the end of the phrase, and not normalised for
     length unless --normalize is given. For a model of direction inverse it is ln p(source |
@@ -110,8 +110,9 @@ def score(read: PairReader, request: ScoreRequest) -> None:
     request.arithmetic.use_threads()
     columns = load_score_columns(request)
     scorers = [scorer for column in columns for scorer in column.scorers]
-    at_once, to_terminal = STANDARD in request.pairs.paths, sys.stdout.isatty()
-    shown = not request.quiet and not at_once and not (request.output == STANDARD and to_terminal)
+    from_pipe, to_terminal = STANDARD in request.pairs.paths, sys.stdout.isatty()
+    at_once = from_pipe and request.max_unknown is None  # which looks at many pairs first
+    shown = not request.quiet and not from_pipe and not (request.output == STANDARD and to_terminal)
     pairs = replace(request.pairs, at_once=at_once, bar="scoring" if shown else "")
     blocks = blocks_of(read(pairs))
     first = next(blocks, PairBlock([], []))

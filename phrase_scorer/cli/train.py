@@ -102,7 +102,6 @@ Examples:
   phrase-scorer train pairs.tsv --model rnn/ --max-minutes 30
   phrase-scorer train corpus.en.gz corpus.fr.gz --model att/ --architecture attention
   phrase-scorer train model/phrase-table.gz --model lstm/ --cell lstm --forget-bias 1
-  phrase-scorer train model/phrase-table.gz --model att/ --architecture attention
   phrase-scorer train model/phrase-table.gz --model rnn/ --resume
 """)  # fmt: skip
 @click.argument("paths", metavar="PHRASE_TABLE | PAIRS | SOURCES TARGETS", nargs=-1, required=True)

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from phrase_scorer.errors import ModelError
+from phrase_scorer.errors import ModelError, printable
 from phrase_scorer.models import ModelConfig, PhraseModel, build
 from phrase_scorer.models.config import LANGUAGE_MODEL_USES
 from phrase_scorer.models.files import (
@@ -35,6 +35,7 @@ from phrase_scorer.runtime.records import Origin, parse_json
 from phrase_scorer.text.vocabulary import Vocabulary
 from phrase_scorer.version import __version__
 
+CARD_BEGINS = b"# A model of phrase-scorer\n"
 _CARD = """\
 # A model of phrase-scorer
 
@@ -71,8 +72,10 @@ class ModelDirectory(ModelFiles):
         """Writes all that is known before training: vocabularies, then config.json."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for stale in (self.weights_file, self.state_file, self.log_file, self.card_file):
+            for stale in (self.weights_file, self.state_file, self.log_file):
                 stale.unlink(missing_ok=True)
+            if self._card_is_ours():
+                self.card_file.unlink(missing_ok=True)
         except OSError as error:
             raise ModelError(f"cannot write: {reason(error)}", path=self.path) from error
         for side, vocabulary in zip(("source", "target"), vocabularies, strict=True):
@@ -93,8 +96,23 @@ class ModelDirectory(ModelFiles):
             known = {"validation": f"{progress.best_loss!r} after {progress.best_update}"}
         self._replace(self.weights_file, save(dict(weights), metadata=known))
 
+    def _card_is_ours(self) -> bool:
+        """Whether README.md is not there, or from us."""
+        try:
+            with open(self.card_file, "rb") as file:
+                return file.read(len(CARD_BEGINS)) == CARD_BEGINS
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+
     def save_card(self) -> None:
-        """Replaces README.md: what the model is, what it was trained on, how it is used."""
+        """Replaces README.md: what the model is, what it was trained on, how it is used.
+
+        One that somebody else has written stays.
+        """
+        if not self._card_is_ours():
+            return
         facts, written = self.describe(), self.facts()
         config, data = written.model, written.data
         of_text = config.architecture in LANGUAGE_MODEL_USES
@@ -104,7 +122,7 @@ class ModelDirectory(ModelFiles):
             "architecture": f"{config.architecture}, {config.hidden:,} units",
             "parameters": f"{facts['parameters']:,}",
             "words of its input and output": f"{config.source_words:,}, {config.target_words:,}",
-            "trained on": f"{data.get('pairs', 0):,} distinct pairs: `{data.get('path', '?')}`",
+            "trained on": f"{data.get('pairs', 0):,} distinct pairs: {_cell(data.get('path'))}",
             "validation": "none"
             if validation is None
             else f"{validation['loss']} nats a symbol, after update {validation['update']:,}",
@@ -176,6 +194,11 @@ class ModelDirectory(ModelFiles):
         config = self._read_config()
         config.setdefault("sha256", {})[path.name] = digests
         self._write_config(config)
+
+
+def _cell(path: object) -> str:
+    """A path in a table of Markdown."""
+    return "`" + printable(str(path)).replace("`", "'").replace("|", "\\|") + "`"
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:

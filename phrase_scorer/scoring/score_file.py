@@ -7,6 +7,7 @@ torch is not imported here: a refusal costs no time.
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ import numpy as np
 from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.journal import BESIDE, JournaledFile
-from phrase_scorer.runtime.output import STANDARD, OutputFile, compressed_block
+from phrase_scorer.runtime.output import STANDARD, OutputFile, compressed_block, is_same_file
 from phrase_scorer.runtime.records import Origin, typed
 from phrase_scorer.runtime.streams import refuse_pipes
 from phrase_scorer.text.pair_files import PairFiles
@@ -63,7 +64,14 @@ class ScoreRequest:
             raise UsageError("--ensemble needs at least two models")
         if self.ensemble and self.word_scores:
             raise UsageError("--word-scores are of a model, not of an --ensemble")
+        for number, model in enumerate(self.models):
+            if any(is_same_file(model, other) for other in self.models[:number]):
+                raise UsageError(f"--model {model} is given twice")
         place = self.output_file()
+        begun = [f"{self.output}{suffix}" for suffix in BESIDE]
+        if place.replaces and not self.resume and all(map(os.path.exists, begun)):
+            message = "an unfinished run of it is here: --resume goes on with it, or delete"
+            raise DataError(f"{message} {' and '.join(begun)}", path=self.output)
         if self.resume and not place.replaces:
             raise UsageError(f"--resume needs a file to go on with, not {self.output}")
         if self.resume and STANDARD in self.pairs.paths:
@@ -168,6 +176,9 @@ class ScoreCounts:
 
     def summary(self, columns: Sequence[ScoreColumn]) -> Iterator[str]:
         """A line for each column: nats are -ln p, a symbol is a word or an end."""
+        if not self.pairs:
+            yield "no pairs"
+            return
         counted = iter(self.vocabularies)
         for column, nats, symbols in zip(columns, self.nats, self.symbols, strict=True):
             unknown = {"source": 0.0, "target": 0.0}  # of the model that knows least

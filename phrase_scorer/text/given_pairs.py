@@ -75,16 +75,26 @@ def _pair(place: int, pair: object) -> tuple[list[bytes], list[bytes]]:
 def _phrase(place: int, side: str, phrase: Phrase) -> list[bytes]:
     try:
         return _words(phrase)
+    except ValueError as error:
+        raise TypeError(f"the {side} of pair {place} {error}") from None
     except (TypeError, AttributeError):
         kind = "a string with blanks, or a list of words"
         raise TypeError(f"the {side} of pair {place} must be {kind}, not {_kind(phrase)}") from None
 
 
 def _words(phrase: Phrase) -> list[bytes]:
+    """The words; of a line of a file, without its end."""
     if isinstance(phrase, str):
         phrase = phrase.encode("utf-8", "surrogateescape")
     if isinstance(phrase, bytes):
+        if b"\n" in phrase:
+            phrase = phrase.removesuffix(b"\n").removesuffix(b"\r")
+            if b"\n" in phrase:
+                raise ValueError("has several lines")
         return words_of(phrase)
     if type(phrase) is not list and isinstance(phrase, Mapping | Set):
         raise TypeError
-    return [word.encode("utf-8", "surrogateescape") for word in phrase]
+    words = [word.encode("utf-8", "surrogateescape") for word in phrase]
+    if len(words_of(b" ".join(words))) != len(words) or b"\n" in b"".join(words):
+        raise ValueError("is a list in which a word is empty, or has a blank or a line end")
+    return words

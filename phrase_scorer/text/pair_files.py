@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.errors import DataError, UsageError, require_choice
 from phrase_scorer.runtime.output import STANDARD
 from phrase_scorer.runtime.streams import Lines, line_blocks, require_readable, shown_blocks
 from phrase_scorer.text.phrase_pairs import PairBlock, words_of
@@ -37,6 +37,7 @@ class PairFiles:
     bar: str = ""  # what a progress bar over the file says; "": none is shown
 
     def __post_init__(self) -> None:
+        require_choice("treatment of bad lines", self.on_bad_line, get_args(OnBadLine))
         if len(self.paths) > 2:
             raise UsageError(f"{len(self.paths)} files: give one of pairs, or sources and targets")
         if self.paths == (STANDARD, STANDARD):
@@ -118,7 +119,8 @@ def read_parallel(given: PairFiles) -> Iterator[PairBlock]:
     Files of unequal length are a DataError, and so is an empty source (unless that is kept).
     """
     one, other = given.paths
-    with given.lines(one) as sources, nullcontext(line_blocks(other, mark="strip")) as targets:
+    targets = line_blocks(other, mark="strip", at_once=given.at_once)
+    with given.lines(one) as sources:
         for first, block in _in_step((sources, targets), given.paths):
             phrases = [[words_of(line.removesuffix(b"\r")) for line in lines] for lines in block]
             for place, source in enumerate(phrases[0]):

@@ -27,34 +27,24 @@ class UnknownWordCheck:
     path: str  # of the pairs, as the user named it
     models: Mapping[str, Mapping[str, Vocabulary]]  # by name; by side, "source" and "target"
     limit: float | None = None  # of --max-unknown
-    _begun: bool = False
     _told: list[tuple[str, str]] = field(default_factory=list)  # (side, models)
 
     def begin(self, sample: PairBlock) -> None:
         """Looks at the first pairs, before they are scored: DataError above the limit."""
-        self._begun = True
         phrases = {"source": sample.sources, "target": sample.targets}
         for side, models, vocabulary in self._shortlists():
             counts = vocabulary.counts_of(phrases[side])
             what = self._what(f"first {counts.looked_up:,} {side}", models, counts)
-            self._stop(counts, what)
+            if self.limit is not None and counts.unknown_share > self.limit:
+                message = f"{what}, more than --max-unknown {self.limit:g}: {LIKELY_WHY}"
+                raise DataError(message, path=self.path)
             self._warn(side, models, counts, what)
 
     def finish(self) -> None:
-        """Looks at what the vocabularies have counted in scoring: warns where it did not yet.
-
-        Of pairs whose beginning was not looked at it is a DataError above the limit.
-        """
+        """Looks at what the vocabularies have counted in scoring: warns where it did not yet."""
         for side, models, vocabulary in self._shortlists():
             what = self._what(side, models, vocabulary.counts)
-            if not self._begun:
-                self._stop(vocabulary.counts, what)
             self._warn(side, models, vocabulary.counts, what)
-
-    def _stop(self, counts: Counts, what: str) -> None:
-        if self.limit is not None and counts.unknown_share > self.limit:
-            message = f"{what}, more than --max-unknown {self.limit:g}: {LIKELY_WHY}"
-            raise DataError(message, path=self.path)
 
     def _shortlists(self) -> Iterator[tuple[str, str, Vocabulary]]:
         """(side, the models, their shortlist), each different shortlist of a side once."""

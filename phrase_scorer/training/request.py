@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from phrase_scorer.errors import DataError, UsageError, require_choice
+from phrase_scorer.errors import DataError, UsageError, require_at_least, require_choice
 from phrase_scorer.models.config import CELL_USES, LANGUAGE_MODEL_USES, USES
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import Place, is_same_file
@@ -22,6 +22,7 @@ from phrase_scorer.runtime.streams import require_readable
 from phrase_scorer.text.given_pairs import Phrase, blocks_of_pairs
 from phrase_scorer.text.pair_files import PairFiles, PairReader, read_pairs
 from phrase_scorer.text.phrase_pairs import PairBlock
+from phrase_scorer.training.settings import PRESET_NAMES
 
 if TYPE_CHECKING:
     from phrase_scorer.models import ModelConfig
@@ -87,6 +88,8 @@ class TrainingRequest:
 
     def __post_init__(self) -> None:
         model = self.model_path
+        require_choice("preset", self.preset, PRESET_NAMES)
+        require_at_least(2, "--shortlist", self.shortlist)
         if self.choices.schedule == "timed" and self.max_minutes is None:
             raise UsageError("--schedule timed needs --max-minutes")
         if model.is_file():
@@ -265,7 +268,8 @@ def train(
     iterable of (source, target), each phrase a string with blanks, or a list of words. `model` is
     the directory. `choices` say what is to be other than in the preset; `weight_by_count` needs a
     phrase table; what `read` reads the files with may know more kinds of them, as that of
-    moses_integration does. The rest is as the command's options of these names.
+    moses_integration does. The rest is as the command's options of these names. In the main thread
+    SIGINT and SIGTERM end the training, not the program: `stopped` names them.
 
     Raises:
         UsageError: What cannot be, before anything is read.
@@ -296,6 +300,10 @@ def train(
 def _given(pairs: Given) -> tuple[tuple[str, ...], Iterable[tuple[Phrase, Phrase]] | None]:
     """(files, pairs of the program where there are no files)."""
     paths: Any = (pairs,) if isinstance(pairs, str | os.PathLike) else pairs
-    if isinstance(paths, tuple) and all(isinstance(path, str | os.PathLike) for path in paths):
+    if (
+        isinstance(paths, tuple)
+        and paths
+        and all(isinstance(path, str | os.PathLike) for path in paths)
+    ):
         return tuple(map(os.fspath, paths)), None
     return (), paths

@@ -26,7 +26,7 @@ from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, requi
 from phrase_scorer.models import ModelConfig, PhraseModel, build
 from phrase_scorer.models.directory import ModelDirectory, first_difference, shapes_of
 from phrase_scorer.models.files import Progress, TrainingState
-from phrase_scorer.runtime.console import collected_signals, progress_bar
+from phrase_scorer.runtime.console import collected_signals, progress_bar, say
 from phrase_scorer.runtime.output import locked_folder
 from phrase_scorer.runtime.streams import prefetch
 from phrase_scorer.text.batches import Batch, TrainingOrder, by_length, pair_batch
@@ -317,7 +317,10 @@ class Trainer:
             if self.progress.update % self.settings.validate_every and stopped not in received:
                 self._keep_best(log)
         if self.directory.weights_file.exists():
-            self.directory.save_card()
+            try:
+                self.directory.save_card()
+            except DataError as error:  # the model is whole without it
+                say(f"warning: {error}")
         return TrainingResult(self.progress, stopped, len(self.validation) > 0)
 
     def _stop(self, received: list[str], end: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moses_integration.formats.table_pairs import read_table_or_pairs
-from phrase_scorer.errors import DataError
+from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.text.pair_files import PairFiles
 
 
@@ -51,3 +51,42 @@ def test_bad_entries_of_a_table_keep_their_places(folder):
     assert block.sources == [[b"a"], [], [], [b"c"]]
     assert block.targets == [[b"x"], [], [], [b"w"]]
     assert block.bad == {1: lines[1], 2: lines[2]}
+
+
+@pytest.mark.parametrize(
+    ("text", "sources"),
+    [
+        (b"\nno pair\na ||| b\n", [[], [], [b"a"]]),
+        (b"\na ||| b ||| 1\n", [[], [b"a"]]),
+        (b"x\na\tb\n", [[], [b"a"]]),
+        (b"x\ny\n", [[], []]),
+    ],
+)
+def test_where_bad_lines_are_kept_the_first_good_one_decides(text, sources, folder):
+    (folder / "p").write_bytes(text)
+    (block,) = read_table_or_pairs(PairFiles(("p",), on_bad_line="keep"))
+    assert block.sources == sources
+    assert len(block.bad) == sources.count([])
+
+
+def test_a_tab_and_bars(folder):
+    (folder / "p").write_bytes(b"a b|||c\tl homme\n")
+    with pytest.raises(DataError) as caught:
+        list(read_table_or_pairs(PairFiles(("p",))))
+    assert str(caught.value) == (
+        'p:1: both a tab and "|||": which of them is between source and target?: '
+        '"a b|||c\\tl homme"'
+    )
+
+
+def test_what_only_a_table_has(folder):
+    (folder / "p").write_bytes(b"a\tb\n")
+    with pytest.raises(UsageError, match="--any-table needs a phrase table"):
+        list(read_table_or_pairs(PairFiles(("p",), any_table=True)))
+
+
+def test_bars_of_a_text_are_kept_where_bad_lines_are(folder):
+    (folder / "s").write_bytes(b"a\na ||| b\n")
+    (folder / "t").write_bytes(b"x\ny\n")
+    (block,) = read_table_or_pairs(PairFiles(("s", "t"), on_bad_line="keep"))
+    assert block.sources == [[b"a"], [b"a", b"|||", b"b"]]

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -279,6 +280,8 @@ def test_unknown_words_are_told_before_anything_is_scored(run, two_models, folde
 
 
 def test_a_pipe_of_a_few_pairs_is_judged_by_all_of_them(run, two_models, monkeypatch):
+    """But for a limit, for which the first ones are waited for."""
+
     def score(text: str, *options: str):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         return run("score", "--model", "rnn", *options)
@@ -287,9 +290,40 @@ def test_a_pipe_of_a_few_pairs_is_judged_by_all_of_them(run, two_models, monkeyp
     assert done.err == f"warning: 100% of the source words are {UNKNOWN}\n"
     done = score("das Haus\tthe\n" * 2, "--max-unknown", "0.5")
     assert done.code == 1
-    assert done.last_error.startswith("-: 100% of the source words are unknown")
-    done = score("das Haus\tthe\n" * 100, "--max-unknown", "0.5")
-    assert done.error.startswith("-: 100% of the first 200 source words are unknown")
+    assert done.error.startswith("-: 100% of the first 4 source words are unknown")
+
+
+def test_a_limit_waits_for_the_first_pairs_of_a_pipe(model_path, tmp_path):
+    command = [*PROGRAM, "score", "--model", str(model_path), "--max-unknown", "0.5"]
+    command += ["--output", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdin.write(b"la\tthe\n")
+        process.stdin.flush()
+        time.sleep(0.5)
+        process.stdin.write(b"das Haus\tthe\n" * 200)
+        process.stdin.close()
+        assert process.wait(20) == 1
+        assert b"more than --max-unknown 0.5" in process.stderr.read()
+    assert names(tmp_path) == []
+
+
+def test_an_unfinished_run_is_not_forgotten(run, two_models, folder):
+    for suffix in (".partial", ".journal"):
+        (folder / f"o{suffix}").write_text("")
+    done = run("score", "p", "--model", "rnn", "--output", "o")
+    assert (done.code, done.error) == (
+        1,
+        "o: an unfinished run of it is here: --resume goes on with it, or delete o.partial and "
+        "o.journal",
+    )
+
+
+@pytest.mark.usefixtures("two_models")
+def test_one_model_twice_and_nothing_to_sum_up(run, folder):
+    done = run("score", "p", "--model", "rnn", "--model", "rnn/")
+    assert (done.code, done.error) == (2, "--model rnn is given twice")
+    (folder / "p").write_bytes(b"")
+    assert run("score", "p", "--model", "rnn", "--summary").last_line == "no pairs"
 
 
 # -- models of other kinds -------------------------------------------------------------------------

@@ -250,6 +250,32 @@ def test_what_is_no_pair_is_refused_by_its_place(made, pairs, message):
     assert str(raised.value) == message
 
 
+def test_lines_of_a_file_are_phrases(made):
+    """Their ends were a part of the last word, which then was unknown."""
+    scores = made.score(["w1 w2\n", "w1\r\n", b"w3\n"], ["w3\n", "w2 w4", "\n"])
+    np.testing.assert_array_equal(
+        scores, made.score([("w1 w2", "w3"), ("w1", "w2 w4"), ("w3", "")])
+    )
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        (("w1\nw2", "w3"), "the source of pair 0 has several lines"),
+        (("w1", ["w2 w3"]),
+         "the target of pair 0 is a list in which a word is empty, or has a blank or a line end"),
+        ((["w1", ""], "w2"),
+         "the source of pair 0 is a list in which a word is empty, or has a blank or a line end"),
+        ((["w1\n"], "w2"),
+         "the source of pair 0 is a list in which a word is empty, or has a blank or a line end"),
+    ],
+)  # fmt: skip
+def test_a_word_has_no_blank_and_a_phrase_no_line_end(made, pair, message):
+    with pytest.raises(TypeError) as raised:
+        made.score([pair])
+    assert str(raised.value) == message
+
+
 def test_places_run_on_over_the_blocks(made, monkeypatch):
     monkeypatch.setattr(scorer, "BLOCK_PAIRS", 2)
     with pytest.raises(TypeError) as raised:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phrase_scorer import Choices, DataError, PhraseScorer, UsageError, train
+from phrase_scorer.text.pair_files import PairFiles, read_pairs
 
 PAIRS = [
     (f"{source} {word}", f"{target} {word}")
@@ -21,6 +22,7 @@ def weights(model: str) -> bytes:
 
 @pytest.fixture
 def files(folder) -> None:
+    (folder / "a|b`c").touch()
     (folder / "p").write_text("".join(f"{source}\t{target}\n" for source, target in PAIRS))
     (folder / "s").write_text("".join(f"{source}\n" for source, _ in PAIRS))
     (folder / "t").write_text("".join(f"{target}\n" for _, target in PAIRS))
@@ -50,6 +52,12 @@ def test_what_cannot_be_trained(folder):
         train(PAIRS, "m", weight_by_count=True)
     with pytest.raises(UsageError, match="3 files: give one of pairs, or sources and targets"):
         train(("s", "t", "p"), "m")
+    with pytest.raises(UsageError, match="unknown preset 'xx'; choose from small, base, paper"):
+        train("p", "m", preset="xx")
+    with pytest.raises(UsageError, match="--shortlist must be at least 2, not -5"):
+        train("p", "m", shortlist=-5)
+    with pytest.raises(DataError, match="the pairs given: no pairs to train on"):
+        train((), "m")
     with pytest.raises(TypeError, match="pair 1 must be"):
         train([("a", "b"), "ab"], "m")
     with pytest.raises(DataError, match="p: no pairs to train on"):
@@ -69,3 +77,14 @@ def test_the_directory_says_what_it_holds(folder):
     assert f"| words of its input and output | {words} |" in card
     assert f"| fingerprint | {scorer.fingerprint} |" in card
     assert "--inverse-model DIR" in card
+
+
+@pytest.mark.usefixtures("files")
+def test_a_readme_of_somebody_else_stays(folder):
+    (folder / "m").mkdir()
+    (folder / "m" / "README.md").write_text("my notes\n")
+    train("p", "m", choices=SMALL, device="cpu")
+    train("p", "m", choices=SMALL, device="cpu", overwrite=True)
+    assert (folder / "m" / "README.md").read_text() == "my notes\n"
+    train("a|b`c", "n", choices=SMALL, device="cpu", read=lambda _: read_pairs(PairFiles(("p",))))
+    assert "`a\\|b'c`" in (folder / "n" / "README.md").read_text()
