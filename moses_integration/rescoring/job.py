@@ -63,7 +63,7 @@ def rescore(
     arithmetic: Arithmetic | None = None,
     show_progress: bool = False,
 ) -> RescoreCounts:
-    """Writes a phrase table with one more score per column, as the command `rescore` does.
+    """Writes a table with one more score per column, as the command `rescore` does; what it counted.
 
     >>> rescore("pt.gz", "pt.rnn.gz", models=["rnn/"])  # doctest: +SKIP
 
@@ -73,9 +73,6 @@ def rescore(
     logarithm written. The command's warnings are not given; of too many unknown words,
     `max_unknown` makes an error. `arithmetic` says where and how to compute, and in how many
     processes (`threads`; more than one need the guard `if __name__ == "__main__"`).
-
-    Returns:
-        What was counted: entries, bad lines, values below the floor.
 
     Raises:
         UsageError: What cannot be, before the table is read.
