@@ -63,7 +63,7 @@ def rescore(
     arithmetic: Arithmetic | None = None,
     show_progress: bool = False,
 ) -> RescoreCounts:
-    """Writes a table with one more score per column, as the command `rescore` does; what it counted.
+    """Writes a table with one more score per column, as the command `rescore`; what it counted.
 
     >>> rescore("pt.gz", "pt.rnn.gz", models=["rnn/"])  # doctest: +SKIP
 
