@@ -27,7 +27,7 @@ from moses_integration.formats.signature import (
 from moses_integration.system.check import IniTarget
 from phrase_scorer.errors import DataError, UsageError, require_choice, require_one_each
 from phrase_scorer.runtime.device import Arithmetic
-from phrase_scorer.runtime.journal import BESIDE
+from phrase_scorer.runtime.journal import BESIDE, check_resume
 from phrase_scorer.runtime.output import (
     STANDARD,
     OutputFile,
@@ -265,9 +265,3 @@ def check_floor(floor: float) -> None:
 def rescored_place(output: str | Path, inputs: Iterable[str | None]) -> OutputFile:
     """Where a rescored table is written; no input may be one of the files that come with it."""
     return OutputFile(output, inputs=inputs, beside=WRITTEN_BESIDE)
-
-
-def check_resume(output: OutputFile, *, resume: bool) -> None:
-    """Checks that `resume` is not wanted of standard output, a FIFO or a device."""
-    if resume and not output.replaces:
-        raise UsageError(f"--resume needs a file to go on with, not {output.path}")

@@ -33,14 +33,12 @@ from moses_integration.rescoring.request import (
     DEFAULT_FLOOR,
     WORKER_IMPORTS,
     check_floor,
-    check_resume,
     rescored_place,
 )
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.journal import JournaledFile
+from phrase_scorer.runtime.journal import JournaledFile, check_resume
 from phrase_scorer.runtime.output import OutputFile
-from phrase_scorer.runtime.records import Origin
 from phrase_scorer.runtime.streams import (
     Lines,
     file_size,
@@ -299,18 +297,9 @@ class _SignedFile(JournaledFile):
 
     def finished_counts(self, blocks: Iterator[TextBlock]) -> Iterator[RescoreCounts]:
         """Goes past the blocks that stand in the file already, and gives what they counted."""
-        first = 1
-        for number, finished in enumerate(self.finished, 2):
-            block = next(blocks, None)
-            last = first + finished.lines - 1
-            if block is None or zlib.crc32(block.text) != finished.read:
-                raise DataError(
-                    f"lines {first} to {last} are not those that the unfinished run has read",
-                    path=self._reader.table.path,
-                )
-            origin = Origin(self.journal, number)
+        path = self._reader.table.path
+        for finished, origin in self.gone_past(blocks, lambda block: zlib.crc32(block.text), path):
             yield RescoreCounts.from_json(finished.counted, self._columns, origin)
-            first = last + 1
 
     def add(self, block: TextBlock, rescored: Rescored) -> None:
         counted = rescored.counts.to_json()

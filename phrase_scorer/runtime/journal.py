@@ -12,15 +12,24 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.output import give_name, take_lock, write_errors, write_file
+from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.runtime.output import (
+    OutputFile,
+    Place,
+    give_name,
+    take_lock,
+    write_errors,
+    write_file,
+)
 from phrase_scorer.runtime.records import Kind, Origin, parse_json
+
+_Block = TypeVar("_Block")
 
 READ_BYTES = 1 << 20  # at once, while what is there is verified
 BESIDE = (".partial", ".journal")  # what the names of the two files have behind that of the whole
@@ -42,6 +51,12 @@ class _Header:
     """The journal's first line."""
 
     run: dict[str, Any]
+
+
+def check_resume(output: OutputFile, *, resume: bool) -> None:
+    """Checks that `resume` is not wanted of standard output, a FIFO or a device (UsageError)."""
+    if resume and not output.replaces:
+        raise UsageError(f"--resume needs a file to go on with, not {output.path}")
 
 
 class JournaledFile:
@@ -90,6 +105,23 @@ class JournaledFile:
                 self._file.close()
                 raise
         return self
+
+    def gone_past(
+        self, blocks: Iterator[_Block], checksum: Callable[[_Block], int], path: Place
+    ) -> Iterator[tuple[FinishedBlock, Origin]]:
+        """Takes the blocks of `path` that stand in the file already off the iterator.
+
+        Of each what the journal says, and where; a DataError where a block is another one.
+        """
+        first = 1
+        for number, finished in enumerate(self.finished, 2):
+            block = next(blocks, None)
+            last = first + finished.lines - 1
+            if block is None or checksum(block) != finished.read:
+                message = f"lines {first} to {last} are not those that the unfinished run has read"
+                raise DataError(message, path=path)
+            yield finished, Origin(self.journal, number)
+            first = last + 1
 
     def write(self, block: bytes, read: int, lines: int, counted: dict[str, Any]) -> None:
         """Appends a finished block, or raises DataError (disk full, say)."""

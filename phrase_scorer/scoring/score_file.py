@@ -20,7 +20,7 @@ import numpy as np
 
 from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
 from phrase_scorer.runtime.device import Arithmetic
-from phrase_scorer.runtime.journal import BESIDE, JournaledFile
+from phrase_scorer.runtime.journal import BESIDE, JournaledFile, check_resume
 from phrase_scorer.runtime.output import STANDARD, OutputFile, compressed_block, is_same_file
 from phrase_scorer.runtime.records import Origin, typed
 from phrase_scorer.runtime.streams import refuse_pipes
@@ -72,8 +72,7 @@ class ScoreRequest:
         if place.replaces and not self.resume and all(map(os.path.exists, begun)):
             message = "an unfinished run of it is here: --resume goes on with it, or delete"
             raise DataError(f"{message} {' and '.join(begun)}", path=self.output)
-        if self.resume and not place.replaces:
-            raise UsageError(f"--resume needs a file to go on with, not {self.output}")
+        check_resume(place, resume=self.resume)
         if self.resume and STANDARD in self.pairs.paths:
             raise UsageError("--resume reads again what was scored: give a file, not -")
         if self.resume:
@@ -351,15 +350,8 @@ class _Resumable(JournaledFile):
 
     def finished_counts(self, blocks: Iterator[PairBlock]) -> Iterator[ScoreCounts]:
         """Goes past the pairs that are scored already, and gives what they counted."""
-        first = 1
-        for number, finished in enumerate(self.finished, 2):
-            block = next(blocks, None)
-            last = first + finished.lines - 1
-            if block is None or _checksum(block) != finished.read:
-                message = f"lines {first} to {last} are not those that the unfinished run has read"
-                raise DataError(message, path=self._pairs.name)
-            yield ScoreCounts.from_json(finished.counted, Origin(self.journal, number))
-            first = last + 1
+        for finished, origin in self.gone_past(blocks, _checksum, self._pairs.name):
+            yield ScoreCounts.from_json(finished.counted, origin)
 
     def add(self, block: PairBlock, text: str, counts: ScoreCounts) -> None:
         written = text.encode("utf-8", "surrogateescape")
