@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO := build/demo
 DEMO_OPTIONS := --max-updates 300 --validate-every 100
 
-.PHONY: demo test docs clean
+.PHONY: demo test quick docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,9 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto
+
+quick: $(VENV)/installed
+	$(BIN)/pytest -n auto -m "not slow and not moses"
 
 $(VENV)/docs-installed: $(VENV)/installed
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'

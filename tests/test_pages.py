@@ -50,6 +50,7 @@ def run_page(page: Path, place: Path, *, with_moses: bool) -> str:
     return "".join(said)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_guide(place):
     said = run_page(GUIDE, place, with_moses=False)
@@ -61,6 +62,7 @@ def test_the_guide(place):
     assert scored[3:] == fields[3:]
 
 
+@pytest.mark.slow
 def test_the_page_of_python(place):
     said = run_page(ROOT / "docs" / "api.md", place, with_moses=False)
     assert "<PhraseScorer forward: encoder_decoder of 256 units" in said
@@ -86,6 +88,7 @@ def test_a_page_ends_in_a_translation(page, translation, compared, place):
     assert compared in said
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_page_of_clusters(place):
     """Parts that were scored by themselves, joined, are the table scored in one piece."""

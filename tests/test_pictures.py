@@ -92,6 +92,7 @@ def draw_all(folder: Path) -> None:
             save_picture(draw(), folder / f"{name}.{kind}")
 
 
+@pytest.mark.slow
 def test_every_picture_has_the_same_bytes_in_every_process(tmp_path):
     """Hashes of texts, the day and the place differ from process to process."""
     here = tmp_path / "here"

@@ -26,6 +26,7 @@ def benchmark() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_a_writer_that_writes_in_place_loses_files(benchmark, server, tmp_path):
     (row,) = benchmark.stopped_at_calls(server, tmp_path, [SCENARIOS["ini"]], "rename by copying")
     assert row.lost

@@ -28,6 +28,7 @@ def chosen(case: Case, turn: int) -> Iterator[tuple[Fault, int]]:
         yield FAULTS[kills[-1] if (at + turn) % 2 else others[at % len(others)]], at
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_nothing_is_lost(name, server, tmp_path):
     case = Case(SCENARIOS[name], server, tmp_path)

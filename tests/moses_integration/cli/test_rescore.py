@@ -275,6 +275,7 @@ def test_estimate_writes_nothing(run, folder, model_path):
 # -- pipes, progress, Ctrl-C -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rescore_in_a_pipe(folder, model_path, run):
     (folder / "t").write_bytes(TOY_TABLE)
     assert run("rescore", "t", "out", "--model", model_path, "--quiet").code == 0
@@ -309,6 +310,7 @@ def test_ctrl_c_in_rescore_leaves_nothing(folder, model_path, monkeypatch, run):
     assert names(folder) == ["t"]
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8(folder, model_path):
     """They come through journal, signature, moses.ini and messages as they are."""
     table, output, ini = (os.fsdecode(b"\xff." + name) for name in (b"t", b"o", b"i"))

@@ -63,6 +63,7 @@ def test_a_share_that_is_not_above_the_limit_is_scored(run, folder, model_path):
     assert done.error == f"t: {what}, more than --max-unknown 0.1: {WHY}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_told_before_the_rest_is_read(threads, folder, model_path):
     """The table comes through a pipe, of which the end is held back until that is said."""

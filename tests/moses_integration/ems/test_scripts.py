@@ -78,6 +78,7 @@ def test_hook_adds_a_score_and_is_silent(table, model_path):
     assert Path(f"{out}.gz.signature.json").exists()
 
 
+@pytest.mark.slow
 def test_hook_trains_the_model_that_is_not_there(table):
     out = table.with_name("out")
     done = run(HOOK, table, out, PHRASE_SCORER_TRAIN_OPTIONS=TRAINING)

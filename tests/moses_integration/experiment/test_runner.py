@@ -38,6 +38,7 @@ def test_a_missing_file_is_told_before_anything_is_begun(training, tmp_path):
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_step_is_not_repeated(training, tmp_path):
     told: list[str] = []
     runner = Runner(tmp_path / "work", told.append)
@@ -80,6 +81,7 @@ def test_a_note_of_another_shape(training, tmp_path, content, message):
     assert str(caught.value) == f"{note}: {message}"
 
 
+@pytest.mark.slow
 def test_an_interrupted_step_goes_on_and_a_changed_one_starts_anew(training, tmp_path):
     told: list[str] = []
     runner = Runner(tmp_path / "work", told.append)
@@ -113,6 +115,7 @@ def scoring_steps(training: Step, folder: Path, names: str) -> list[Step]:
     return [Step(n, (*arguments, str(folder / n)), folder / n, (training,)) for n in names]
 
 
+@pytest.mark.slow
 def test_steps_beside_each_other(training, tmp_path):
     """What needs the training waits for it; then two at a time; each has a log of its own."""
     told: list[str] = []
@@ -129,6 +132,7 @@ def test_steps_beside_each_other(training, tmp_path):
     assert {len((work / name).read_text().splitlines()) for name in "abc"} == {6}
 
 
+@pytest.mark.slow
 def test_a_failure_beside_another_step(training, tmp_path):
     """The other is brought to its end and kept; nothing new is begun."""
     work = tmp_path / "work"
@@ -150,6 +154,7 @@ def test_a_failure_beside_another_step(training, tmp_path):
     assert (work / "c").exists()
 
 
+@pytest.mark.slow
 def test_what_runs_is_ended_with_the_runner(training, tmp_path, monkeypatch):
     """An interruption stops the training, which saves its state; the next runner goes on."""
     work = tmp_path / "work"

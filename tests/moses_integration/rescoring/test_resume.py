@@ -77,6 +77,7 @@ def killed(table: Path, output: Path, seconds: float) -> bool:
     return os.WIFSIGNALED(status)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_gone_on_with(table, tmp_path):
     run(table, tmp_path / "undisturbed.gz")
     expected = content(tmp_path, "undisturbed.gz")
@@ -212,6 +213,7 @@ def test_another_arithmetic_is_not_gone_on_with(table, tmp_path, key, now):
     run(table, output, replace(SLOW, arithmetic=arithmetic), resume=True, floor=-0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(compiled_library() is None, reason="there is no C++ compiler")
 def test_other_kernels_are_not_gone_on_with(folder, model_path):
     (folder / "t").write_bytes(TOY_TABLE * 7500 + b"bad\n")
@@ -286,6 +288,7 @@ def test_standard_output_cannot_be_gone_on_with(table):
     assert str(caught.value) == "--resume needs a file to go on with, not -"
 
 
+@pytest.mark.slow
 def test_the_command_killed_with_its_workers_at_work(tmp_path, model_path):
     table = tmp_path / "table"
     lines = [b"w%d %b" % (n // 40, line) for n, line in enumerate(toy_lines(400) * 150)]

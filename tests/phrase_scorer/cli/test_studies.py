@@ -33,6 +33,7 @@ def test_gradients_wrongly(run, folder, options, code, message):
     assert found == (code, "", f"error: {message}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("table")
 def test_experiment_systems(run, folder):
     code, out, error = run(

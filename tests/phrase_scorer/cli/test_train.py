@@ -85,6 +85,7 @@ def test_weight_by_count(run, folder):
     assert plain.read_bytes() != weighed.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_signal_saves_the_state_and_resume_continues(name, code, run, folder):
     (folder / "t").write_bytes(TOY_TABLE)

@@ -84,6 +84,7 @@ def data():
 SETTINGS = SystemsSettings(parameters=20_000, minutes=0.002, validation_pairs=40, threads=1)
 
 
+@pytest.mark.slow
 def test_a_run_its_report_and_its_resume(data, tmp_path):
     said: list[str] = []
     names = ["GRU (the paper's)", "masked (pseudo)"]
@@ -111,6 +112,7 @@ def test_a_run_its_report_and_its_resume(data, tmp_path):
     assert said[2:] == [f"{name}: done before" for name in names]
 
 
+@pytest.mark.slow
 def test_another_table_is_not_taken_for_the_first(data, tmp_path):
     said: list[str] = []
     run_systems(data, ["LSTM"], SETTINGS, tmp_path, said.append, show_progress=False)

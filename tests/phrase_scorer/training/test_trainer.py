@@ -86,6 +86,7 @@ def same(one, other) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["paper", "groundhog"])
 def test_learns_a_toy_translation(toy, tmp_path, variant):
     settings = dataclasses.replace(SETTINGS, max_updates=800, validation_pairs=0, schedule="linear")
