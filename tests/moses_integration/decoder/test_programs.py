@@ -86,9 +86,9 @@ def test_time_and_memory():
     code = "import time; held = bytearray(b'x') * 900_000_000; time.sleep(0.1)"
     usage = run_program([sys.executable, "-c", code], log="log")
     assert 0.1 <= usage.seconds < 30
-    assert 900e6 < usage.peak_memory < 950e6
-    shown = f"{usage.seconds:.1f} s, peak memory {usage.peak_memory / 1e6:.0f} MB"
-    assert Path("log").read_text().splitlines()[-1] == f"# exit code 0; {shown}"
+    # A test process with a CUDA build of torch may itself hold more.
+    assert 900e6 < usage.peak_memory < max(950e6, usage.own_peak + 50e6)
+    assert Path("log").read_text().splitlines()[-1] == f"# exit code 0; {usage}"
 
 
 def test_memory_of_a_small_program_is_not_told_for_ours():
