@@ -6,10 +6,12 @@
 
 Random weights unless a model is given. The plain scorer sorts the pairs by length, pads them in
 batches of --plain-batch, and computes every pair by itself: output of the model's rank, log-softmax
-over all words. Each round measures the plain scorer, every precision and the matrix products of the
-same precision alone, one after the other in this process. Prints entries/s, the ratio to the plain
-scorer (median over the rounds), the error against it, and the floating-point operations that are
-necessary (each distinct prefix once) per second, as a share of what products alone reach.
+over all words. The careful scorer is what a good engineer writes on one page: each distinct source
+is encoded once, batches are of --careful-batch, PyTorch's cross_entropy, and autocast beside an
+engine in reduced precision. Each round measures both, every precision, and the matrix products of
+the same precision alone, one after the other in this process. Prints entries/s, the ratios to both
+scorers (median over the rounds), the error against the plain one, and the floating-point operations
+that are necessary (each distinct prefix once) per second, as a share of what products alone reach.
 """
 
 from __future__ import annotations
@@ -25,25 +27,28 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from moses_integration.formats.phrase_table import PhraseTable
 from phrase_scorer.models import EncoderDecoder, ModelConfig, build
+from phrase_scorer.models.encoder_decoder import Context
 from phrase_scorer.runtime.device import Arithmetic
-from phrase_scorer.scoring.engine import ROWS_ON_CPU, ROWS_ON_GPU, with_end
+from phrase_scorer.scoring.engine import ROWS_ON_CPU, ROWS_ON_GPU, distinct, with_end
 from phrase_scorer.scoring.precision import int8_matrix
 from phrase_scorer.scoring.prefix_tree import PrefixTree
 from phrase_scorer.scoring.scorer import PhraseScorer
-from phrase_scorer.text.batches import pair_batch
+from phrase_scorer.text.batches import by_length, pair_batch, source_batch, target_batch
 from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs
 from phrase_scorer.text.vocabulary import SPECIAL_WORDS, Vocabulary
 from phrase_scorer.training.settings import PRESET_NAMES, preset_of
 
 PLAIN_BATCH = 512
+CAREFUL_BATCH = 64
 SHORTLIST = 15_000
 PRECISIONS = ("float32", "bfloat16", "int8")
 
 
-def plain_scores(model: EncoderDecoder, pairs: PhrasePairs, batch: int) -> np.ndarray:
+def plain_scores(model: EncoderDecoder, pairs: PhrasePairs, batch: int = PLAIN_BATCH) -> np.ndarray:
     """(pairs,) ln p; every pair by itself, pairs of like length together."""
     order = np.lexsort((pairs.source.lengths, pairs.target.lengths))
     scores, device = [torch.zeros(0)], model.output.bias.device
@@ -57,6 +62,32 @@ def plain_scores(model: EncoderDecoder, pairs: PhrasePairs, batch: int) -> np.nd
     return in_order
 
 
+def careful_scores(
+    model: EncoderDecoder, pairs: PhrasePairs, batch: int, *, half: bool
+) -> np.ndarray:
+    """(pairs,) ln p; each distinct source encoded once, small batches of like targets."""
+    device = model.output.bias.device
+    scores = torch.zeros(len(pairs), device=device)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+        sources, source_of = distinct(pairs.source)  # shortest first
+        read = [
+            model.read(source_batch(sources, rows, device))
+            for rows in np.array_split(np.arange(len(sources)), -(-len(sources) // PLAIN_BATCH))
+        ]
+        contexts = [torch.cat(parts) for parts in zip(*read, strict=True)]
+        for rows in by_length(pairs.target.lengths, batch):
+            target = target_batch(pairs.target, rows, device)
+            chosen = torch.from_numpy(source_of[rows]).to(device)
+            context = Context(*(part.index_select(0, chosen) for part in contexts))
+            logits = model.output(model.decode(context, target))
+            losses = nn.functional.cross_entropy(
+                logits.float(), target.symbol_words, reduction="none"
+            )
+            places = torch.from_numpy(rows).to(device).index_select(0, target.phrases)
+            scores.index_add_(0, places, -losses)
+    return scores.cpu().numpy()
+
+
 def read_pairs(table: Path, entries: int, skip: int) -> list[tuple[list[bytes], list[bytes]]]:
     """Consecutive entries of a table."""
     pairs: list[tuple[list[bytes], list[bytes]]] = []
@@ -68,7 +99,7 @@ def read_pairs(table: Path, entries: int, skip: int) -> list[tuple[list[bytes], 
 
 
 def random_model(
-    preset: str, pairs: list[tuple[list[bytes], list[bytes]]], device: str
+    preset: str, pairs: list[tuple[list[bytes], list[bytes]]], device: str = "cpu"
 ) -> PhraseScorer:
     """A model of random weights whose vocabularies are the table's words, filled up to 15,000."""
     vocabularies = []
@@ -139,9 +170,10 @@ def peak(precision: str, threads: int, hidden: int, device: torch.device) -> flo
 
 
 class Round(NamedTuple):
-    """Entries/s of the plain scorer and of each precision; operations/s of products alone."""
+    """Entries/s of both baselines and of each precision; operations/s of products alone."""
 
     plain: float
+    careful: dict[bool, float]  # without bfloat16, and with it
     engine: dict[str, float]
     peak: dict[str, float]
 
@@ -163,16 +195,25 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=PRECISIONS)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--plain-batch", type=int, default=PLAIN_BATCH, metavar="PAIRS")
+    parser.add_argument("--careful-batch", type=int, default=CAREFUL_BATCH, metavar="PAIRS")
     arguments = parser.parse_args()
     words = read_pairs(arguments.table, arguments.entries, arguments.skip)
     given = arguments.model and PhraseScorer.load(arguments.model, arguments.device)
     scorer = given or random_model(arguments.preset, words, arguments.device)
     pairs = pairs_of(scorer, words)
-    measure(scorer, pairs, arguments.precisions, arguments.rounds, arguments.plain_batch)
+    batches = Batches(arguments.plain_batch, arguments.careful_batch)
+    measure(scorer, pairs, arguments.precisions, arguments.rounds, batches)
+
+
+class Batches(NamedTuple):
+    """Pairs that a baseline computes at once."""
+
+    plain: int
+    careful: int
 
 
 def measure(
-    plain: PhraseScorer, pairs: PhrasePairs, precisions: list[str], number: int, batch: int
+    plain: PhraseScorer, pairs: PhrasePairs, precisions: list[str], number: int, batches: Batches
 ) -> None:
     threads, config = torch.get_num_threads(), plain.model.config
     scorers = {
@@ -187,16 +228,23 @@ def measure(
     few = pairs.take(np.arange(min(1000, len(pairs))))
     for scorer in scorers.values():
         scorer.score_ids(few)
-    plain_scores(plain.model, few, batch)
+    plain_scores(plain.model, few, batches.plain)
+    halves = sorted({name != "float32" for name in precisions})
     rounds, errors = [], {}
     for _ in range(number):
-        speed, truth = timed(len(pairs), lambda: plain_scores(plain.model, pairs, batch))
-        engine, peaks = {}, {}
+        speed, truth = timed(len(pairs), lambda: plain_scores(plain.model, pairs, batches.plain))
+        careful, engine, peaks = {}, {}, {}
+        for half in halves:
+            careful[half], found = timed(
+                len(pairs),
+                lambda h=half: careful_scores(plain.model, pairs, batches.careful, half=h),
+            )
+            errors[f"careful {half}"] = np.abs(found - truth)
         for name, scorer in scorers.items():
             engine[name], found = timed(len(pairs), lambda s=scorer: s.score_ids(pairs))
             errors[name] = np.abs(found - truth)
             peaks[name] = peak(name, threads, config.hidden, plain.device)
-        rounds.append(Round(speed, engine, peaks))
+        rounds.append(Round(speed, careful, engine, peaks))
     operations = necessary_operations(config, pairs)
     print(
         f"{len(pairs):,} entries, {_shown(plain.device)}; necessary: "
@@ -204,14 +252,25 @@ def measure(
     )
     plain_speed = statistics.median(r.plain for r in rounds)
     print(f"plain     {plain_speed:>9,.0f} entries/s")
+    for half in halves:
+        speed = statistics.median(r.careful[half] for r in rounds)
+        ratio = statistics.median(r.careful[half] / r.plain for r in rounds)
+        name = "careful, bfloat16" if half else "careful"
+        print(
+            f"{name:<9} {speed:>9,.0f} entries/s  {ratio:5.2f} × plain; error mean "
+            f"{errors[f'careful {half}'].mean():.1e} nats"
+        )
     for name in precisions:
         speed = statistics.median(r.engine[name] for r in rounds)
         ratios = [r.engine[name] / r.plain for r in rounds]
         shares = [r.engine[name] * operations / len(pairs) / r.peak[name] for r in rounds]
+        careful = [r.engine[name] / r.careful[name != "float32"] for r in rounds]
         error = errors[name]
         print(
             f"{name:<9} {speed:>9,.0f} entries/s  {statistics.median(ratios):5.2f} × plain "
-            f"(from {min(ratios):.2f} to {max(ratios):.2f}); error mean {error.mean():.1e}, max "
+            f"(from {min(ratios):.2f} to {max(ratios):.2f}), "
+            f"{statistics.median(careful):.2f} × careful (from {min(careful):.2f} to "
+            f"{max(careful):.2f}); error mean {error.mean():.1e}, max "
             f"{error.max():.1e} nats; {statistics.median(shares):.0%} of the products' "
             f"{statistics.median(r.peak[name] for r in rounds) / 1e9:,.0f} Gop/s"
         )
