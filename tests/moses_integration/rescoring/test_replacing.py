@@ -227,6 +227,8 @@ def _scores(path: str) -> list[bytes]:
          "5: p(source | target)); give its number"),
         (["--model", "b", "--replace", "4"], 1,
          f"first: score 4 is p(source | target): {NAME} cannot replace it, for its weight stays"),
+        (["--model", "b", "--replace", "4", "--estimate"], 1,
+         f"first: score 4 is p(source | target): {NAME} cannot replace it, for its weight stays"),
         (["--model", "b", "--replace", "3", "--replace", "4"], 2,
          "--replace is given twice, but there is one new column"),
         (["--model", "b", "--inverse-model", "ib", "--replace", "3"], 2,

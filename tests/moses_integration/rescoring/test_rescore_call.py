@@ -44,3 +44,15 @@ def test_what_cannot_be(model, folder):
     with pytest.raises(DataError, match=r"t:1: 2 fields, expected at least 3"):
         rescore("t", "o", models=[model])
     assert names(folder) == ["ini", "rnn", "t"]
+
+
+def test_one_model_by_its_name_and_too_many_unknown_words(model, folder):
+    rescore("t", "one", models=[model])
+    rescore("t", "two", models=str(model))
+    assert (folder / "one").read_bytes() == (folder / "two").read_bytes()
+    (folder / "t").write_bytes(b"das Haus ||| the house ||| 1 1\n")
+    with pytest.raises(DataError, match=r"t: 100% of the first 2 source words are unknown"):
+        rescore("t", "three", models=model, max_unknown=0.5)
+    with pytest.raises(UsageError, match="unknown treatment of bad lines 'zz'"):
+        rescore("t", "three", models=model, on_bad_line="zz")
+    assert "three" not in names(folder)

@@ -151,3 +151,28 @@ def test_what_a_pipe_has_is_given_at_once(folder):
     writer.join()
     sources = [source for block in rest for source in block.sources]
     assert sources == [[b"c"], *[[b"e"]] * 100_000]
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_either_of_two_files_may_be_a_pipe_that_waits(side, folder):
+    os.mkfifo("fifo")
+    (folder / "text").write_bytes(b"a\nb\n")
+    seen = threading.Event()
+
+    def write() -> None:
+        with open("fifo", "wb") as pipe:
+            pipe.write(b"x\n")
+            pipe.flush()
+            assert seen.wait(10)
+            pipe.write(b"y\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    paths = ("fifo", "text") if side == 0 else ("text", "fifo")
+    blocks = read_pairs(PairFiles(paths, at_once=True))
+    first = next(blocks)
+    seen.set()
+    rest = list(blocks)
+    writer.join()
+    assert (first.sources, first.targets)[side] == [[b"x"]]
+    assert [(block.sources, block.targets)[side] for block in rest] == [[[b"y"]]]
