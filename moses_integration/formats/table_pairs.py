@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable
@@ -26,7 +26,7 @@ def read_table_or_pairs(given: PairFiles) -> Iterator[PairBlock]:
     """
     if len(given.paths) == 2:
         blocks = read_pairs(given)
-        yield from blocks if given.on_bad_line == "keep" else map(_Texts(given).checked, blocks)
+        yield from blocks if given.on_bad_line == "keep" else _texts(blocks, given.paths)
         return
     (path,) = given.paths
     with given.lines(path) as lines:
@@ -57,22 +57,17 @@ def _bars(lines: Lines, given: PairFiles) -> int:
     return 0
 
 
-class _Texts:
-    """Two files that must be of text: a phrase table beside another file is a mistake."""
-
-    def __init__(self, given: PairFiles) -> None:
-        self._paths, self._lines = given.paths, 0
-
-    def checked(self, block: PairBlock) -> PairBlock:
-        """The same block; DataError where one of its lines has the bars between fields."""
-        bars = SEPARATOR.strip()
-        for path, phrases in zip(self._paths, (block.sources, block.targets), strict=True):
-            for number, words in enumerate(phrases, self._lines + 1):
+def _texts(blocks: Iterator[PairBlock], paths: Sequence[str]) -> Iterator[PairBlock]:
+    """The blocks of two files that must be of text: a DataError tells of a phrase table's line."""
+    bars, before = SEPARATOR, 0
+    for block in blocks:
+        for path, phrases in zip(paths, (block.sources, block.targets), strict=True):
+            for number, words in enumerate(phrases, before + 1):
                 if bars in words:
                     message = "a line of a phrase table: of two files, each line is one phrase"
                     raise DataError(message, path=path, line=number, text=b" ".join(words))
-        self._lines += len(block.sources)
-        return block
+        before += len(block.sources)
+        yield block
 
 
 def _table_pairs(given: PairFiles, lines: Iterator[Lines]) -> Iterator[PairBlock]:

@@ -134,7 +134,6 @@ def _shown(value: Any) -> str:
 
 # What every command declares with.
 option = functools.partial(click.option, cls=OnceOption, show_default=True)
-PRESET = click.Choice(["small", "base", "paper"])  # PRESET_NAMES, without importing torch
 
 
 def request_of(kind: type[Request], options: Mapping[str, Any]) -> Request:
@@ -231,10 +230,6 @@ output_option = option("--output", default=STANDARD, show_default=False, metavar
                        help="Where to write.  [default: stdout]")  # fmt: skip
 seed_option = option("--seed", type=SEED, default=1, metavar="N",
                      help="Seed of all random numbers.")  # fmt: skip
-shortlist_option = option(
-    "--shortlist", type=WORDS, default=15_000,  # paper, section 4.1: of each language
-    metavar="N", help="Most frequent words that the model knows (of each side), <unk> included.",
-)  # fmt: skip
 max_unknown_option = option(
     "--max-unknown", type=SHARE, metavar="X", help="Stop if a model does not know more than this "
     "share of the first words of a side, say 0.2.",

@@ -16,15 +16,14 @@ from phrase_scorer.cli.options import (
     COUNT,
     MINUTES,
     POSITIVE,
-    PRESET,
     WEIGHT,
     Command,
     device_options,
     option,
     seed_option,
-    shortlist_option,
     takes,
 )
+from phrase_scorer.cli.train import PRESET, shortlist_option
 from phrase_scorer.errors import DataError, UsageError, require_choice
 from phrase_scorer.runtime.console import note, progress_bar
 from phrase_scorer.runtime.device import Arithmetic

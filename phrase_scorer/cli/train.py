@@ -12,9 +12,9 @@ from phrase_scorer.cli.options import (
     COUNT_OR_NONE,
     MINUTES,
     POSITIVE,
-    PRESET,
     SHARE,
     WEIGHT,
+    WORDS,
     Bounded,
     Command,
     SectionedCommand,
@@ -23,16 +23,23 @@ from phrase_scorer.cli.options import (
     model_option,
     option,
     seed_option,
-    shortlist_option,
     takes,
     together,
 )
 from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES, note, say
 from phrase_scorer.text.pair_files import PairReader
-from phrase_scorer.training.request import TrainRequest
+from phrase_scorer.training.request import SHORTLIST, TrainRequest
+from phrase_scorer.training.settings import PRESET_NAMES
 
 if TYPE_CHECKING:
     from phrase_scorer.training.trainer import TrainingResult
+
+
+PRESET = click.Choice(PRESET_NAMES)
+shortlist_option = option(
+    "--shortlist", type=WORDS, default=SHORTLIST, metavar="N",
+    help="Most frequent words that the model knows (of each side), <unk> included.",
+)  # fmt: skip
 
 
 def tell_result(result: TrainingResult) -> int:

@@ -35,7 +35,6 @@ from phrase_scorer.runtime.records import Origin, parse_json
 from phrase_scorer.text.vocabulary import Vocabulary
 from phrase_scorer.version import __version__
 
-CARD_BEGINS = b"# A model of phrase-scorer\n"
 _CARD = """\
 # A model of phrase-scorer
 
@@ -49,6 +48,7 @@ It gives the natural logarithm of {probability}, words and end symbol.
 Words must be tokenised, cased and escaped as in what it was trained on.
 `phrase-scorer info` says all of its settings.
 """
+CARD_BEGINS = _CARD[: _CARD.index("\n") + 1].encode()  # by which ours is known
 _PAIRS = "phrase-scorer rescore phrase-table.gz new.gz"
 # By direction, and of a language model: (the probability that a model gives, how it is used).
 _USE = {

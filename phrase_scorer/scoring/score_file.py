@@ -25,7 +25,7 @@ from phrase_scorer.runtime.output import STANDARD, OutputFile, compressed_block,
 from phrase_scorer.runtime.records import Origin, typed
 from phrase_scorer.runtime.streams import refuse_pipes
 from phrase_scorer.text.pair_files import PairFiles
-from phrase_scorer.text.phrase_pairs import PairBlock
+from phrase_scorer.text.phrase_pairs import PairBlock, words_of
 from phrase_scorer.text.vocabulary import Counts, Vocabulary
 from phrase_scorer.version import __version__
 
@@ -286,7 +286,7 @@ def _with_bad(
         if place not in block.bad:
             yield line
         elif with_line:
-            yield f"{_text(block.bad[place].split())}\t\t{none}"
+            yield f"{_text(words_of(block.bad[place]))}\t\t{none}"
         else:
             yield none
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import click
 import pytest
 
-from phrase_scorer.cli.options import PRESET, option, request_of, takes, together
+from phrase_scorer.cli.options import option, request_of, takes, together
+from phrase_scorer.cli.train import PRESET
 from phrase_scorer.errors import UsageError
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.training.settings import PRESET_NAMES

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -130,49 +132,44 @@ def test_files_that_cannot_be(paths, message):
 # -- a pipe that waits -----------------------------------------------------------------------------
 
 
-def test_what_a_pipe_has_is_given_at_once(folder):
-    """The second line is written only when the first was read."""
+@contextmanager
+def waiting_pipe(first: bytes, rest: bytes) -> Iterator[threading.Event]:
+    """A FIFO called fifo that gets its rest only when the event says that the first was read."""
     os.mkfifo("fifo")
     seen = threading.Event()
 
     def write() -> None:
         with open("fifo", "wb") as pipe:
-            pipe.write(b"a\tb\nc")
+            pipe.write(first)
             pipe.flush()
             assert seen.wait(10)
-            pipe.write(b"\td\n" + b"e\tf\n" * 100_000)
+            pipe.write(rest)
 
     writer = threading.Thread(target=write)
     writer.start()
-    blocks = read_pairs(PairFiles(("fifo",), at_once=True))
-    assert next(blocks).sources == [[b"a"]]
-    seen.set()
-    rest = list(blocks)
+    yield seen
     writer.join()
+
+
+def test_what_a_pipe_has_is_given_at_once(folder):
+    """The second line is written only when the first was read."""
+    with waiting_pipe(b"a\tb\nc", b"\td\n" + b"e\tf\n" * 100_000) as seen:
+        blocks = read_pairs(PairFiles(("fifo",), at_once=True))
+        assert next(blocks).sources == [[b"a"]]
+        seen.set()
+        rest = list(blocks)
     sources = [source for block in rest for source in block.sources]
     assert sources == [[b"c"], *[[b"e"]] * 100_000]
 
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_either_of_two_files_may_be_a_pipe_that_waits(side, folder):
-    os.mkfifo("fifo")
     (folder / "text").write_bytes(b"a\nb\n")
-    seen = threading.Event()
-
-    def write() -> None:
-        with open("fifo", "wb") as pipe:
-            pipe.write(b"x\n")
-            pipe.flush()
-            assert seen.wait(10)
-            pipe.write(b"y\n")
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    paths = ("fifo", "text") if side == 0 else ("text", "fifo")
-    blocks = read_pairs(PairFiles(paths, at_once=True))
-    first = next(blocks)
-    seen.set()
-    rest = list(blocks)
-    writer.join()
+    with waiting_pipe(b"x\n", b"y\n") as seen:
+        paths = ("fifo", "text") if side == 0 else ("text", "fifo")
+        blocks = read_pairs(PairFiles(paths, at_once=True))
+        first = next(blocks)
+        seen.set()
+        rest = list(blocks)
     assert (first.sources, first.targets)[side] == [[b"x"]]
     assert [(block.sources, block.targets)[side] for block in rest] == [[[b"y"]]]
