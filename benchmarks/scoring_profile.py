@@ -20,12 +20,12 @@ from unittest import mock
 import torch
 from scoring import PRECISIONS, pairs_of, plain_scores, random_model, read_pairs
 
+from phrase_scorer.kernels.kernels import Kernels
 from phrase_scorer.models.cells import GatedRecurrentUnit
 from phrase_scorer.models.encoder_decoder import EncoderDecoder
 from phrase_scorer.models.phrase_model import Output, Readout
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.scoring.engine import Engine
-from phrase_scorer.scoring.kernels import Kernels
 from phrase_scorer.scoring.precision import Bfloat16Weights, Int8Weights, MatrixWeights
 from phrase_scorer.scoring.prefix_tree import PrefixTree
 from phrase_scorer.scoring.recurrent_engine import GatedRecurrence, RecurrentEngine

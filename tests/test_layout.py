@@ -164,11 +164,15 @@ CORE_WINGS = {
     "runtime": set(),
     "text": {"runtime"},
     "models": {"runtime", "text"},
-    "training": {"runtime", "text", "models"},
-    "scoring": {"runtime", "text", "models"},
-    "language_model": {"runtime", "text", "models", "scoring"},
+    "kernels": {"runtime"},
+    "training": {"runtime", "text", "models", "kernels"},
+    "scoring": {"runtime", "text", "models", "kernels"},
+    "language_model": {"runtime", "text", "models", "kernels", "scoring"},
     "studies": {"runtime", "text", "models", "training", "scoring"},
-    "cli": {"runtime", "text", "models", "training", "scoring", "language_model", "studies"},
+    "cli": {
+        *("runtime", "text", "models", "kernels", "training", "scoring", "language_model"),
+        "studies",
+    },
 }
 MOSES_WINGS = {
     "formats": set(),

@@ -133,7 +133,7 @@ def rescore_command(request: RescoreRequest) -> None:
     from moses_integration.rescoring.columns import load_columns, scorers_of
     from moses_integration.rescoring.job import SAMPLED_ENTRIES, check_of, run_rescoring
     from moses_integration.rescoring.stream import TableReader
-    from phrase_scorer.scoring.library import kernels_in_words
+    from phrase_scorer.kernels.library import kernels_in_words
 
     request.arithmetic.use_threads()
     columns = load_columns(request)

@@ -104,8 +104,8 @@ def train_lm(request: TrainLmRequest) -> int:
     losses is nats per symbol, end symbols included; exp of it is the perplexity.
     """
     config, settings = request.planned("cslm")
+    from phrase_scorer.kernels.library import kernels_in_words
     from phrase_scorer.language_model.model import text_pairs, text_vocabulary
-    from phrase_scorer.scoring.library import kernels_in_words
     from phrase_scorer.training.data import TrainingData
 
     request.arithmetic.use_threads()

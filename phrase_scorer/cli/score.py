@@ -179,8 +179,8 @@ def info(model_path: Path, form: str) -> None:
     And by what it would be scored on this machine's CPU: compiled kernels, or torch alone, which is
     slower.
     """
+    from phrase_scorer.kernels.library import kernels_in_words
     from phrase_scorer.models.files import ModelFiles
-    from phrase_scorer.scoring.library import kernels_in_words
 
     facts = {**ModelFiles(model_path).describe(), "kernels": kernels_in_words()}
     if form == "json":

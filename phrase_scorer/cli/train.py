@@ -161,7 +161,7 @@ def train_command(read: PairReader, request: TrainRequest) -> int:
     Every distinct pair counts once, whatever its frequency. Pairs of some source phrases are held
     out for validation. The unit of all losses is nats per target symbol, end symbols included.
     """
-    from phrase_scorer.scoring.library import kernels_in_words
+    from phrase_scorer.kernels.library import kernels_in_words
 
     plan = request.plan()
     request.arithmetic.use_threads()

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from phrase_scorer.errors import DataError, UsageError
+from phrase_scorer.kernels.kernels import kernels_for
 from phrase_scorer.models.continuous_space import ContinuousSpaceModel
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.streams import numbered_lines
-from phrase_scorer.scoring.kernels import kernels_for
 from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.softmax import Softmax
 from phrase_scorer.text.phrase_pairs import PhraseIds, PhrasePairs, words_of

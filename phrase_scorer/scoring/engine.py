@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from phrase_scorer.kernels.kernels import kernels_for
 from phrase_scorer.models import PhraseModel
 from phrase_scorer.models.phrase_model import Parts, take
 from phrase_scorer.runtime.device import Precision
-from phrase_scorer.scoring.kernels import kernels_for
 from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.prefix_tree import PrefixTree
 from phrase_scorer.scoring.softmax import Softmax

@@ -20,8 +20,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from phrase_scorer.errors import UsageError
+from phrase_scorer.kernels.kernels import Kernels, Product
 from phrase_scorer.runtime.device import Arithmetic, Precision
-from phrase_scorer.scoring.kernels import Kernels, Product
 
 
 def int8_matrix(weight: Tensor, scale: Tensor) -> Int8Matrix:

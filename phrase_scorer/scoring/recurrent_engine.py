@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from phrase_scorer.kernels.kernels import CellStep
 from phrase_scorer.models import EncoderDecoder
 from phrase_scorer.models.cells import AdditiveCell, Cell, GatedRecurrentUnit
 from phrase_scorer.models.phrase_model import Affine
 from phrase_scorer.runtime.device import Precision
 from phrase_scorer.scoring.engine import TreeEngine, with_end
-from phrase_scorer.scoring.kernels import CellStep
 from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.prefix_tree import Level, PrefixTree
 from phrase_scorer.text.phrase_pairs import PhrasePairs, Rows

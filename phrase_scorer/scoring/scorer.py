@@ -20,12 +20,12 @@ import numpy.typing as npt
 import torch
 
 from phrase_scorer.errors import UsageError, require_at_least
+from phrase_scorer.kernels.kernels import kernels_for
 from phrase_scorer.models import Direction, EncoderDecoder, PhraseModel
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.runtime.device import Arithmetic, Precision
 from phrase_scorer.runtime.workers import worker_number
 from phrase_scorer.scoring.engine import Engine, PairwiseEngine, StepwiseEngine
-from phrase_scorer.scoring.kernels import kernels_for
 from phrase_scorer.scoring.precision import computed_with
 from phrase_scorer.scoring.recurrent_engine import RecurrentEngine
 from phrase_scorer.text.given_pairs import Pairs, Phrase, blocks_of_pairs

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from phrase_scorer.kernels.kernels import ExactLogits
 from phrase_scorer.models.phrase_model import Output
-from phrase_scorer.scoring.kernels import ExactLogits
 from phrase_scorer.scoring.precision import PrecisionScheme
 
 TILE_ON_CPU = (256, 1024)  # rows and words of a scoring product: 1 MB of logits

@@ -23,7 +23,7 @@ from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring.columns import Column, translation_column
 from moses_integration.rescoring.stream import RescoreCounts, TableReader, rescore_table
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.scoring.library import compiled_library
+from phrase_scorer.kernels.library import compiled_library
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.phrase_pairs import PairBlock
 

@@ -22,7 +22,7 @@ from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring.columns import Column, score_texts, translation_column
 from moses_integration.rescoring.stream import RescoreCounts, TableReader, rescore_table
 from phrase_scorer.errors import DataError, PhraseScorerError, UsageError
-from phrase_scorer.scoring.library import compiled_library
+from phrase_scorer.kernels.library import compiled_library
 
 LAST_SCORE = re.compile(rb"^(.*?\|\|\|.*?\|\|\|[^|]*?) (\S+)(?=[ \t\r]*(?:\|\|\||$))")
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from toys import save_model
 
+from phrase_scorer.kernels.library import kernels_in_words
 from phrase_scorer.models.directory import ModelDirectory
-from phrase_scorer.scoring.library import kernels_in_words
 from phrase_scorer.version import __version__
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from toys import PROGRAM, TOY_TABLE, names
 
+from phrase_scorer.kernels.library import kernels_in_words
 from phrase_scorer.models import ARCHITECTURES
 from phrase_scorer.models.directory import ModelDirectory
-from phrase_scorer.scoring.library import kernels_in_words
 
 TINY = ["--max-updates", "6", "--batch-pairs", "4", "--validate-every", "3"]
 

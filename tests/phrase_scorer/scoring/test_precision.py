@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from phrase_scorer.errors import UsageError
-from phrase_scorer.scoring.kernels import Kernels
+from phrase_scorer.kernels.kernels import Kernels
 from phrase_scorer.scoring.precision import (
     Bfloat16Weights,
     Int8Matrix,

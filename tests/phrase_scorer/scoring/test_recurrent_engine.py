@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from toys import phrase_ids, phrase_pairs, tiny_model
 
 from phrase_scorer.errors import UsageError
+from phrase_scorer.kernels.kernels import CellStep, Kernels
 from phrase_scorer.scoring import engine as module
 from phrase_scorer.scoring.engine import with_end
-from phrase_scorer.scoring.kernels import CellStep, Kernels
 from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.recurrent_engine import Recurrence, RecurrentEngine, recurrence_of
 from phrase_scorer.text.batches import pair_batch

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from phrase_scorer.scoring.library import compiled_library
+from phrase_scorer.kernels.library import compiled_library
 
 EXACT_ABOVE = 1 / 64  # share of a sum of exponentials: at most 64 terms have so large a one
 

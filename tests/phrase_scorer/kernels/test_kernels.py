@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from phrase_scorer.scoring.kernels import (
+from phrase_scorer.kernels.kernels import (
     CellStep,
     ExactLogits,
     GpuKernels,
     Kernels,
     Product,
 )
-from phrase_scorer.scoring.library import compiled_library
+from phrase_scorer.kernels.library import compiled_library
 
 HIDDEN, ROWS, PARENTS, WORDS, SOURCES = 37, 61, 23, 11, 7
 SLOW = Kernels()

@@ -29,7 +29,7 @@ def compiled_in(environment: dict[str, str | Path], before: str = "") -> Compile
     """In this environment, after these statements."""
     code = (
         "import os\n"
-        "from phrase_scorer.scoring.library import compiled_library as made\n"
+        "from phrase_scorer.kernels.library import compiled_library as made\n"
         f"{before}\n"
         "print(getattr(made(), '_name', None))"
     )
