@@ -19,8 +19,8 @@ from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, Usage
 
 if TYPE_CHECKING:
     from phrase_scorer.scoring.scorer import PhraseScorer
+    from phrase_scorer.training.job import TrainingResult
     from phrase_scorer.training.request import Choices, train
-    from phrase_scorer.training.trainer import TrainingResult
     from phrase_scorer.version import __version__
 
 __all__ = [
@@ -39,7 +39,7 @@ _LAZY = {
     "__version__": "phrase_scorer.version",
     "Choices": "phrase_scorer.training.request",
     "PhraseScorer": "phrase_scorer.scoring.scorer",
-    "TrainingResult": "phrase_scorer.training.trainer",
+    "TrainingResult": "phrase_scorer.training.job",
     "train": "phrase_scorer.training.request",
 }
 

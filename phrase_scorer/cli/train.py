@@ -32,7 +32,7 @@ from phrase_scorer.training.request import SHORTLIST, TrainRequest
 from phrase_scorer.training.settings import PRESET_NAMES
 
 if TYPE_CHECKING:
-    from phrase_scorer.training.trainer import TrainingResult
+    from phrase_scorer.training.job import TrainingResult
 
 
 PRESET = click.Choice(PRESET_NAMES)
@@ -68,25 +68,36 @@ def preset_option(
 # Where the model goes, its preset, its words.
 model_options = together(
     model_option,
-    option("--preset", type=PRESET, default="small", help="Sizes and training settings: small "
-           "and base for CPUs, paper as in Cho et al. 2014."),
+    option("--preset", type=PRESET, help="Sizes and training settings: small and base for CPUs, "
+           "paper as in Cho et al. 2014.  [default: small]"),
     shortlist_option,
 )  # fmt: skip
 # How long it is trained, when it is saved, where it is computed.
 training_options = together(
     preset_option("--max-updates", "Updates in all."),
     option("--max-minutes", type=MINUTES, metavar="M", help="Stop after this many minutes. Where "
-           "neither --schedule nor --max-updates is given, the learning rate falls to 0 then."),
+           "neither --schedule nor --max-updates is given, the learning rate falls to 0 then, so "
+           "that the best comes out that this time can make."),
     preset_option("--optimizer", "Algorithm of the updates.",
                   click.Choice(["adamw", "adadelta"]), None),
     preset_option("--learning-rate", "Highest learning rate.", POSITIVE, "X"),
+    option("--softmax", type=click.Choice(["full", "sampled"]), help="Words over which training "
+           "normalises: all, or the batch's and about 1,024 at random, but for its last quarter. "
+           "Validation is over all.  [default: sampled; of preset paper, and below 4,000 words: "
+           "full]"),
+    option("--label-smoothing", type=SHARE, metavar="E", help="Share of what is learned that is "
+           "spread over all words, say 0.1.  [default: 0]"),
+    option("--average-checkpoints", "averaged", type=COUNT_OR_NONE, metavar="N",
+           help="Try the mean of the weights at the last N validations, too, when training ends; "
+           "keep what validates best.  [default: 0]"),
     option("--validate-every", type=COUNT, metavar="N", help="Updates between two validations."),
     option("--patience", type=COUNT_OR_NONE, metavar="N",
            help="Stop after this many validations without improvement."),
     seed_option,
     option("--checkpoint-minutes", type=Bounded(float, 0, 1e9), default=10.0, metavar="M",
            help="Save the state this often; also at Ctrl-C and SIGTERM."),
-    option("--resume", is_flag=True, help="Continue a training that was stopped."),
+    option("--resume", is_flag=True, help="Continue a training that was stopped, or go on past "
+           "its end with more --max-updates or --max-minutes; what is not given stays as it was."),
     option("--overwrite", is_flag=True, help="Replace the model that is there."),
     device_options,
 )  # fmt: skip
@@ -97,8 +108,9 @@ TRAINING_HEADINGS = {
     "Model": "model_path preset architecture cell forget_bias dropout positions hidden embedding "
              "layers heads feed_forward direction variant second_hidden order short_histories",
     "Data": "shortlist shared_words any_table with_counts validation validation_pairs min_count",
-    "Training": "batch_pairs max_updates max_minutes optimizer learning_rate schedule precision "
-                "initial_deviation validate_every patience seed",
+    "Training": "batch_pairs max_updates max_minutes optimizer learning_rate schedule "
+                "softmax label_smoothing averaged precision initial_deviation validate_every "
+                "patience seed",
 }  # fmt: skip
 
 
@@ -144,8 +156,9 @@ Examples:
 @preset_option("--batch-pairs", "Pairs per update.")
 @preset_option("--schedule", "Course of the learning rate; timed: it falls to 0 at --max-minutes.",
                click.Choice(["constant", "linear", "inverse-sqrt", "timed"]), None)  # fmt: skip
-@option("--precision", type=click.Choice(["float32", "bfloat16"]),
-        help="Numbers of the products in training; weights and states stay float32.")  # fmt: skip
+@option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), help="Numbers of the "
+        "products in training; weights and states stay float32. auto: bfloat16 where a few "
+        "updates at the start are faster so.  [default: auto]")  # fmt: skip
 @option(
     "--validation-pairs", type=COUNT_OR_NONE, metavar="N", help="About how many pairs to hold out."
 )

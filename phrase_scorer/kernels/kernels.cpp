@@ -1,5 +1,5 @@
-// The compiled kernels: what follows each matrix product of the scoring engine, in one pass over its
-// result.
+// The compiled kernels: what follows each matrix product of the scoring engine, and of the training
+// objective, in one pass over its result.
 //
 // The products themselves are the library's; here is what would otherwise be ten passes over
 // memory: gates, maxout, the sum of exponentials. Every function has its torch twin of the same name
@@ -12,7 +12,11 @@
 // row-major; `parent`, `word` and `source` choose for each row of the result the rows of the tables
 // that it is made of.
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <thread>
+#include <vector>
 
 namespace {
 
@@ -57,6 +61,14 @@ inline float real(bfloat16 value) {
     float result;
     __builtin_memcpy(&result, &bits, sizeof result);
     return result;
+}
+
+inline void store(float value, float* place) { *place = value; }
+
+inline void store(float value, bfloat16* place) {  // rounded to nearest, ties to even
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    place->bits = static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
 inline float interpolate(float update, float old_state, float candidate, bool takes_new) {
@@ -184,6 +196,69 @@ void sum_exp(int64_t rows, int64_t words, int64_t rank, const Product* logits,
     }
 }
 
+// One row of softmax_cross_entropy; `terms` is room for a row.
+template <typename Product>
+float row_cross_entropy(int64_t words, Product* row, const float* bias, int64_t chosen, float weight,
+                        float kept, const float* smoothing, float mass, float* d_bias,
+                        float* terms) {
+    float largest = -3e38f, smoothed = 0.0f, sum = 0.0f;
+#pragma omp simd reduction(max : largest)
+    for (int64_t j = 0; j < words; ++j) {
+        terms[j] = real(row[j]) + bias[j];
+        largest = terms[j] > largest ? terms[j] : largest;
+    }
+    if (smoothing) smoothed = dot(terms, smoothing, words);
+    const float chosen_logit = terms[chosen];
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < words; ++j) {
+        terms[j] = power_of_two((terms[j] - largest) * log2_e);
+        sum += terms[j];
+    }
+    const float scale = weight * mass / sum;
+    terms[chosen] -= kept / mass * sum;
+#pragma omp simd
+    for (int64_t j = 0; j < words; ++j) {
+        float gradient = terms[j] * scale;
+        if (smoothing) gradient -= weight * smoothing[j];
+        d_bias[j] += gradient;
+        store(gradient, row + j);
+    }
+    const float to_others = smoothing ? (mass - kept) * largest - smoothed : 0.0f;
+    return weight * (mass * std::log(sum) + kept * (largest - chosen_logit) + to_others);
+}
+
+// Rows are shared out in stretches, each with a sum of its own for the bias, so that no result
+// depends on the number of threads.
+template <typename Product>
+void softmax_cross_entropy(int64_t rows, int64_t words, Product* logits, const float* bias,
+                           const int64_t* chosen, const float* weights, float kept,
+                           const float* smoothing, int64_t threads, float* d_bias, float* losses) {
+    constexpr int64_t stretch = 64;  // rows
+    const int64_t stretches = (rows + stretch - 1) / stretch;
+    std::vector<float> sums(static_cast<size_t>(stretches * words), 0.0f);
+    float mass = kept;  // of the distribution that is to be learned: 1, or nearly
+    for (int64_t j = 0; smoothing && j < words; ++j) mass += smoothing[j];
+    const auto work = [&](int64_t first) {
+        std::vector<float> terms(static_cast<size_t>(words));
+        for (int64_t part = first; part < stretches; part += threads) {
+            for (int64_t i = part * stretch; i < std::min(rows, (part + 1) * stretch); ++i) {
+                losses[i] = row_cross_entropy(words, logits + i * words, bias, chosen[i],
+                                              weights[i], kept, smoothing, mass,
+                                              sums.data() + part * words, terms.data());
+            }
+        }
+    };
+    std::vector<std::thread> others;
+    for (int64_t k = 1; k < std::min(threads, stretches); ++k) others.emplace_back(work, k);
+    work(0);
+    for (std::thread& other : others) other.join();
+    for (int64_t part = 0; part < stretches; ++part) {
+        const float* sum = sums.data() + part * words;
+#pragma omp simd
+        for (int64_t j = 0; j < words; ++j) d_bias[j] += sum[j];
+    }
+}
+
 }  // namespace
 
 extern "C" void two_digits(int64_t rows, int64_t columns, const float* values, float steps,
@@ -239,6 +314,13 @@ extern "C" void quantize(int64_t rows, int64_t columns, const float* values, flo
                                    const float* features, const float* by_word, float share,       \
                                    float* sums) {                                                  \
         sum_exp(n, words, rank, logits, row_scale, bias, features, by_word, share, sums);          \
+    }                                                                                              \
+    extern "C" void softmax_cross_entropy_##name(                                                  \
+        int64_t n, int64_t words, Product* logits, const float* bias, const int64_t* chosen,       \
+        const float* weights, float kept, const float* smoothing, int64_t threads, float* d_bias,  \
+        float* losses) {                                                                           \
+        softmax_cross_entropy(n, words, logits, bias, chosen, weights, kept, smoothing, threads,   \
+                              d_bias, losses);                                                     \
     }
 
 EXPORT(float, float)

@@ -1,4 +1,4 @@
-"""What follows each matrix product of the scoring engine: gates, maxout, the sum of exponentials.
+"""What follows each matrix product: gates, maxout, the sum of exponentials, the loss' gradient.
 
 Each kernel is a line of the model's equations over many rows, and has two forms under one name:
 the torch equation, which runs on any device and says what is right, and a function compiled from
@@ -40,6 +40,13 @@ class ExactLogits(NamedTuple):
 
     features: Tensor  # (rows, rank) float32
     by_word: Tensor  # (words, rank) float32
+
+
+class Smoothing(NamedTuple):
+    """Label smoothing: what a target distribution has beside the word that was seen."""
+
+    kept: float  # the share of that word
+    others: Tensor  # (words,) float32 the share of each word
 
 
 class CellStep(NamedTuple):
@@ -167,6 +174,38 @@ class Kernels:
             rows, words = torch.nonzero(terms > EXACT_ABOVE * sums[:, None], as_tuple=True)
             again = (exact.features[rows] * exact.by_word[words]).sum(1) + bias[words]
             sums.index_add_(0, rows, again.exp() - terms[rows, words])
+
+    def softmax_cross_entropy(
+        self, logits: Tensor, bias: Tensor, words: Tensor, weights: Tensor, d_bias: Tensor,
+        smoothing: Smoothing | None = None,
+    ) -> Tensor:  # fmt: skip
+        """(rows,) weight · -ln p(word) in nats, p = softmax(logits + bias).
+
+        In place, `logits`, (rows, words), become the gradient with respect to them, rounded to
+        their type, and its sum over the rows, not rounded, is added to `d_bias`. With `smoothing`
+        it is the cross entropy with that distribution instead of the word's.
+        """
+        if self._library and bias.dtype == torch.float32:
+            losses = torch.empty_like(weights)
+            kept, others = smoothing or (1.0, None)
+            self._call(
+                "softmax_cross_entropy", *logits.shape, Product(logits), bias, words, weights, kept,
+                others, torch.get_num_threads(), d_bias, losses,
+            )  # fmt: skip
+            return losses
+        log_p = (logits.to(bias.dtype) + bias).log_softmax(1)
+        losses = -log_p.gather(1, words[:, None]).squeeze(1)
+        gradient, kept = log_p.exp(), 1.0
+        if smoothing:
+            kept = smoothing.kept
+            losses = kept * losses - log_p @ smoothing.others
+            gradient *= kept + smoothing.others.sum()
+            gradient -= smoothing.others
+        gradient.scatter_add_(1, words[:, None], weights.new_full((len(words), 1), -kept))
+        gradient *= weights[:, None]
+        d_bias += gradient.sum(0)
+        logits.copy_(gradient)
+        return losses * weights
 
     def _made(
         self, name: str, shape: tuple[int, ...], *arguments: _Argument,

@@ -26,7 +26,7 @@ from phrase_scorer.runtime.output import reason, sync
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = [
-    *("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp-simd", "-march=native"),
+    *("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-fopenmp-simd", "-march=native"),
     *("-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros"),
     "-mprefer-vector-width=512",
 ]

@@ -61,6 +61,11 @@ class TrainingState:
     weighting: str | None = None  # of their weights,
     validation: str | None = None  # and of other pairs to validate on; None: an older state
 
+    def of(self, kind: type[Any]) -> dict[str, Any]:
+        """What it began with of a dataclass of sizes or settings."""
+        known, names = self.config | self.settings, {field.name for field in fields(kind)}
+        return {name: value for name, value in known.items() if name in names}
+
 
 class ModelFacts(msgspec.Struct):
     """What config.json says."""

@@ -37,9 +37,10 @@ from phrase_scorer.studies.settings import SYSTEMS, SystemsSettings
 from phrase_scorer.text.batches import TrainingOrder, pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
 from phrase_scorer.training.data import TrainingData
+from phrase_scorer.training.job import TrainingJob
 from phrase_scorer.training.log import read_log
 from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
-from phrase_scorer.training.trainer import Trainer, TrainingJob, run_training
+from phrase_scorer.training.trainer import Trainer, run_training
 
 WIDTHS = range(8, 1 << 16, 8)  # that a system may have
 TIMED_UPDATES = 12
@@ -255,6 +256,7 @@ class _Comparison:
         order = TrainingOrder(pairs, *pool, training.seed)
         job = TrainingJob(self.trained, config, training, Path("not written"))
         trainer = Trainer(job, device)
+        trainer.settle_precision(resumed=False)
         times = []
         for number in range(WARMING_UPDATES + TIMED_UPDATES):
             batch = pair_batch(pairs, order.rows(number), device)

@@ -22,14 +22,20 @@ from phrase_scorer.runtime.streams import require_readable
 from phrase_scorer.text.given_pairs import Phrase, blocks_of_pairs
 from phrase_scorer.text.pair_files import PairFiles, PairReader, read_pairs
 from phrase_scorer.text.phrase_pairs import PairBlock
-from phrase_scorer.training.settings import PRESET_NAMES
+from phrase_scorer.training.settings import (
+    PRESET_NAMES,
+    SAMPLED_ABOVE,
+    UNLIMITED,
+    Preset,
+    TrainingSettings,
+    preset_of,
+)
 
 if TYPE_CHECKING:
     from phrase_scorer.models import ModelConfig
-    from phrase_scorer.models.files import ModelFiles
+    from phrase_scorer.models.files import TrainingState
     from phrase_scorer.training.data import TrainingData
-    from phrase_scorer.training.settings import TrainingSettings
-    from phrase_scorer.training.trainer import TrainingResult
+    from phrase_scorer.training.job import TrainingResult
 
 SHORTLIST = 15_000  # words of each language; paper, section 4.1
 GIVEN_PAIRS = "the pairs given"  # the name of those of a program
@@ -63,6 +69,9 @@ class Choices:
     validate_every: int | None = None
     patience: int | None = None
     precision: str | None = None
+    softmax: str | None = None
+    label_smoothing: float | None = None
+    averaged: int | None = None
     seed: int | None = None
 
     def of(self, kind: type[Any]) -> dict[str, Any]:
@@ -76,7 +85,7 @@ class TrainingRequest:
     """A training as it is asked for, of whatever model; what cannot be is refused here."""
 
     model_path: Path
-    preset: str = "small"
+    preset: str | None = None  # None: small; of a training to resume, what it began with
     shortlist: int = SHORTLIST
     choices: Choices = field(default_factory=Choices)
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
@@ -88,7 +97,8 @@ class TrainingRequest:
 
     def __post_init__(self) -> None:
         model = self.model_path
-        require_choice("preset", self.preset, PRESET_NAMES)
+        if self.preset is not None:
+            require_choice("preset", self.preset, PRESET_NAMES)
         require_at_least(2, "--shortlist", self.shortlist)
         if self.choices.schedule == "timed" and self.max_minutes is None:
             raise UsageError("--schedule timed needs --max-minutes")
@@ -106,38 +116,36 @@ class TrainingRequest:
         """
         from phrase_scorer.models.config import ModelConfig, check_settings
         from phrase_scorer.models.files import ModelFiles
-        from phrase_scorer.training.settings import UNLIMITED, TrainingSettings, preset_of
 
-        preset, sizes = preset_of(self.preset, architecture), self.choices.of(ModelConfig)
-        config = ModelConfig(2, 2, architecture, **preset.sizes | sizes | fixed)
+        directory, sizes = ModelFiles(self.model_path), self.choices.of(ModelConfig)
+        preset = preset_of(self.preset or PRESET_NAMES[0], architecture)
+        began = directory.known_state() if self.resume else None
+        if began is not None and self.preset is None:
+            preset = Preset(began.of(ModelConfig), began.of(TrainingSettings))
+        words = {"source_words": 2, "target_words": 2, "architecture": architecture}
+        config = ModelConfig(**preset.sizes | sizes | fixed | words)
         check_settings(config, sizes)
-        directory = ModelFiles(self.model_path)
         for given, file in product(self.inputs(), directory.files):
             if is_same_file(given, file):
                 raise UsageError(f"--model {self.model_path} would overwrite the file {given}")
-        if self.resume:
-            directory.require_state()
         require_readable(*self.inputs())
         training = dict(preset.training)
-        if minutes := self.scheduled_minutes(directory):
+        if minutes := self.scheduled_minutes(began):
             training |= {"max_updates": UNLIMITED, "schedule": "timed", "minutes": minutes}
-        settings = TrainingSettings(**training | self.choices.of(TrainingSettings))
-        return config, settings
+        return config, TrainingSettings(**training | self.choices.of(TrainingSettings))
 
-    def scheduled_minutes(self, directory: ModelFiles) -> float:
+    def scheduled_minutes(self, began: TrainingState | None) -> float:
         """The minutes at whose end the learning rate falls to 0; 0: it follows the updates.
 
-        `max_minutes` means that where nothing else was chosen to end the training. One that is
-        resumed keeps the schedule that it began with, and `max_minutes` only limits this run.
+        `max_minutes` means that where nothing else was chosen to end the training. Of one that is
+        resumed it means all its minutes, if it began so; else it only limits this run.
         """
         given = self.max_minutes or 0.0
         if self.choices.schedule:
             return given if self.choices.schedule == "timed" else 0.0
-        if self.resume:
-            began_with = directory.facts().training.get("minutes")
-            if isinstance(began_with, float | int) and began_with > 0:
-                return given or began_with
-            return 0.0
+        if began is not None:
+            minutes = began.of(TrainingSettings).get("minutes", 0.0)
+            return (given or minutes) if minutes > 0 else 0.0
         return 0.0 if self.choices.max_updates else given
 
     @property
@@ -158,11 +166,14 @@ class TrainingRequest:
         self, data: TrainingData, config: ModelConfig, settings: TrainingSettings
     ) -> TrainingResult:
         """Trains the model that `plan` gave."""
-        from phrase_scorer.training.trainer import RunLimits, TrainingJob, run_training
+        from phrase_scorer.training.job import RunLimits, TrainingJob
+        from phrase_scorer.training.trainer import run_training
 
         source, target = map(len, data.vocabularies)
         config = replace(config, source_words=source, target_words=target)
-        details = {"path": self.learned_from_name, "preset": self.preset}
+        if target < SAMPLED_ABOVE and self.choices.softmax is None and not self.resume:
+            settings = replace(settings, softmax="full")
+        details = {"path": self.learned_from_name, "preset": self.preset or PRESET_NAMES[0]}
         return run_training(
             TrainingJob(data, config, settings, self.model_path, details),
             RunLimits(self.max_minutes, self.checkpoint_minutes),
@@ -248,7 +259,7 @@ def train(
     *,
     architecture: str = "encoder_decoder",
     direction: str = "forward",
-    preset: str = "small",
+    preset: str | None = None,
     shortlist: int = SHORTLIST,
     choices: Choices | None = None,
     weight_by_count: bool = False,

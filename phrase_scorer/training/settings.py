@@ -10,6 +10,7 @@ from phrase_scorer.errors import UsageError, require_between, require_finite, re
 from phrase_scorer.models.config import INITIAL_DEVIATION
 
 UNLIMITED = 1 << 40  # updates: never reached
+TrainingPrecision = Literal["float32", "bfloat16"]
 MOST_SEED = 2**31 - 1  # with the number of an update it makes the seed of a random generator
 
 
@@ -31,27 +32,40 @@ class TrainingSettings:
     validation_pairs: int = 5_000  # pairs of held-out source phrases
     validate_every: int = 1_000  # updates
     patience: int = 20  # validations without improvement before training stops; 0: never
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the recurrent and readout products
+    precision: Literal["auto", TrainingPrecision] = "float32"  # "auto": whichever is faster here
+    softmax: Literal["full", "sampled"] = "full"  # sampled: but for the last quarter (objective.py)
+    sampled_words: int = 1024  # about how many words of a sample are drawn
+    label_smoothing: float = 0.0  # share of what is learned that is spread over all words
+    averaged: int = 0  # last validations whose mean of the weights is tried at the end; 0: none
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("batch_pairs", "max_updates", "pool_batches", "validate_every"):
+        counts = "batch_pairs", "max_updates", "pool_batches", "validate_every", "sampled_words"
+        for name in counts:
             require_between(1, UNLIMITED, name, getattr(self, name))
-        for name in ("warmup", "validation_pairs", "patience"):
+        for name in ("warmup", "validation_pairs", "patience", "averaged"):
             require_between(0, UNLIMITED, name, getattr(self, name))
         require_between(0, MOST_SEED, "seed", self.seed)
         require_finite("learning_rate", self.learning_rate)
-        for name in ("initial_deviation", "clip_norm", "minutes"):
+        for name in ("initial_deviation", "clip_norm", "minutes", "label_smoothing"):
             require_finite(name, getattr(self, name), or_zero=True)
+        if self.label_smoothing >= 1:
+            raise UsageError(f"label_smoothing must be below 1, not {self.label_smoothing}")
         if (self.schedule == "timed") != (self.minutes > 0):
             raise UsageError(f"schedule {self.schedule} with minutes {self.minutes}")
         require_literals(self)
+
+    def share_done(self, update: int, seconds: float) -> float:
+        """How much of the training lies before an update (from 0): 0 to 1."""
+        if self.schedule == "timed":
+            return min(1.0, seconds / (60 * self.minutes))
+        return min(1.0, update / self.max_updates)
 
     def learning_rate_at(self, update: int, seconds: float = 0.0) -> float:
         """The learning rate of an update (from 0), `seconds` into the training."""
         rising, falling = min(1.0, (update + 1) / (self.warmup + 1)), 1.0
         if self.schedule == "timed":
-            falling = 1 - seconds / (60 * self.minutes)
+            falling = 1 - self.share_done(update, seconds)
         elif self.schedule == "linear":
             falling = (self.max_updates - update) / max(1, self.max_updates - self.warmup)
         elif self.schedule == "inverse-sqrt":
@@ -67,10 +81,11 @@ class Preset(NamedTuple):
 
 
 PRESET_NAMES = ("small", "base", "paper")
+SAMPLED_ABOVE = 4_000  # words of a shortlist: with fewer, a sample of them costs no less than all
 _FAST = {
     "batch_pairs": 512, "optimizer": "adamw", "schedule": "linear", "warmup": 100,
     "initial_deviation": 0.1, "clip_norm": 5.0, "pool_batches": 50, "validate_every": 500,
-    "patience": 6,
+    "patience": 6, "precision": "auto", "softmax": "sampled",
 }  # fmt: skip
 _FAST_LM = {"batch_pairs": 256, "initial_deviation": 0.0}
 # (preset, architecture) -> sizes, training settings. What the entry of an architecture leaves out,
@@ -78,14 +93,22 @@ _FAST_LM = {"batch_pairs": 256, "initial_deviation": 0.0}
 PRESETS: dict[tuple[str, str], Preset] = {
     ("small", "any"): Preset(
         {"hidden": 256, "embedding": 128, "maxout": 128, "output_rank": 0},
-        {**_FAST, "learning_rate": 4e-3, "max_updates": 5_000},
+        {
+            **_FAST,
+            "batch_pairs": 256,
+            "pool_batches": 100,
+            "learning_rate": 8e-3,
+            "max_updates": 10_000,
+            "validate_every": 1_000,
+        },
     ),
     ("base", "any"): Preset(
         {"hidden": 512, "embedding": 128, "maxout": 256, "output_rank": 128},
         {**_FAST, "learning_rate": 2e-3, "max_updates": 20_000},
     ),
     ("paper", "any"): Preset(
-        {"hidden": 1000, "embedding": 100, "maxout": 500, "output_rank": 100}, {}
+        {"hidden": 1000, "embedding": 100, "maxout": 500, "output_rank": 100},
+        {"precision": "auto"},
     ),
     ("small", "seq2seq"): Preset({"cell": "lstm", "layers": 2}, {}),
     ("base", "seq2seq"): Preset({"cell": "lstm", "layers": 2}, {}),

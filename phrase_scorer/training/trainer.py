@@ -13,8 +13,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -22,58 +21,23 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, require_finite
+from phrase_scorer.errors import DataError, ModelError, PhraseScorerError
 from phrase_scorer.models import ModelConfig, PhraseModel, build
 from phrase_scorer.models.directory import ModelDirectory, first_difference, shapes_of
 from phrase_scorer.models.files import Progress, TrainingState
-from phrase_scorer.runtime.console import collected_signals, progress_bar, say
+from phrase_scorer.runtime.console import collected_signals, note, progress_bar, say
 from phrase_scorer.runtime.output import locked_folder
 from phrase_scorer.runtime.streams import prefetch
 from phrase_scorer.text.batches import Batch, TrainingOrder, by_length, pair_batch
-from phrase_scorer.training.data import TrainingData
+from phrase_scorer.training.job import NO_LIMITS, RunLimits, TrainingJob, TrainingResult
 from phrase_scorer.training.log import TrainingLog, open_log
-from phrase_scorer.training.loss import chosen_log_probs, cross_entropy
+from phrase_scorer.training.loss import chosen_log_probs
+from phrase_scorer.training.objective import TRIED, Objective, faster_precision
 from phrase_scorer.training.settings import TrainingSettings
 
 VALIDATION_BATCH = 512
 DIVERGED = 20  # updates in a row without a finite gradient
 TIMED_BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """What is trained, how, and where it is kept."""
-
-    data: TrainingData
-    config: ModelConfig
-    settings: TrainingSettings
-    path: Path  # the model directory
-    details: Mapping[str, Any] = field(default_factory=dict)  # more to note in config.json
-
-
-@dataclass(frozen=True)
-class RunLimits:
-    """How long a run goes on, and how often it saves."""
-
-    max_minutes: float | None = None  # stop after this time, at the end of an update
-    checkpoint_minutes: float = 10.0  # save the state this often (and at SIGINT and SIGTERM)
-
-    def __post_init__(self) -> None:
-        if self.max_minutes is not None:
-            require_finite("max_minutes", self.max_minutes)
-        require_finite("checkpoint_minutes", self.checkpoint_minutes, or_zero=True)
-
-
-NO_LIMITS = RunLimits()
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What came of a training."""
-
-    progress: Progress
-    stopped: str  # why: "updates", "minutes", "patience", or the name of a signal
-    validated: bool = True  # whether there were pairs to validate on
 
 
 def run_training(
@@ -102,11 +66,12 @@ def run_training(
         ModelDirectory(job.path).require_state()
     with locked_folder(job.path, "training"):
         trainer = Trainer(job, torch.device(device))
+        trainer.settle_precision(resumed=resume)
         if resume:
             trainer.load_state()
         else:
             known = {
-                "training": vars(job.settings),
+                "training": vars(trainer.settings),
                 "data": {"pairs": len(pairs), "fingerprint": trainer.fingerprint, **job.details},
             }
             trainer.directory.create(job.config, job.data.vocabularies, known)
@@ -135,10 +100,24 @@ class Trainer:
         self.optimizer = _optimizer(self.model, settings)
         self.progress = Progress()
         self.best_weights = _weights(self.model)
+        self.recent: list[dict[str, Tensor]] = []  # the weights of the last validations
         self._not_finite = 0
-        # Weights of pairs (counts) are scaled to a mean of 1, so that they change no step size.
-        mean = 1.0 if self.pairs.weights is None else float(self.pairs.weights.mean(dtype=float))
-        self._weight_scale = 1.0 / mean if mean > 0 else 1.0
+        words = job.config.target_words
+        self.objective = Objective(settings, self.pairs, words, device)
+
+    def settle_precision(self, *, resumed: bool) -> None:
+        """Puts the faster precision in the place of "auto", or that which a training began with."""
+        if self.settings.precision != "auto":
+            return
+        if resumed:
+            precision = self.directory.known_state().settings.get("precision", "float32")
+        else:
+            rows = map(self.order.rows, range(TRIED + 1))
+            batches = (pair_batch(self.pairs, each, self.device) for each in rows)
+            precision, ratio = faster_precision(self.objective, self.model, batches)
+            told = f"{ratio:.1f} times as fast in bfloat16 as in float32"
+            note(f"products in {precision}: an update is {told} here (--precision)")
+        self.settings = self.objective.settings = replace(self.settings, precision=precision)
 
     # -- one update ------------------------------------------------------------------------------
 
@@ -148,7 +127,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(progress.update, progress.seconds)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._objective(batch)
+        loss = self.objective(self.model, batch, progress)
         pairs = batch.target.words.shape[1]
         scale = 1.0 / pairs if settings.reduction == "mean" else 1.0
         (loss * scale).backward()
@@ -161,24 +140,6 @@ class Trainer:
             self.optimizer.step()
         progress.update += 1
         return loss.detach() / len(batch.target.symbols), norm
-
-    def _objective(self, batch: Batch) -> Tensor:
-        """Summed -ln p of a batch's target symbols, in nats."""
-        half = self.settings.precision == "bfloat16"
-        devices = [self.device] if self.device.type == "cuda" else []
-        with (
-            torch.random.fork_rng(devices),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=half),
-        ):
-            # Dropout, too, is a function of the update's number.
-            torch.manual_seed(self.settings.seed << 32 | self.progress.update)
-            features = self.model.features(batch)
-        weights = torch.ones(len(features), device=self.device)
-        if batch.weights is not None:
-            weights = batch.weights.index_select(0, batch.target.phrases) * self._weight_scale
-        output = self.model.output
-        words = batch.target.symbol_words
-        return cross_entropy(features, output.right, output.bias, words, weights)
 
     # -- validation ------------------------------------------------------------------------------
 
@@ -209,7 +170,19 @@ class Trainer:
             self._save_best()
         else:
             progress.waited += 1
+        if self.settings.averaged:
+            self.recent = [*self.recent, _weights(self.model)][-self.settings.averaged :]
         log.note_validation(progress, loss if len(self.validation) else None)
+
+    def _try_mean(self, log: TrainingLog) -> None:
+        """Validates the mean of the weights of the last validations; where it is best, keeps it.
+
+        (Checkpoint averaging: Vaswani et al. 2017, section 6.1.)
+        """
+        known = self.model.state_dict()
+        mean = {name: sum(each[name] for each in self.recent) / len(self.recent) for name in known}
+        self.model.load_state_dict(mean)
+        self._keep_best(log)
 
     def _save_best(self) -> None:
         self.directory.save_weights(
@@ -230,6 +203,7 @@ class Trainer:
             self.fingerprint, self._weighting, self._validation,
         )  # fmt: skip
         parts = {"model": _weights(self.model), "best": self.best_weights, "optimizer": optimizer}
+        parts |= {f"recent{number}": weights for number, weights in enumerate(self.recent)}
         self.directory.save_state(parts, known)
 
     def load_state(self) -> None:
@@ -239,6 +213,9 @@ class Trainer:
         self._require_fitting(parts)
         self.model.load_state_dict(parts["model"])
         self.best_weights = parts["best"]
+        self.recent = []
+        while weights := parts.get(f"recent{len(self.recent)}"):
+            self.recent.append(weights)
         numbers = {name: i for i, (name, _) in enumerate(self.model.named_parameters())}
         state: dict[int, dict[str, Tensor]] = defaultdict(dict)
         for place, value in parts.get("optimizer", {}).items():
@@ -268,17 +245,22 @@ class Trainer:
         }
         gone = before.keys() - now.keys()  # settings of an older version: 0 was as without them
         now |= {name: before[name] and type(before[name])() for name in gone}
-        # A constant schedule may be prolonged; a falling one depends on its end.
-        free = ["patience"] if self.settings.schedule == "linear" else ["patience", "max_updates"]
+        free = ["patience", "max_updates", "minutes"]  # a training may go on past its end
         for name, value in now.items():
-            if name not in free and before.get(name) != value:
+            if before.get(name) == value:
+                continue
+            if name in free:
+                note(f"{name} was {before.get(name)}, from now on {value}")
+            else:
                 message = f"cannot resume: {name} was {before.get(name)}, now {value}"
                 raise DataError(message, path=self.directory.path)
 
     def _require_fitting(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Checks that the tensors of a state are those that this model and optimiser need."""
         shapes = shapes_of(self.model.state_dict())
-        expected = {f"{part}/{name}": shapes[name] for part in ("model", "best") for name in shapes}
+        recent = [part for part in parts if part.startswith("recent")]
+        whole = "model", "best", *recent
+        expected = {f"{part}/{name}": shapes[name] for part in whole for name in shapes}
         updated = {place.rpartition("/")[0] for place in parts.get("optimizer", {})}
         for name in updated & shapes.keys():  # what was never updated has nothing there
             for key in _OPTIMIZER_STATE[self.settings.optimizer]:
@@ -314,8 +296,11 @@ class Trainer:
                     saved = time.monotonic()
             # The state is that of an undisturbed run: a validation out of turn comes after it.
             self.save_state()
-            if self.progress.update % self.settings.validate_every and stopped not in received:
-                self._keep_best(log)
+            if stopped not in received:
+                if self.progress.update % self.settings.validate_every:
+                    self._keep_best(log)
+                if len(self.recent) > 1:
+                    self._try_mean(log)
         if self.directory.weights_file.exists():
             try:
                 self.directory.save_card()

@@ -13,6 +13,7 @@ from phrase_scorer.kernels.kernels import (
     GpuKernels,
     Kernels,
     Product,
+    Smoothing,
 )
 from phrase_scorer.kernels.library import compiled_library
 
@@ -157,3 +158,63 @@ def test_rounding(fast):
     assert torch.equal(digits, SLOW.two_digits(values, 127.0, 254.0))
     first, second = digits.float().chunk(2)
     torch.testing.assert_close((first + second / 254) / 127, values, rtol=0, atol=1 / 127 / 500)
+
+
+def exact_cross_entropy(logits, bias, words, weights, smoothing):
+    """(losses, gradient) by torch.nn, in float64."""
+    values = (logits.double() + bias.double()).requires_grad_()
+    targets = torch.nn.functional.one_hot(words, values.shape[1]).double()
+    if smoothing:
+        targets = smoothing.kept * targets + smoothing.others.double()
+    losses = torch.nn.functional.cross_entropy(values, targets, reduction="none") * weights
+    losses.sum().backward()
+    return losses.detach(), values.grad
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("smoothed", [False, True])
+@pytest.mark.parametrize("shape", [(300, 700), (61, 1), (1, 37), (1, 1), (0, 5), (64, 16)], ids=str)
+def test_softmax_cross_entropy(fast, made, shape, smoothed, threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    rows, columns = shape
+    logits = made.product(rows, columns).values
+    bias, weights = made.real(columns), made.real(rows).abs()
+    words = torch.randint(columns, (rows,))
+    others = torch.rand(columns) * 0.2 / columns  # need not sum to 1 with what is kept
+    smoothing = Smoothing(0.9, others) if smoothed else None
+    losses, gradient = exact_cross_entropy(logits, bias, words, weights, smoothing)
+    for kernels in (fast, SLOW):
+        found, d_bias = logits.clone(), torch.ones(columns)
+        nats = kernels.softmax_cross_entropy(found, bias, words, weights, d_bias, smoothing)
+        torch.testing.assert_close(nats.double(), losses, rtol=1e-6, atol=1e-5)
+        tolerance = 1e-6 if logits.dtype == torch.float32 else 2e-3
+        torch.testing.assert_close(found.double(), gradient, rtol=4 * tolerance, atol=tolerance)
+        torch.testing.assert_close((d_bias - 1).double(), gradient.sum(0), rtol=1e-4, atol=2e-5)
+
+
+def test_the_result_does_not_depend_on_the_number_of_threads(fast, monkeypatch):
+    logits, bias = torch.randn(500, 300), torch.randn(300)
+    words, weights = torch.randint(300, (500,)), torch.rand(500)
+    results = []
+    for threads in (1, 2, 7):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
+        values, d_bias = logits.clone(), torch.zeros(300)
+        nats = fast.softmax_cross_entropy(values, bias, words, weights, d_bias)
+        results.append((nats, values, d_bias))
+    for others in zip(*results, strict=True):
+        assert torch.equal(others[0], others[1])
+        assert torch.equal(others[0], others[2])
+
+
+def test_logits_far_from_0(fast):
+    """As if -inf, or large: the largest is taken off each row before exp."""
+    logits = torch.tensor([[1e30, -1e30, 0.0], [-1e30, -1e30, -1e30], [80.0, 90.0, 100.0]])
+    words, weights = torch.tensor([0, 2, 0]), torch.ones(3)
+    for kernels in (fast, SLOW):
+        values, d_bias = logits.clone(), torch.zeros(3)
+        nats = kernels.softmax_cross_entropy(values, torch.zeros(3), words, weights, d_bias)
+        third = torch.tensor([80.0, 90.0, 100.0]).log_softmax(0)
+        close(nats, torch.stack([torch.zeros(()), torch.tensor(3.0).log(), -third[0]]))
+        close(values[0], torch.zeros(3))
+        close(values[1], torch.tensor([1 / 3, 1 / 3, -2 / 3]))
+        close(d_bias, values.sum(0))

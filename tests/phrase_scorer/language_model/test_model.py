@@ -22,8 +22,9 @@ from phrase_scorer.scoring.scorer import engine_for
 from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.vocabulary import END, Vocabulary
 from phrase_scorer.training.data import TrainingData
+from phrase_scorer.training.job import TrainingJob
 from phrase_scorer.training.settings import TrainingSettings
-from phrase_scorer.training.trainer import TrainingJob, run_training
+from phrase_scorer.training.trainer import run_training
 
 WORDS = [b"un", b"homme", b"chien", b"rouge"]
 SIZES = {"order": 4, "embedding": 3, "hidden": 6, "second_hidden": 5, "output_rank": 0}

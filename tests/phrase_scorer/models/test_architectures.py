@@ -17,8 +17,9 @@ from phrase_scorer.models.phrase_model import Affine, Output, PhraseModel
 from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.vocabulary import Vocabulary
 from phrase_scorer.training.data import TrainingData
+from phrase_scorer.training.job import TrainingJob
 from phrase_scorer.training.settings import TrainingSettings
-from phrase_scorer.training.trainer import TrainingJob, run_training
+from phrase_scorer.training.trainer import run_training
 
 PAIRS = [([2, 3, 4], [5, 6]), ([8], [8]), ([7, 7, 2, 5], [2, 2, 2]), ([4, 1], []), ([1], [3])]
 RECURRENT = ("encoder_decoder", "seq2seq", "attention")

@@ -26,7 +26,7 @@ from phrase_scorer.studies.systems import (
 )
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.training.data import TrainingData, collect_training_data
-from phrase_scorer.training.trainer import TrainingResult
+from phrase_scorer.training.job import TrainingResult
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

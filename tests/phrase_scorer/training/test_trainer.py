@@ -27,15 +27,11 @@ from phrase_scorer.text.vocabulary import Vocabulary
 from phrase_scorer.training import log as log_module
 from phrase_scorer.training import trainer as training
 from phrase_scorer.training.data import TrainingData
+from phrase_scorer.training.job import NO_LIMITS, RunLimits, TrainingJob
 from phrase_scorer.training.log import TrainingLog, read_log
+from phrase_scorer.training.objective import faster_precision
 from phrase_scorer.training.settings import TrainingSettings
-from phrase_scorer.training.trainer import (
-    NO_LIMITS,
-    RunLimits,
-    Trainer,
-    TrainingJob,
-    run_training,
-)
+from phrase_scorer.training.trainer import Trainer, run_training
 
 WORDS = [b"w%d" % i for i in range(10)]
 VOCABULARIES = (Vocabulary(WORDS), Vocabulary(WORDS))
@@ -363,22 +359,18 @@ def test_a_state_that_does_not_fit_the_model(toy, tmp_path):
         assert str(caught.value) == f"{directory.state_file}: {message}"
 
 
-def test_what_may_change_at_a_resume(toy, tmp_path):
-    """Patience, and the end of a constant schedule; a falling one depends on its end."""
-    constant = dataclasses.replace(SETTINGS, max_updates=2)
-    run(toy, tmp_path / "constant", constant)
-    longer = dataclasses.replace(constant, max_updates=3, patience=9)
-    assert run(toy, tmp_path / "constant", longer, resume=True).progress.update == 3
-    linear = dataclasses.replace(constant, schedule="linear")
-    run(toy, tmp_path / "linear", linear)
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_what_may_change_at_a_resume(toy, tmp_path, schedule, capsys):
+    """Patience, and the end: a falling learning rate then falls to 0 there."""
+    first = dataclasses.replace(SETTINGS, max_updates=2, schedule=schedule)
+    run(toy, tmp_path, first)
+    longer = dataclasses.replace(first, max_updates=3, patience=9)
+    assert run(toy, tmp_path, longer, resume=True).progress.update == 3
+    assert "max_updates was 2, from now on 3" in capsys.readouterr().err.splitlines()
     with pytest.raises(DataError) as caught:
-        run(toy, tmp_path / "linear", dataclasses.replace(linear, max_updates=3), resume=True)
-    message = "cannot resume: max_updates was 2, now 3"
-    assert str(caught.value) == f"{tmp_path / 'linear'}: {message}"
-    with pytest.raises(DataError) as caught:
-        run(toy, tmp_path / "linear", linear, dataclasses.replace(CONFIG, maxout=5), resume=True)
+        run(toy, tmp_path, longer, dataclasses.replace(CONFIG, maxout=5), resume=True)
     message = "cannot resume: maxout was 12, now 5"
-    assert str(caught.value) == f"{tmp_path / 'linear'}: {message}"
+    assert str(caught.value) == f"{tmp_path}: {message}"
 
 
 def test_nothing_to_resume(toy, tmp_path):
@@ -466,7 +458,7 @@ def test_schedules():
             "unknown schedule 'x'; choose from constant, linear, inverse-sqrt, timed",
         ),
         ("reduction", "x", "unknown reduction 'x'; choose from mean, sum"),
-        ("precision", "x", "unknown precision 'x'; choose from float32, bfloat16"),
+        ("precision", "x", "unknown precision 'x'; choose from auto, float32, bfloat16"),
         ("learning_rate", math.nan, "learning_rate must be a finite number above 0, not nan"),
         ("learning_rate", -1.0, "learning_rate must be a finite number above 0, not -1.0"),
         ("learning_rate", 0.0, "learning_rate must be a finite number above 0, not 0.0"),
@@ -571,3 +563,86 @@ def test_a_resumed_training_appends(log):
 def test_silent_where_no_progress_is_wanted(log, capfd):
     log(LOG_SETTINGS)
     assert capfd.readouterr() == ("", "")
+
+
+RECIPES = {
+    "sampled": {"softmax": "sampled", "sampled_words": 3, "schedule": "linear"},
+    "smoothed": {"softmax": "sampled", "sampled_words": 3, "label_smoothing": 0.1},
+    "averaged": {"averaged": 2, "label_smoothing": 0.2},
+    "half": {"precision": "bfloat16", "softmax": "sampled", "sampled_words": 4},
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("stop", [3, 8, 10])  # before and after the softmax is over all words
+def test_every_recipe_resumes_bit_for_bit(toy, tmp_path, name, stop):
+    settings = dataclasses.replace(SETTINGS, **RECIPES[name], validate_every=2)
+    whole = run(toy, tmp_path / "whole", settings).progress
+    begun = trainer_of(toy, settings, tmp_path / "parts")
+    begun.directory.create(begun.model.config, begun.vocabularies, {})
+    log = TrainingLog(io.StringIO(), progress_bar("", show=False), settings)
+    for _, batch in zip(range(stop), begun._batches(), strict=False):
+        begun.update(batch)
+        if not begun.progress.update % settings.validate_every:
+            begun._keep_best(log)
+    begun.save_state()
+    resumed = run(toy, tmp_path / "parts", settings, resume=True).progress
+    assert (resumed.update, resumed.best_loss) == (whole.update, whole.best_loss)
+    left, right = (tmp_path / part / "model.safetensors" for part in ("whole", "parts"))
+    assert left.read_bytes() == right.read_bytes()
+
+
+def test_the_last_quarter_is_over_all_words(toy, tmp_path):
+    settings = dataclasses.replace(SETTINGS, softmax="sampled", sampled_words=2)
+    whole = dataclasses.replace(SETTINGS, softmax="full")
+    trainers = [trainer_of(toy, each, tmp_path) for each in (settings, whole)]
+    batch = next(trainers[0]._batches())
+    for update in range(12):
+        losses = [each.objective(each.model, batch, Progress(update)).item() for each in trainers]
+        assert (losses[0] == losses[1]) == (update >= 9)
+
+
+def test_the_mean_of_the_last_checkpoints_is_kept_where_it_is_best(toy, tmp_path):
+    settings = dataclasses.replace(SETTINGS, averaged=2, learning_rate=0.05, validate_every=3)
+    run(toy, tmp_path, settings)
+    parts, known = ModelDirectory(tmp_path).load_state()
+    mean = {name: (parts["recent0"][name] + parts["recent1"][name]) / 2 for name in parts["model"]}
+    torch.testing.assert_close(parts["recent1"], parts["model"])
+    trainer = trainer_of(toy, settings, tmp_path)
+    trainer.model.load_state_dict(mean)
+    by_hand = trainer.validate()
+    kept = ModelDirectory(tmp_path).load_model().state_dict()
+    assert by_hand != known.progress.best_loss
+    if by_hand < known.progress.best_loss:
+        torch.testing.assert_close(kept, mean)
+    else:
+        torch.testing.assert_close(kept, parts["best"])
+
+
+def test_the_faster_precision_is_chosen_and_resumed(toy, tmp_path, monkeypatch, capsys):
+    auto = dataclasses.replace(SETTINGS, precision="auto")
+    for number, name in enumerate(("float32", "bfloat16")):
+        path = tmp_path / name
+        ratio = (0.9, 1.84)[number]
+        monkeypatch.setattr(training, "faster_precision", lambda *_, n=name, r=ratio: (n, r))
+        run(toy, path, dataclasses.replace(auto, max_updates=6))
+        told = f"products in {name}: an update is {ratio:.1f} times as fast in bfloat16 as in "
+        assert told in capsys.readouterr().err
+        assert ModelDirectory(path).facts().training["precision"] == name
+        monkeypatch.setattr(training, "faster_precision", None)  # is not measured again
+        run(toy, path, auto, resume=True)
+        assert ModelDirectory(path).known_state().settings["precision"] == name
+        run(toy, tmp_path / "by hand", dataclasses.replace(auto, precision=name))
+        by_hand = (tmp_path / "by hand" / "model.safetensors").read_bytes()
+        assert (path / "model.safetensors").read_bytes() == by_hand
+
+
+def test_measuring_the_precision_changes_nothing(toy, tmp_path):
+    trainer = trainer_of(toy, SETTINGS, tmp_path)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    batch = next(trainer._batches())
+    name, ratio = faster_precision(trainer.objective, trainer.model, [batch] * 3)
+    assert (name == "bfloat16") == (ratio >= 1.1)
+    assert trainer.objective.settings == SETTINGS
+    torch.testing.assert_close(trainer.model.state_dict(), before, rtol=0, atol=0)
+    assert all(value.grad is None for value in trainer.model.parameters())

@@ -1,0 +1,97 @@
+"""What an update makes smaller: the loss of a batch, as settings and the update's number say.
+
+In: a model and a batch. Out: summed -ln p in nats, with its gradient. Sampled words, dropout and
+precision are decided here, so that all of them are functions of the update's number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phrase_scorer.models import PhraseModel
+from phrase_scorer.models.files import Progress
+from phrase_scorer.text.batches import Batch
+from phrase_scorer.text.phrase_pairs import PhrasePairs
+from phrase_scorer.text.vocabulary import END
+from phrase_scorer.training.loss import WordSampler, cross_entropy
+from phrase_scorer.training.settings import TrainingPrecision, TrainingSettings
+
+FULL_FROM = 0.75  # share of a training after which the softmax is over all words
+TRIED = 3  # updates of each precision by which one is chosen
+WORTH = 1.1  # times as fast bfloat16 must be
+
+
+class Objective:
+    """The loss of a batch for a model on a device, of a training on `pairs`."""
+
+    def __init__(
+        self, settings: TrainingSettings, pairs: PhrasePairs, words: int, device: torch.device
+    ) -> None:
+        self.settings = settings
+        self._device = device
+        # Weights of pairs (counts) are scaled to a mean of 1, so that they change no step size.
+        mean = 1.0 if pairs.weights is None else float(pairs.weights.mean(dtype=float))
+        self._weight_scale = 1.0 / mean if mean > 0 else 1.0
+        self._sampler: WordSampler | None = None
+        if settings.softmax == "sampled":
+            counts = np.bincount(pairs.target.ids, minlength=words)
+            counts[END] = len(pairs)
+            self._sampler = WordSampler(counts, settings.sampled_words, settings.seed)
+
+    def __call__(self, model: PhraseModel, batch: Batch, progress: Progress) -> Tensor:
+        """Summed -ln p of a batch's target symbols, in nats."""
+        half = self.settings.precision == "bfloat16"
+        devices = [self._device] if self._device.type == "cuda" else []
+        with (
+            torch.random.fork_rng(devices),
+            torch.autocast(self._device.type, torch.bfloat16, enabled=half),
+        ):
+            # Dropout, too, is a function of the update's number.
+            torch.manual_seed(self.settings.seed << 32 | progress.update)
+            features = model.features(batch)
+        weights = torch.ones(len(features), device=self._device)
+        if batch.weights is not None:
+            weights = batch.weights.index_select(0, batch.target.phrases) * self._weight_scale
+        output, words, sample = model.output, batch.target.symbol_words, None
+        if (
+            self._sampler
+            and self.settings.share_done(progress.update, progress.seconds) < FULL_FROM
+        ):
+            sample = self._sampler.draw(words, progress.update)
+        return cross_entropy(
+            features, output.right, output.bias, words, weights,
+            sample=sample, label_smoothing=self.settings.label_smoothing,
+        )  # fmt: skip
+
+
+def faster_precision(
+    objective: Objective, model: PhraseModel, batches: Iterable[Batch]
+) -> tuple[TrainingPrecision, float]:
+    """(the precision in which updates are faster here, how many times as fast bfloat16 is).
+
+    Measured on loss and gradient of a few batches, each precision in turn; the model's weights
+    stay as they are.
+    """
+    names: tuple[TrainingPrecision, ...] = get_args(TrainingPrecision)
+    seconds: dict[TrainingPrecision, list[float]] = {name: [] for name in names}
+    settings = objective.settings
+    for number, batch in enumerate(batches):
+        for name, times in seconds.items():
+            objective.settings = replace(settings, precision=name)
+            began = time.perf_counter()
+            objective(model, batch, Progress()).backward()
+            if batch.source.words.is_cuda:
+                torch.cuda.synchronize()
+            if number:  # the first time, kernels are made
+                times.append(time.perf_counter() - began)
+    objective.settings = settings
+    model.zero_grad(set_to_none=True)
+    ratio = min(seconds["float32"]) / min(seconds["bfloat16"])
+    return ("bfloat16" if ratio >= WORTH else "float32"), ratio
