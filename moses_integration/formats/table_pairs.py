@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable
+from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable, cut_at_sources
+from moses_integration.formats.table_arrays import regular_entries
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.streams import Lines
+from phrase_scorer.text.line_words import LineWords
 from phrase_scorer.text.pair_files import NO_COUNTS, PairFiles, pairs_of_lines, read_pairs
-from phrase_scorer.text.phrase_pairs import PairBlock
+from phrase_scorer.text.phrase_pairs import PairBlock, PhraseText
 
 NO_PAIR = (
     "neither source, a tab, target, nor source ||| target, nor an entry of a phrase table (two "
@@ -62,6 +64,8 @@ def _texts(blocks: Iterator[PairBlock], paths: Sequence[str]) -> Iterator[PairBl
     bars, before = SEPARATOR, 0
     for block in blocks:
         for path, phrases in zip(paths, (block.sources, block.targets), strict=True):
+            if isinstance(phrases, PhraseText) and bars not in phrases.text:
+                continue
             for number, words in enumerate(phrases, before + 1):
                 if bars in words:
                     message = "a line of a phrase table: of two files, each line is one phrase"
@@ -77,12 +81,22 @@ def _table_pairs(given: PairFiles, lines: Iterator[Lines]) -> Iterator[PairBlock
         with_counts=given.with_counts is not False,
         any_table=given.any_table,
     )
-    for block in table.blocks(lines):
-        pairs = block.pairs
-        if block.bad:
-            assert pairs.counts is None
-            for place in block.bad:  # ascending
-                pairs.sources.insert(place, [])
-                pairs.targets.insert(place, [])
-            pairs = pairs._replace(bad={place: block.lines.lines[place] for place in block.bad})
-        yield pairs
+    for block in cut_at_sources(lines, table.block_entries):
+        yield _entries(table, block)
+
+
+def _entries(table: PhraseTable, lines: Lines) -> PairBlock:
+    table.require_known_scores(lines)
+    assert table.scores is not None
+    words = LineWords.of(lines.lines)
+    if words and (pairs := regular_entries(words, table.scores, with_counts=table.with_counts)):
+        return pairs
+    block = table.parse(lines)
+    if not block.bad:
+        return block.pairs
+    assert block.pairs.counts is None
+    sources, targets = map(list, (block.pairs.sources, block.pairs.targets))
+    for place in block.bad:  # ascending
+        sources.insert(place, [])
+        targets.insert(place, [])
+    return PairBlock(sources, targets, bad={place: lines.lines[place] for place in block.bad})

@@ -208,13 +208,14 @@ class TableReader:
 
     def sample(self, entries: int) -> PairBlock:
         """About so many pairs, from the beginning of the table."""
-        found = PairBlock([], [])
+        sources: list[list[bytes]] = []
+        targets: list[list[bytes]] = []
         for block in self.table.blocks(self._kept()):
-            found.sources.extend(block.pairs.sources)
-            found.targets.extend(block.pairs.targets)
-            if len(found.sources) >= entries:
+            sources += block.pairs.sources
+            targets += block.pairs.targets
+            if len(sources) >= entries:
                 break
-        return found
+        return PairBlock(sources, targets)
 
     def _kept(self) -> Iterator[Lines]:
         for lines in self._unread:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs
 from phrase_scorer.text.vocabulary import SPECIAL_WORDS
 
 PAIRS_AT_ONCE = 256
-Phrases = list[list[bytes]]
+Phrases = Sequence[list[bytes]]
 END_SYMBOL = SPECIAL_WORDS[0].decode()
 
 
@@ -78,7 +78,7 @@ class Aligner:
             rows = np.arange(start, min(start + PAIRS_AT_ONCE, len(pairs)))
             batch = pair_batch(pairs, rows, self.model.output.bias.device)
             for row, weights in zip(rows, self.model.alignment(batch).cpu().numpy(), strict=True):
-                words, said = (_symbols(phrases[row]) for phrases in sides)
+                words, said = (_symbols(phrases[int(row)]) for phrases in sides)
                 yield Alignment(words, said, weights[: len(said), : len(words)], inverse)
 
     @torch.inference_mode()

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+
 from phrase_scorer.errors import DataError, UsageError, require_choice
 from phrase_scorer.runtime.output import STANDARD
 from phrase_scorer.runtime.streams import Lines, line_blocks, require_readable, shown_blocks
-from phrase_scorer.text.phrase_pairs import PairBlock, words_of
+from phrase_scorer.text.line_words import LineWords
+from phrase_scorer.text.phrase_pairs import PairBlock, PhraseText, words_of
 
 OnBadLine = Literal["stop", "keep"]
 
@@ -93,6 +96,8 @@ def pairs_of_lines(
 
     A line with another number of separators, or with an empty source, is a DataError.
     """
+    if separator == b"\t" and (pairs := _regular_pairs(lines.lines)):
+        return pairs
     sources: list[list[bytes]] = []
     targets: list[list[bytes]] = []
     bad: dict[int, bytes] = {}
@@ -113,6 +118,20 @@ def pairs_of_lines(
     return PairBlock(sources, targets, bad=bad)
 
 
+def _regular_pairs(lines: Sequence[bytes]) -> PairBlock | None:
+    """The pairs of lines "source<TAB>target", where all surely are such."""
+    words = LineWords.of(lines)
+    if words is None:
+        return None
+    tabs = np.flatnonzero(words.every_byte == ord("\t"))
+    if len(tabs) != len(lines) or not ((words.ends[:-1] < tabs) & (tabs < words.ends[1:])).all():
+        return None
+    first, middle = words.firsts[:-1], np.searchsorted(words.starts, tabs)
+    if (first == middle).any():
+        return None
+    return PairBlock(words.phrases(first, middle), words.phrases(middle, words.firsts[1:]))
+
+
 def read_parallel(given: PairFiles) -> Iterator[PairBlock]:
     """The pairs of two files, of which line n of the one belongs to line n of the other.
 
@@ -122,11 +141,18 @@ def read_parallel(given: PairFiles) -> Iterator[PairBlock]:
     targets = line_blocks(other, mark="strip", at_once=given.at_once)
     with given.lines(one) as sources:
         for first, block in _in_step((sources, targets), given.paths):
-            phrases = [[words_of(line.removesuffix(b"\r")) for line in lines] for lines in block]
-            for place, source in enumerate(phrases[0]):
-                if not source and given.on_bad_line == "stop":
-                    raise DataError("empty source", path=one, line=first + place)
-            yield PairBlock(phrases[0], phrases[1])
+            source_phrases, target_phrases = map(_phrases, block)
+            empty = np.flatnonzero(source_phrases.word_counts == 0)
+            if len(empty) and given.on_bad_line == "stop":
+                raise DataError("empty source", path=one, line=first + int(empty[0]))
+            yield PairBlock(source_phrases, target_phrases)
+
+
+def _phrases(lines: Sequence[bytes]) -> PhraseText:
+    """The words of each line."""
+    if words := LineWords.of(lines):
+        return words.phrases(words.firsts[:-1], words.firsts[1:])
+    return PhraseText.of([words_of(line.removesuffix(b"\r")) for line in lines])
 
 
 def _in_step(

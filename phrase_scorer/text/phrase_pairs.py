@@ -1,31 +1,33 @@
 """Phrase pairs as flat id arrays: how millions of phrases are held without a Python object each.
 
-In: blocks of tokenised phrases (lists of words as bytes), from any reader that yields `PairBlock`,
-such as those of pair_files.py. Out: `PhraseIds` (ids and offsets) and `PhrasePairs`.
-Knows nothing of tensors, nor of any Moses file.
+In: blocks of tokenised phrases (lists of words as bytes, or a `PhraseText`), from any reader that
+yields `PairBlock`, such as those of pair_files.py. Out: `PhraseIds` (ids and offsets) and
+`PhrasePairs`. Knows nothing of tensors, nor of any Moses file.
 """
 
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import IO, Any, NamedTuple
+from itertools import chain, pairwise
+from typing import NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 Ids = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 
-MEMORY_LIMIT = 2 << 30  # bytes of one array above which it is kept in a file and memory-mapped
+EIGHT = 8  # bytes of a word that are looked at as one number
+PADDING = bytes(EIGHT)  # after a text, so that so many can be read wherever a word begins
+_MASKS = np.array([(1 << (8 * length)) - 1 for length in range(EIGHT + 1)], np.uint64)
 _WORD = re.compile(rb"[^ \t]+")
-_PYTHON_BLANKS = (b"\r", b"\v", b"\f", b"\n")  # bytes.split() breaks words there, too
-ROWS_AT_ONCE = 1 << 20  # phrases hashed or copied at once, so that temporaries stay small
+PYTHON_BLANKS = (b"\r", b"\v", b"\f")  # bytes.split() breaks words there, too
+ROWS_AT_ONCE = 1 << 16  # phrases hashed or copied at once, so that temporaries stay in cache
 
 
 def words_of(text: bytes) -> list[bytes]:
@@ -36,17 +38,90 @@ def words_of(text: bytes) -> list[bytes]:
 def words_of_each(texts: Sequence[bytes]) -> list[list[bytes]]:
     """`words_of` many texts, which is fast where they have no other white space."""
     together = b"".join(texts)
-    plain = not any(blank in together for blank in _PYTHON_BLANKS)
+    plain = not any(blank in together for blank in (*PYTHON_BLANKS, b"\n"))
     return list(map(bytes.split if plain else words_of, texts))
+
+
+def eight_bytes(text: bytes | npt.NDArray[np.uint8], starts: Rows, lengths: Rows) -> Hashes:
+    """(words,) the first 8 bytes of each as a little-endian number; 0 after a word's end.
+
+    The text ends in `PADDING`.
+    """
+    anywhere = np.ndarray((len(text) - EIGHT + 1,), "<u8", text, 0, (1,))
+    return anywhere[starts] & _MASKS[np.minimum(lengths, EIGHT)]
 
 
 class PairBlock(NamedTuple):
     """Some phrase pairs as words."""
 
-    sources: list[list[bytes]]
-    targets: list[list[bytes]]
-    counts: list[float] | None = None  # how often each was seen, where the file says so
+    sources: Sequence[list[bytes]]
+    targets: Sequence[list[bytes]]
+    counts: Sequence[float] | None = None  # how often each was seen, where the file says so
     bad: Mapping[int, bytes] = {}  # lines that are no pairs, by their places; no words there
+
+
+@dataclass(frozen=True, eq=False)
+class PhraseText(Sequence[list[bytes]]):
+    """Phrases as the places of their words in a text, where a list of lists has an object a word.
+
+    Phrase i has the words `offsets[i]` to `offsets[i + 1]`. It is such a list to whoever asks.
+    """
+
+    text: bytes  # with `PADDING` after the last word
+    starts: Rows  # (words,) where each begins
+    lengths: Rows  # (words,) in bytes
+    offsets: Offsets  # (phrases + 1,)
+
+    @classmethod
+    def of(cls, phrases: Sequence[Sequence[bytes]]) -> PhraseText:
+        """Phrases that are lists, or are a `PhraseText` already."""
+        if isinstance(phrases, cls):
+            return phrases
+        words = list(chain.from_iterable(phrases))
+        ends = offsets_of(np.fromiter(map(len, words), np.int64, len(words)))
+        counts = np.fromiter(map(len, phrases), np.int64, len(phrases))
+        text = b"".join([*words, PADDING])
+        return cls(text, ends[:-1], np.diff(ends), offsets_of(counts))
+
+    @property
+    def word_counts(self) -> Rows:
+        """(phrases,) words in each."""
+        return np.diff(self.offsets)
+
+    @override
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> list[bytes]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[list[bytes]]: ...
+    @override
+    def __getitem__(self, place: int | slice) -> list[bytes] | list[list[bytes]]:
+        rows = range(len(self))[place]
+        if isinstance(rows, int):
+            return self._lists(range(rows, rows + 1))[0]
+        return self._lists(rows)
+
+    def _lists(self, rows: range) -> list[list[bytes]]:
+        if rows.step != 1:
+            return [self[row] for row in rows]
+        offsets = self.offsets[rows.start : max(rows.start, rows.stop) + 1].tolist()
+        inside = slice(offsets[0], offsets[-1])
+        places = zip(self.starts[inside].tolist(), self.lengths[inside].tolist(), strict=True)
+        words = [self.text[start : start + length] for start, length in places]
+        bounds = [offset - offsets[0] for offset in offsets]
+        return [words[first:stop] for first, stop in pairwise(bounds)]
+
+    @override
+    def __iter__(self) -> Iterator[list[bytes]]:
+        return iter(self[:])
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -61,7 +136,7 @@ class PhraseIds:
         cls, phrases: Sequence[Sequence[bytes]], lookup: Callable[[bytes], int]
     ) -> PhraseIds:
         """The ids of tokenised phrases, `lookup` giving the id of a word."""
-        offsets = _offsets(np.fromiter(map(len, phrases), np.int64, len(phrases)))
+        offsets = offsets_of(np.fromiter(map(len, phrases), np.int64, len(phrases)))
         words = chain.from_iterable(phrases)
         return cls(np.fromiter(map(lookup, words), np.int32, int(offsets[-1])), offsets)
 
@@ -79,7 +154,7 @@ class PhraseIds:
 
     def take(self, rows: Rows) -> PhraseIds:
         """The phrases of these rows, in this order."""
-        offsets = _offsets(self.offsets[rows + 1] - self.offsets[rows])
+        offsets = offsets_of(self.offsets[rows + 1] - self.offsets[rows])
         ids = np.empty(offsets[-1], np.int32)
         for start in range(0, len(rows), ROWS_AT_ONCE):
             ends = offsets[start : start + ROWS_AT_ONCE + 1]
@@ -119,7 +194,14 @@ class PhraseIds:
         return mixed(sums[local[1:]] - sums[local[:-1]] + np.diff(offsets).astype(np.uint64))
 
 
-def _offsets(lengths: npt.NDArray[np.int64]) -> Offsets:
+def ranges(starts: Rows, lengths: Rows) -> Rows:
+    """The numbers from each start on, so many as its length says, one range after the other."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
+
+
+def offsets_of(lengths: npt.NDArray[np.int64]) -> Offsets:
+    """(phrases + 1,) where each of phrases of these lengths begins, one after the other."""
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
@@ -146,20 +228,53 @@ class PhrasePairs:
         return mixed(self.source.hashes() * np.uint64(0x9E3779B97F4A7C15) + self.target.hashes())
 
     def unique(self) -> PhrasePairs:
-        """Each distinct pair once, at its first place; weights of equal pairs are added.
-
-        Pairs are compared by a 64-bit hash: among 100 million the chance that any two distinct
-        ones meet is below 1 in 3,000, and the harm is one training pair less.
-        """
-        _, first, inverse = np.unique(self.hashes(), return_index=True, return_inverse=True)
-        if len(first) == len(self):
+        """Each distinct pair once, at its first place; weights of equal pairs are added."""
+        first = self._first_places()
+        kept = np.flatnonzero(first == np.arange(len(self)))
+        if len(kept) == len(self):
             return self
-        order = np.argsort(first)
-        kept = self.take(first[order])
+        pairs = self.take(kept)
         if self.weights is None:
-            return kept
-        sums = np.bincount(inverse, weights=self.weights)[order].astype(np.float32)
-        return PhrasePairs(kept.source, kept.target, sums)
+            return pairs
+        sums = np.bincount(first, self.weights)[kept].astype(np.float32)
+        return PhrasePairs(pairs.source, pairs.target, sums)
+
+    def _first_places(self) -> Rows:
+        """(pairs,) where each pair stands first.
+
+        Pairs whose hash no other has are distinct; only the others are compared.
+        """
+        first, hashes = np.arange(len(self)), self.hashes()
+        ordered = np.sort(hashes)
+        several = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        if not len(several):
+            return first
+        del ordered
+        place = np.minimum(np.searchsorted(several, hashes), len(several) - 1)
+        rows = np.flatnonzero(several[place] == hashes)
+        rows = rows[np.argsort(place[rows], kind="stable")]  # those of a hash together, in order
+        starts = np.flatnonzero(np.diff(place[rows], prepend=-1))
+        leaders = np.repeat(rows[starts], np.diff(starts, append=len(rows)))
+        if self._are_alike(rows, leaders):
+            first[rows] = leaders
+        else:  # a hash that different pairs have
+            seen: dict[tuple[bytes, bytes], int] = {}
+            for row in rows.tolist():
+                key = self.source.phrase(row).tobytes(), self.target.phrase(row).tobytes()
+                first[row] = seen.setdefault(key, row)
+        return first
+
+    def _are_alike(self, rows: Rows, others: Rows) -> bool:
+        """Whether each pair of `rows` is that of `others`."""
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            for phrases in (self.source, self.target):
+                one, other = phrases.take(rows[part]), phrases.take(others[part])
+                if not np.array_equal(one.offsets, other.offsets):
+                    return False
+                if not np.array_equal(one.ids, other.ids):
+                    return False
+        return True
 
     def split_by_source(self, held_out: int, seed: int) -> tuple[PhrasePairs, PhrasePairs]:
         """(training pairs, about `held_out` validation pairs) without a source phrase in common.
@@ -184,77 +299,3 @@ def mixed(values: Hashes) -> Hashes:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-class ArrayBuilder:
-    """An array that grows at its end: in memory, or beyond `limit` bytes in a temporary file."""
-
-    def __init__(self, dtype: npt.DTypeLike, limit: int = MEMORY_LIMIT) -> None:
-        self.dtype = np.dtype(dtype)
-        self.limit = limit
-        self.size = 0
-        self._parts: list[npt.NDArray[Any]] = []
-        self._waiting = 0  # elements in these parts, not in the file
-        self._file: IO[bytes] | None = None
-
-    def append(self, part: npt.NDArray[Any]) -> None:
-        """Adds the elements of `part`."""
-        self._parts.append(part.astype(self.dtype, copy=False))
-        self.size += len(part)
-        self._waiting += len(part)
-        if self._waiting * self.dtype.itemsize > self.limit:
-            self._spill()
-
-    def _spill(self) -> IO[bytes]:
-        """Moves the parts to the file, which has no name and goes with the process."""
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="phrase-scorer-")  # noqa: SIM115 - kept
-        for part in self._parts:
-            self._file.write(part.tobytes())
-        self._parts, self._waiting = [], 0
-        return self._file
-
-    def finish(self) -> npt.NDArray[Any]:
-        """The whole array; memory-mapped (and writable) where it outgrew the limit."""
-        if self._file is None:
-            return np.concatenate([np.zeros(0, self.dtype), *self._parts])
-        with self._spill() as file:
-            file.flush()
-            return np.memmap(file, self.dtype, mode="r+", shape=(self.size,))
-
-
-class PairCollector:
-    """Reads blocks of pairs once, giving each distinct word an id in order of first sight."""
-
-    def __init__(self, limit: int = MEMORY_LIMIT) -> None:
-        self.source_words: dict[bytes, int] = {}
-        self.target_words: dict[bytes, int] = {}
-        kinds = {
-            "source_ids": np.int32, "source_lengths": np.int64, "target_ids": np.int32,
-            "target_lengths": np.int64, "weights": np.float32,
-        }  # fmt: skip
-        self._arrays = {name: ArrayBuilder(kind, limit) for name, kind in kinds.items()}
-
-    def add(self, block: PairBlock) -> None:
-        """Adds a block's pairs."""
-        for side, phrases, words in (
-            ("source", block.sources, self.source_words),
-            ("target", block.targets, self.target_words),
-        ):
-            for word in set(chain.from_iterable(phrases)).difference(words):
-                words[word] = len(words)
-            found = PhraseIds.collect(phrases, words.__getitem__)
-            self._arrays[f"{side}_ids"].append(found.ids)
-            self._arrays[f"{side}_lengths"].append(found.lengths)
-        if block.counts is not None:
-            self._arrays["weights"].append(np.asarray(block.counts, np.float32))
-
-    def finish(self) -> PhrasePairs:
-        """All pairs, with ids that index `source_words` and `target_words`."""
-        arrays = {name: np.asarray(builder.finish()) for name, builder in self._arrays.items()}
-        source, target = (
-            PhraseIds(arrays[f"{side}_ids"], _offsets(arrays[f"{side}_lengths"]))
-            for side in ("source", "target")
-        )
-        weights = arrays["weights"]
-        return PhrasePairs(source, target, weights if len(weights) else None)

@@ -16,7 +16,8 @@ import numpy as np
 
 from phrase_scorer.errors import ModelError
 from phrase_scorer.runtime.output import reason, write_file
-from phrase_scorer.text.phrase_pairs import ROWS_AT_ONCE, PairCollector, PhraseIds, PhrasePairs
+from phrase_scorer.text.collector import PairCollector
+from phrase_scorer.text.phrase_pairs import ROWS_AT_ONCE, PhraseIds, PhrasePairs
 
 END = 0  # closes every phrase, source and target; its probability is part of the pair's
 UNKNOWN = 1  # stands for every word outside the shortlist

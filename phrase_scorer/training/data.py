@@ -9,7 +9,8 @@ from pathlib import Path
 from phrase_scorer.errors import DataError
 from phrase_scorer.models import Direction
 from phrase_scorer.runtime.streams import paused_garbage_collection, prefetch
-from phrase_scorer.text.phrase_pairs import PairBlock, PairCollector, PhrasePairs
+from phrase_scorer.text.collector import PairCollector
+from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs
 from phrase_scorer.text.vocabulary import Vocabulary, shortlists
 
 

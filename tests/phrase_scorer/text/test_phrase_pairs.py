@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,11 +12,9 @@ from toys import phrase_ids, phrase_pairs
 
 from phrase_scorer.text import phrase_pairs as module
 from phrase_scorer.text.phrase_pairs import (
-    ArrayBuilder,
-    PairBlock,
-    PairCollector,
     PhraseIds,
     PhrasePairs,
+    PhraseText,
     mixed,
     words_of,
     words_of_each,
@@ -145,14 +145,25 @@ def test_unique_of_unique_pairs_and_of_none():
     assert len(phrase_pairs([]).unique()) == 0
 
 
+@pytest.mark.parametrize("collide", [False, True])
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.lists(st.integers(0, 2), max_size=2), st.lists(st.just(1)))))
-def test_unique_is_that_of_a_dictionary(listed):
+def test_unique_is_that_of_a_dictionary(collide, listed):
+    weights = np.arange(len(listed), dtype=np.float32) + 0.5
     pairs = PhrasePairs(
-        from_lists([source for source, _ in listed]), from_lists([target for _, target in listed])
+        from_lists([source for source, _ in listed]),
+        from_lists([target for _, target in listed]),
+        weights,
     )
-    expected = dict.fromkeys((tuple(source), tuple(target)) for source, target in listed)
-    assert as_pairs(pairs.unique()) == list(expected)
+    expected = defaultdict(float)
+    for (source, target), weight in zip(listed, weights.tolist(), strict=True):
+        expected[tuple(source), tuple(target)] += weight
+    with pytest.MonkeyPatch.context() as patch:
+        if collide:  # different pairs have the same hash
+            patch.setattr(PhrasePairs, "hashes", lambda all_: all_.source.lengths.astype("u8"))
+        kept = pairs.unique()
+    assert as_pairs(kept) == list(expected)
+    assert kept.weights.tolist() == list(expected.values())
 
 
 @pytest.fixture(scope="module")
@@ -209,60 +220,7 @@ def test_split_of_one_source_with_many_targets():
     assert (len(training), len(validation)) == (9, 0)
 
 
-# -- collecting --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("limit", [0, 5, 40, 10_000])
-def test_an_array_in_a_file_equals_one_in_memory(limit):
-    parts = [np.arange(n, dtype=np.int64) for n in (3, 0, 7, 1)]
-    builder = ArrayBuilder(np.int32, limit)
-    for part in parts:
-        builder.append(part)
-    array = builder.finish()
-    assert isinstance(array, np.memmap) == (limit < 44)  # 11 elements of 4 bytes
-    assert array.dtype == np.int32
-    assert array.tolist() == np.concatenate(parts).tolist()
-    assert builder.size == 11
-    array[0] = 77  # ids are replaced in place
-    assert array[0] == 77
-
-
-def test_an_empty_array():
-    assert ArrayBuilder(np.float32).finish().tolist() == []
-
-
-BLOCKS = [
-    PairBlock([[b"la", b"maison"], [b"la"]], [[b"the", b"house"], []], [2.0, 3.0]),
-    PairBlock([], [], []),
-    PairBlock([[b"maison", b"\xff"], [b"la"]], [[b"house"], [b"the", b"the"]], [1.0, 0.5]),
-]
-
-
-@pytest.mark.parametrize("limit", [4, 10_000])
-def test_collector(limit):
-    collector = PairCollector(limit)
-    for block in BLOCKS:
-        collector.add(block)
-    pairs = collector.finish()
-    assert sorted(collector.source_words) == [*[b"la", b"maison", b"\xff"][:2], b"\xff"]
-    assert sorted(collector.source_words.values()) == [0, 1, 2]
-    names = [{i: word for word, i in words.items()} for words in
-             (collector.source_words, collector.target_words)]  # fmt: skip
-    words = [
-        [[names[side][i] for i in phrase] for phrase in as_lists(phrases)]
-        for side, phrases in enumerate((pairs.source, pairs.target))
-    ]
-    assert words[0] == [phrase for block in BLOCKS for phrase in block.sources]
-    assert words[1] == [phrase for block in BLOCKS for phrase in block.targets]
-    assert pairs.weights.tolist() == [2.0, 3.0, 1.0, 0.5]
-    assert isinstance(pairs.source.ids.base, np.memmap) == (limit == 4)
-
-
-def test_collector_without_counts_and_without_pairs():
-    collector = PairCollector()
-    collector.add(PairBlock([[b"a"]], [[b"b"]]))
-    assert collector.finish().weights is None
-    assert len(PairCollector().finish()) == 0
+# -- words --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("other", [b"\r", b"\v", b"\f", b"\x1c", b"\x85", b"\xc2\xa0"])
@@ -271,3 +229,22 @@ def test_words_break_at_blank_and_tab_alone(other):
     words = [b"a" + other + b"b", other, b"c"]
     assert words_of(text) == words
     assert words_of_each([text, b"d e", b""]) == [words, [b"d", b"e"], []]
+
+
+PHRASE_LISTS = [[b"la", b"maison"], [], [b"x" * 20], [b""], [b"la"]]
+
+
+def test_phrases_in_a_text_are_a_list_of_lists():
+    phrases = PhraseText.of(PHRASE_LISTS)
+    assert phrases == PHRASE_LISTS
+    assert phrases != PHRASE_LISTS[1:]
+    assert phrases != 5
+    assert PhraseText.of(phrases) is phrases
+    assert list(phrases) == PHRASE_LISTS
+    assert len(phrases) == len(PHRASE_LISTS)
+    for part in (slice(1, 3), slice(None, None, -2), slice(4, 2), slice(-2, None), slice(9, 12)):
+        assert phrases[part] == PHRASE_LISTS[part]
+    assert [phrases[place] for place in range(-5, 5)] == PHRASE_LISTS * 2
+    with pytest.raises(IndexError):
+        phrases[5]
+    assert PhraseText.of([]) == []

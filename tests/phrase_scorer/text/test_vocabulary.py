@@ -6,7 +6,8 @@ import pytest
 
 from phrase_scorer.errors import DataError, ModelError
 from phrase_scorer.text import vocabulary as module
-from phrase_scorer.text.phrase_pairs import PairBlock, PairCollector
+from phrase_scorer.text.collector import PairCollector
+from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.text.vocabulary import END, UNKNOWN, Vocabulary, shortlists
 
 
