@@ -163,7 +163,7 @@ def test_every_help_text_can_stand_alone():
 CORE_WINGS = {
     "runtime": set(),
     "text": {"runtime"},
-    "models": {"runtime", "text"},
+    "models": {"runtime", "text", "kernels"},
     "kernels": {"runtime"},
     "training": {"runtime", "text", "models", "kernels"},
     "scoring": {"runtime", "text", "models", "kernels"},

@@ -154,6 +154,256 @@ void maxout(int64_t rows, int64_t units, const Product* pieces, const float* wor
     }
 }
 
+// Calls work(first, last) for parts of the rows, in several threads where there are many.
+template <typename Work>
+void over_rows(int64_t rows, int64_t threads, const Work& work) {
+    constexpr int64_t enough = 32;  // rows: fewer are done before a thread has begun
+    threads = std::max<int64_t>(1, std::min(threads, rows / enough));
+    const auto part = [&](int64_t k) { work(rows * k / threads, rows * (k + 1) / threads); };
+    std::vector<std::thread> others;
+    for (int64_t k = 1; k < threads; ++k) others.emplace_back(part, k);
+    part(0);
+    for (std::thread& other : others) other.join();
+}
+
+// What a gated unit reads at a step of training: signals of the input and of a context, both of
+// candidate, update and reset, and the state before; whether a phrase has not ended, row by row.
+struct Unit {
+    int64_t hidden;
+    const float *signals, *context, *states;  // context may be null: 0
+    const bool* alive;                        // null: all are
+    const std::vector<float> nothing = std::vector<float>(static_cast<size_t>(3 * hidden), 0.0f);
+
+    bool is_alive(int64_t i) const { return !alive || alive[i]; }
+    const float* state(int64_t i) const { return states + i * hidden; }
+    const float* signal(int64_t i) const { return signals + i * 3 * hidden; }
+    const float* more(int64_t i) const {
+        return context ? context + i * 3 * hidden : nothing.data();
+    }
+};
+
+// The loops over a row's units are functions of their own, not inlined: so the compiler knows that
+// what they write is none of what they read, and makes vectors of them (not, with GCC 12, where
+// `takes_new` is a bool).
+#define ROW_OF_UNITS template <typename Product> __attribute__((noinline)) void
+
+ROW_OF_UNITS after_row(int64_t n, const Product* __restrict u, const float* __restrict s,
+               const float* __restrict c, const float* __restrict h, int64_t takes_new,
+               float* __restrict next) {
+    const int64_t z = n, r = 2 * n;
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) {
+        const float reset = sigmoid(real(u[r + j]) + c[r + j] + s[r + j]);
+        const float update = sigmoid(real(u[z + j]) + c[z + j] + s[z + j]);
+        const float candidate = tanh_of(s[j] + reset * (real(u[j]) + c[j]));
+        next[j] = interpolate(update, h[j], candidate, takes_new != 0);
+    }
+}
+
+ROW_OF_UNITS after_back_row(int64_t n, const Product* __restrict u, const float* __restrict s,
+                    const float* __restrict c, const float* __restrict h, int64_t takes_new,
+                    const float* __restrict d_next, const Product* __restrict later,
+                    float* __restrict carried, float* __restrict d_s, Product* __restrict d_u) {
+    const int64_t z = n, r = 2 * n;
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) {
+        const float d = d_next[j] + carried[j] + real(later[j]);
+        const float reset = sigmoid(real(u[r + j]) + c[r + j] + s[r + j]);
+        const float update = sigmoid(real(u[z + j]) + c[z + j] + s[z + j]);
+        const float recurrent = real(u[j]) + c[j];
+        const float candidate = tanh_of(s[j] + reset * recurrent);
+        const float share = takes_new ? update : 1.0f - update;  // of the candidate
+        const float difference = takes_new ? candidate - h[j] : h[j] - candidate;
+        const float d_n = d * share * (1.0f - candidate * candidate);
+        const float d_z = d * difference * update * (1.0f - update);
+        const float d_r = d_n * recurrent * reset * (1.0f - reset);
+        carried[j] = d - d * share;
+        d_s[j] = d_n;
+        d_s[z + j] = d_z;
+        d_s[r + j] = d_r;
+        store(d_n * reset, d_u + j);
+        store(d_z, d_u + z + j);
+        store(d_r, d_u + r + j);
+    }
+}
+
+ROW_OF_UNITS gate_row(int64_t n, const Product* __restrict u, const float* __restrict s,
+              const float* __restrict c, const float* __restrict h,
+              Product* __restrict reset_state) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) {
+        store(sigmoid(real(u[j]) + c[j] + s[j]) * h[j], reset_state + j);
+    }
+}
+
+ROW_OF_UNITS before_row(int64_t n, const Product* __restrict u, const Product* __restrict v,
+                const float* __restrict s, const float* __restrict c, const float* __restrict h,
+                int64_t takes_new, float* __restrict next) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) {
+        const float update = sigmoid(real(u[j]) + c[n + j] + s[n + j]);
+        const float candidate = tanh_of(s[j] + c[j] + real(v[j]));
+        next[j] = interpolate(update, h[j], candidate, takes_new != 0);
+    }
+}
+
+ROW_OF_UNITS before_back_row(int64_t n, const Product* __restrict u, const Product* __restrict v,
+                     const float* __restrict s, const float* __restrict c,
+                     const float* __restrict h, int64_t takes_new, const float* __restrict d_next,
+                     const Product* __restrict later, float* __restrict carried,
+                     float* __restrict d_s, Product* __restrict d_u, Product* __restrict d_v) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) {
+        const float d = d_next[j] + carried[j] + real(later[j]);
+        const float update = sigmoid(real(u[j]) + c[n + j] + s[n + j]);
+        const float candidate = tanh_of(s[j] + c[j] + real(v[j]));
+        const float share = takes_new ? update : 1.0f - update;  // of the candidate
+        const float difference = takes_new ? candidate - h[j] : h[j] - candidate;
+        const float d_n = d * share * (1.0f - candidate * candidate);
+        const float d_z = d * difference * update * (1.0f - update);
+        carried[j] = d - d * share;
+        d_s[j] = d_n;
+        d_s[n + j] = d_z;
+        store(d_n, d_v + j);
+        store(d_z, d_u + j);
+    }
+}
+
+ROW_OF_UNITS gate_back_row(int64_t n, const Product* __restrict u, const float* __restrict s,
+                   const float* __restrict c, const float* __restrict h,
+                   const Product* __restrict d_reset_state, float* __restrict carried,
+                   float* __restrict d_s, Product* __restrict d_u) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) {
+        const float reset = sigmoid(real(u[j]) + c[j] + s[j]), d = real(d_reset_state[j]);
+        const float d_r = d * h[j] * reset * (1.0f - reset);
+        carried[j] += d * reset;
+        d_s[j] = d_r;
+        store(d_r, d_u + j);
+    }
+}
+
+// The new state in the products' type, where that is another.
+inline void round_row(int64_t, const float*, float*) {}
+
+inline void round_row(int64_t n, const float* __restrict row, bfloat16* __restrict rounded) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) store(row[j], rounded + j);
+}
+
+template <typename Product>
+void train_reset_after(int64_t rows, const Unit& unit, const Product* u, int64_t takes_new,
+                       int64_t threads, float* next, Product* rounded) {
+    over_rows(rows, threads, [&](int64_t first, int64_t last) {
+        const int64_t n = unit.hidden;
+        for (int64_t i = first; i < last; ++i) {
+            float* out = next + i * n;
+            if (unit.is_alive(i)) {
+                after_row(n, u + i * 3 * n, unit.signal(i), unit.more(i), unit.state(i), takes_new,
+                          out);
+            } else {
+                std::copy_n(unit.state(i), n, out);
+            }
+            round_row(n, out, rounded + i * n);
+        }
+    });
+}
+
+template <typename Product>
+void train_reset_after_back(int64_t rows, const Unit& unit, const Product* u, int64_t takes_new,
+                            int64_t threads, const float* d_next, const Product* later,
+                            float* carried, float* d_s, Product* d_u) {
+    over_rows(rows, threads, [&](int64_t first, int64_t last) {
+        const int64_t n = unit.hidden;
+        for (int64_t i = first; i < last; ++i) {
+            float *carry = carried + i * n, *d_signals = d_s + i * 3 * n;
+            if (unit.is_alive(i)) {
+                after_back_row(n, u + i * 3 * n, unit.signal(i), unit.more(i), unit.state(i),
+                               takes_new, d_next + i * n, later + i * n, carry, d_signals,
+                               d_u + i * 3 * n);
+                continue;
+            }
+            for (int64_t j = 0; j < n; ++j) carry[j] += d_next[i * n + j] + real(later[i * n + j]);
+            std::fill_n(d_signals, 3 * n, 0.0f);
+            std::fill_n(d_u + i * 3 * n, 3 * n, Product{});
+        }
+    });
+}
+
+template <typename Product>
+void train_reset_before_gate(int64_t rows, const Unit& unit, const Product* u, int64_t threads,
+                             Product* reset_states) {
+    over_rows(rows, threads, [&](int64_t first, int64_t last) {
+        const int64_t n = unit.hidden, r = 2 * n;
+        for (int64_t i = first; i < last; ++i) {
+            gate_row(n, u + i * 2 * n + n, unit.signal(i) + r, unit.more(i) + r, unit.state(i),
+                     reset_states + i * n);
+        }
+    });
+}
+
+template <typename Product>
+void train_reset_before(int64_t rows, const Unit& unit, const Product* u, const Product* v,
+                        int64_t takes_new, int64_t threads, float* next, Product* rounded) {
+    over_rows(rows, threads, [&](int64_t first, int64_t last) {
+        const int64_t n = unit.hidden;
+        for (int64_t i = first; i < last; ++i) {
+            float* out = next + i * n;
+            if (unit.is_alive(i)) {
+                before_row(n, u + i * 2 * n, v + i * n, unit.signal(i), unit.more(i),
+                           unit.state(i), takes_new, out);
+            } else {
+                std::copy_n(unit.state(i), n, out);
+            }
+            round_row(n, out, rounded + i * n);
+        }
+    });
+}
+
+template <typename Product>
+void train_reset_before_back(int64_t rows, const Unit& unit, const Product* u, const Product* v,
+                             int64_t takes_new, int64_t threads, const float* d_next,
+                             const Product* later, float* carried, float* d_s, Product* d_u,
+                             Product* d_v) {
+    over_rows(rows, threads, [&](int64_t first, int64_t last) {
+        const int64_t n = unit.hidden;
+        for (int64_t i = first; i < last; ++i) {
+            float *carry = carried + i * n, *d_signals = d_s + i * 3 * n;
+            if (unit.is_alive(i)) {
+                before_back_row(n, u + i * 2 * n, v + i * n, unit.signal(i), unit.more(i),
+                                unit.state(i), takes_new, d_next + i * n, later + i * n, carry,
+                                d_signals, d_u + i * 2 * n, d_v + i * n);
+                continue;
+            }
+            for (int64_t j = 0; j < n; ++j) carry[j] += d_next[i * n + j] + real(later[i * n + j]);
+            std::fill_n(d_signals, 2 * n, 0.0f);
+            std::fill_n(d_u + i * 2 * n, n, Product{});
+            std::fill_n(d_v + i * n, n, Product{});
+        }
+    });
+}
+
+template <typename Product>
+void train_reset_before_gate_back(int64_t rows, const Unit& unit, const Product* u,
+                                  const Product* d_reset_states, int64_t threads, float* carried,
+                                  float* d_s, Product* d_u) {
+    over_rows(rows, threads, [&](int64_t first, int64_t last) {
+        const int64_t n = unit.hidden, r = 2 * n;
+        for (int64_t i = first; i < last; ++i) {
+            float* d_signals = d_s + i * 3 * n + r;
+            Product* d_products = d_u + i * 2 * n + n;
+            if (unit.is_alive(i)) {
+                gate_back_row(n, u + i * 2 * n + n, unit.signal(i) + r, unit.more(i) + r,
+                              unit.state(i), d_reset_states + i * n, carried + i * n, d_signals,
+                              d_products);
+            } else {
+                std::fill_n(d_signals, n, 0.0f);
+                std::fill_n(d_products, n, Product{});
+            }
+        }
+    });
+}
+
 // Exact dot product of two float vectors.
 inline float dot(const float* a, const float* b, int64_t count) {
     float sum = 0.0f;
@@ -314,6 +564,48 @@ extern "C" void quantize(int64_t rows, int64_t columns, const float* values, flo
                                    const float* features, const float* by_word, float share,       \
                                    float* sums) {                                                  \
         sum_exp(n, words, rank, logits, row_scale, bias, features, by_word, share, sums);          \
+    }                                                                                              \
+    extern "C" void train_reset_after_##name(                                                      \
+        int64_t rows, int64_t hidden, const float* s, const float* c, const float* h,              \
+        const bool* alive, const Product* u, int64_t takes_new, int64_t threads, float* next,      \
+        Product* rounded) {                                                                        \
+        train_reset_after(rows, Unit{hidden, s, c, h, alive}, u, takes_new, threads, next,         \
+                          rounded);                                                                \
+    }                                                                                              \
+    extern "C" void train_reset_after_back_##name(                                                 \
+        int64_t rows, int64_t hidden, const float* s, const float* c, const float* h,              \
+        const bool* alive, const Product* u, int64_t takes_new, int64_t threads,                   \
+        const float* d_next, const Product* later, float* carried, float* d_signals,               \
+        Product* d_u) {                                                                            \
+        train_reset_after_back(rows, Unit{hidden, s, c, h, alive}, u, takes_new, threads, d_next,  \
+                               later, carried, d_signals, d_u);                                    \
+    }                                                                                              \
+    extern "C" void train_reset_before_gate_##name(                                                \
+        int64_t rows, int64_t hidden, const float* s, const float* c, const float* h,              \
+        const bool* alive, const Product* u, int64_t threads, Product* reset_states) {             \
+        train_reset_before_gate(rows, Unit{hidden, s, c, h, alive}, u, threads, reset_states);     \
+    }                                                                                              \
+    extern "C" void train_reset_before_##name(                                                     \
+        int64_t rows, int64_t hidden, const float* s, const float* c, const float* h,              \
+        const bool* alive, const Product* u, const Product* v, int64_t takes_new, int64_t threads, \
+        float* next, Product* rounded) {                                                           \
+        train_reset_before(rows, Unit{hidden, s, c, h, alive}, u, v, takes_new, threads, next,     \
+                           rounded);                                                               \
+    }                                                                                              \
+    extern "C" void train_reset_before_back_##name(                                                \
+        int64_t rows, int64_t hidden, const float* s, const float* c, const float* h,              \
+        const bool* alive, const Product* u, const Product* v, int64_t takes_new, int64_t threads, \
+        const float* d_next, const Product* later, float* carried, float* d_signals, Product* d_u, \
+        Product* d_v) {                                                                            \
+        train_reset_before_back(rows, Unit{hidden, s, c, h, alive}, u, v, takes_new, threads,      \
+                                d_next, later, carried, d_signals, d_u, d_v);                      \
+    }                                                                                              \
+    extern "C" void train_reset_before_gate_back_##name(                                           \
+        int64_t rows, int64_t hidden, const float* s, const float* c, const float* h,              \
+        const bool* alive, const Product* u, const Product* d_q, int64_t threads, float* carried,  \
+        float* d_signals, Product* d_u) {                                                          \
+        train_reset_before_gate_back(rows, Unit{hidden, s, c, h, alive}, u, d_q, threads, carried, \
+                                     d_signals, d_u);                                              \
     }                                                                                              \
     extern "C" void softmax_cross_entropy_##name(                                                  \
         int64_t n, int64_t words, Product* logits, const float* bias, const int64_t* chosen,       \

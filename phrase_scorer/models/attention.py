@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from phrase_scorer.models.cells import cell_of, unroll
+from phrase_scorer.models.cells import cell_of
 from phrase_scorer.models.config import ModelConfig
 from phrase_scorer.models.phrase_model import Affine, Output, Parts, PhraseModel, Readout
+from phrase_scorer.models.recurrence import unroll
 from phrase_scorer.text.batches import Batch, Sources
 
 
@@ -66,8 +67,8 @@ class AttentionModel(PhraseModel):
         ahead = unroll(self.forwards, self.forwards.read(inputs), sources)
         flipped = sources.flipped(self.backwards.read(inputs), keep_end=False)
         back = unroll(self.backwards, flipped, sources)
-        hidden_ahead = torch.stack([self.forwards.visible(state) for state in ahead])
-        hidden_back = torch.stack([self.backwards.visible(state) for state in back])
+        hidden_ahead = self.forwards.visible(ahead)
+        hidden_back = self.backwards.visible(back)
         annotations = torch.cat([hidden_ahead, sources.flipped(hidden_back, keep_end=False)], 2)
         annotations = annotations.transpose(0, 1).contiguous()  # (rows, time, 2 hidden)
         first = hidden_back[-1]  # after the first word, read last

@@ -15,7 +15,6 @@ from typing_extensions import override
 
 from phrase_scorer.errors import require_choice
 from phrase_scorer.models.config import ModelConfig
-from phrase_scorer.text.batches import Sources
 
 
 class Cell(nn.Module):
@@ -56,8 +55,8 @@ class Cell(nn.Module):
         return context @ self.context
 
     def visible(self, state: Tensor) -> Tensor:
-        """The hidden state h: (rows, state_width) -> (rows, hidden)."""
-        return state[:, : self.hidden]
+        """The hidden state h: (..., state_width) -> (..., hidden)."""
+        return state[..., : self.hidden]
 
     def forward(self, signals: Tensor, state: Tensor, context: Tensor | None = None) -> Tensor:
         """The state after one more step: (rows, state_width), as the state before.
@@ -235,28 +234,3 @@ def cell_of(config: ModelConfig, embedding: int, context: int = 0, **forms: bool
     """The cell that a configuration names, which `CELLS` must have; arguments as of `Cell`."""
     require_choice("cell", config.cell, CELLS)
     return CELLS[config.cell](config, embedding, context, **forms)
-
-
-def unroll(
-    cell: Cell, signals: Tensor, phrases: Sources, state: Tensor | None = None
-) -> list[Tensor]:
-    """The state (rows, state_width) after each step through padded phrases.
-
-    After a phrase's end its state stays.
-
-    Args:
-        cell: Without context.
-        signals: (time, rows, blocks · hidden), of `Cell.read`.
-        phrases: Say which steps belong to a phrase and which are padding.
-        state: Before the first step; None: zero.
-    """
-    if state is None:
-        # Not of the signals' type: autocast makes those bfloat16.
-        state = cell.recurrent.new_zeros(signals.shape[1], cell.state_width)
-    states = [state]
-    for time, step in enumerate(signals.unbind(0)):
-        following = cell(step, states[-1])
-        if time >= phrases.shortest:
-            following = torch.where(phrases.unfinished[time, :, None], following, states[-1])
-        states.append(following)
-    return states[1:]

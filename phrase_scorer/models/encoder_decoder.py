@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from phrase_scorer.models.cells import cell_of, unroll
+from phrase_scorer.models.cells import cell_of
 from phrase_scorer.models.config import ModelConfig
 from phrase_scorer.models.phrase_model import Affine, Output, Parts, PhraseModel, Readout
+from phrase_scorer.models.recurrence import unroll
 from phrase_scorer.text.batches import Batch, Sources, Targets
 
 
@@ -78,12 +79,13 @@ class EncoderDecoder(PhraseModel):
     def decode(self, context: Context, target: Targets) -> Tensor:
         """(symbols, rank) features from which each target symbol is predicted (`Output`)."""
         previous = self.drop(self.target_embedding.embed(target.words[:-1]))
-        states = [self.begin(context)]
-        for signals in self.decoder.read(previous).unbind(0):
-            states.append(self.step(context, states[-1], signals))
+        first = self.begin(context)
+        signals = self.decoder.read(previous)
+        states = unroll(self.decoder, signals, state=first, context=context.signals)
+        states = torch.cat([first[None], states]).flatten(0, 1)
         previous = nn.functional.pad(previous, (0, 0, 0, 0, 1, 0))  # e(y_0) = 0
         units = self.readout(
-            self.decoder.visible(torch.cat(states)).index_select(0, target.symbols),
+            self.decoder.visible(states.index_select(0, target.symbols)),
             previous.flatten(0, 1).index_select(0, target.symbols),
             context.readout.index_select(0, target.phrases),
         )

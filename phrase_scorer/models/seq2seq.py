@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from phrase_scorer.models.cells import Cell, cell_of, unroll
+from phrase_scorer.models.cells import Cell, cell_of
 from phrase_scorer.models.config import ModelConfig
 from phrase_scorer.models.phrase_model import Affine, Output, Parts, PhraseModel
+from phrase_scorer.models.recurrence import unroll
 from phrase_scorer.text.batches import Batch, Sources
 from phrase_scorer.text.vocabulary import END
 
@@ -41,7 +42,7 @@ class SequenceToSequence(PhraseModel):
         inputs, last = self.source_embedding.embed(backwards.words), []
         for cell in self.encoder:
             states = unroll(cell, cell.read(self.drop(inputs)), backwards)
-            inputs = torch.stack([cell.visible(state) for state in states])
+            inputs = cell.visible(states)
             last.append(states[-1])
         return last
 
@@ -53,7 +54,7 @@ class SequenceToSequence(PhraseModel):
         everything = Sources(read, torch.ones_like(read, dtype=torch.bool), len(read))
         for cell, state in zip(self.decoder, self.encode(batch.source), strict=True):
             states = unroll(cell, cell.read(self.drop(inputs)), everything, state)
-            inputs = torch.stack([cell.visible(state) for state in states])
+            inputs = cell.visible(states)
         units = inputs.flatten(0, 1).index_select(0, batch.target.symbols)
         return self.output.features(self.drop(units))
 
