@@ -123,14 +123,19 @@ class PhraseTable:
     any_table: bool = False  # take what looks like a reordering table, too
 
     def blocks(self, lines: Iterable[Lines] | None = None) -> Iterator[TableBlock]:
-        """The entries in order; `lines` may come from a reader of the caller's.
+        """The entries in order; as `cut`, and a bad line is a DataError (`parse`)."""
+        return map(self.parse, self.cut(lines))
 
-        A bad line is a DataError (`parse`), and so is a table without entries.
+    def cut(self, lines: Iterable[Lines] | None = None) -> Iterator[Lines]:
+        """The lines in blocks, from the first on with a known number of scores.
+
+        `lines` may come from a reader of the caller's. A table without entries is a DataError.
         """
         empty = True
         for block in cut_at_sources(lines or line_blocks(self.path), self.block_entries):
             empty = False
-            yield self.parse(block)
+            self.require_known_scores(block)
+            yield block
         if empty:
             raise DataError("the phrase table is empty", path=self.path)
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import le
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from moses_integration.formats.phrase_table import (
     BLANKS,
@@ -23,14 +27,22 @@ from moses_integration.formats.phrase_table import (
     diagnose,
 )
 from moses_integration.formats.properties import property_errors
+from moses_integration.formats.table_arrays import RegularEntries
 from phrase_scorer.errors import quoted
-from phrase_scorer.runtime.streams import BYTE_ORDER_MARK, line_blocks
-from phrase_scorer.text.phrase_pairs import words_of
+from phrase_scorer.runtime.streams import (
+    BYTE_ORDER_MARK,
+    Lines,
+    line_blocks,
+    paused_garbage_collection,
+)
+from phrase_scorer.text.line_words import LineWords
+from phrase_scorer.text.phrase_pairs import PADDING, ranges, words_of
 
 Severity = Literal["error", "warning"]
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!$)")
-_UNICODE_BREAK = re.compile(b"|".join(mark.encode() for mark in "\x85\u2028\u2029"))
+_BREAKS = [mark.encode() for mark in "\x85\u2028\u2029"]
+_UNICODE_BREAK = re.compile(b"|".join(_BREAKS))
 _POINT = re.compile(rb"(\d{1,18})-(\d{1,18})")
 _FACTORS = re.compile(rb"(?:[^ \t|]*\|){4}[^ \t]*")  # 4 is the limit of Moses as it is built
 
@@ -100,16 +112,71 @@ def check_table(
     table = PhraseTable(path, on_bad_line="keep", any_table=any_table)
     report = Report()
     order = _Order()
-    for block in table.blocks(line_blocks(path, mark="keep")):
-        assert table.scores is not None
-        if not report.entries and require_scores:
-            require_scores(table.scores)
-        report.scores = table.scores
-        for finding in _findings(block, table.scores, factors, order):
-            report.counts[finding.level, finding.message] += 1
-            on_finding(finding)
-        report.entries += len(block.lines.lines)
+    with paused_garbage_collection():
+        for lines in table.cut(line_blocks(path, mark="keep")):
+            assert table.scores is not None
+            if not report.entries and require_scores:
+                require_scores(table.scores)
+            report.scores = table.scores
+            if not _is_clean(lines, table.scores, factors, order):
+                for finding in _findings(table.parse(lines), table.scores, factors, order):
+                    report.counts[finding.level, finding.message] += 1
+                    on_finding(finding)
+            report.entries += len(lines.lines)
     return report
+
+
+def _is_clean(lines: Lines, scores: int, factors: tuple[int, int], order: _Order) -> bool:
+    """Whether there surely is nothing to say of any line: a look at all lines at once."""
+    entries = RegularEntries.of(lines.lines, scores) if factors == (1, 1) else None
+    if entries is None or lines.lines[0].startswith(BYTE_ORDER_MARK):
+        return False
+    words = entries.words
+    properties, after = entries.field(6)
+    return (
+        b"  " not in words.text
+        and not (properties < after).any()
+        and _is_plain(words)
+        and _good_alignments(entries)
+        and order.goes_on(_sources(entries))
+    )
+
+
+def _is_plain(words: LineWords) -> bool:
+    """As without any `_text_warnings`, of lines without carriage returns."""
+    every = words.every_byte[: -len(PADDING)]
+    breaks = np.count_nonzero(every == ord("\n")) + np.count_nonzero(every == ord("\t"))
+    if np.count_nonzero(every < ord(" ")) != breaks or b"\x7f" in words.text:
+        return False
+    if any(mark in words.text for mark in _BREAKS):
+        return False
+    with suppress(UnicodeDecodeError):
+        words.text.decode("utf-8")
+        return True
+    return False
+
+
+def _good_alignments(entries: RegularEntries) -> bool:
+    """Whether there are no `alignment_errors`; those with numbers of one digit all at once."""
+    words, (first, stop) = entries.words, entries.field(FIELDS)
+    points = ranges(first, stop - first)
+    starts, every = words.starts[points], words.every_byte
+    good = (words.lengths[points] == len(b"0-0")) & (every[starts + 1] == ord("-"))
+    sizes = [np.repeat(np.subtract(*entries.field(side)[::-1]), stop - first) for side in (0, 1)]
+    for side, size in enumerate(sizes):
+        number = every[starts + 2 * side] - np.uint8(ord("0"))  # 10 and more: no digit
+        good &= number < np.minimum(size, 10)
+    odd = np.flatnonzero(~good)
+    limits = zip(*(size[odd].tolist() for size in sizes), strict=True)
+    texts = words.words(points[odd])
+    return not any(any(alignment_errors(*each)) for each in zip(texts, limits, strict=True))
+
+
+def _sources(entries: RegularEntries) -> list[bytes]:
+    """The beginning of each line, to before the first separator."""
+    text, (_, stop) = entries.words.text, entries.field(0)
+    begins, ends = entries.words.ends[:-1] + 1, entries.words.starts[stop]
+    return [text[b:e] for b, e in zip(begins.tolist(), ends.tolist(), strict=True)]
 
 
 def _findings(
@@ -194,6 +261,14 @@ class _Order:
 
     def __init__(self) -> None:
         self._last, self._told = b"", False
+
+    def goes_on(self, sources: Sequence[bytes]) -> bool:
+        """Takes the next sources, if there is nothing to say of any: otherwise none."""
+        several = [self._last, *(source + SEPARATOR for source in sources)]
+        if not self._told and not all(map(le, several, several[1:])):
+            return False
+        self._last = several[-1]
+        return True
 
     def warning(self, source: bytes) -> str | None:
         """The warning for the first source that is out of order."""

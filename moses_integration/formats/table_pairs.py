@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable, cut_at_sources
-from moses_integration.formats.table_arrays import regular_entries
+from moses_integration.formats.phrase_table import SEPARATOR, PhraseTable
+from moses_integration.formats.table_arrays import RegularEntries
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.streams import Lines
-from phrase_scorer.text.line_words import LineWords
 from phrase_scorer.text.pair_files import NO_COUNTS, PairFiles, pairs_of_lines, read_pairs
 from phrase_scorer.text.phrase_pairs import PairBlock, PhraseText
 
@@ -81,16 +80,14 @@ def _table_pairs(given: PairFiles, lines: Iterator[Lines]) -> Iterator[PairBlock
         with_counts=given.with_counts is not False,
         any_table=given.any_table,
     )
-    for block in cut_at_sources(lines, table.block_entries):
+    for block in table.cut(lines):
         yield _entries(table, block)
 
 
 def _entries(table: PhraseTable, lines: Lines) -> PairBlock:
-    table.require_known_scores(lines)
     assert table.scores is not None
-    words = LineWords.of(lines.lines)
-    if words and (pairs := regular_entries(words, table.scores, with_counts=table.with_counts)):
-        return pairs
+    if entries := RegularEntries.of(lines.lines, table.scores):
+        return entries.pairs(with_counts=table.with_counts)
     block = table.parse(lines)
     if not block.bad:
         return block.pairs

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from toys import DATA
 
 from moses_integration.formats.phrase_table import PhraseTable, diagnose
-from moses_integration.formats.table_arrays import regular_entries
+from moses_integration.formats.table_arrays import RegularEntries
 from moses_integration.formats.table_pairs import read_table_or_pairs
 from phrase_scorer.errors import DataError
 from phrase_scorer.text.line_words import LONGEST_TEXT, LineWords
@@ -188,9 +188,7 @@ ODD = [b"inf", b"NaN", b"1_0", b"\xb2", b"1\0", b"\xb0.25", b"0.2\xb0"]
 
 def assert_taken_if_good(text):
     line = b"a ||| b ||| 1 " + text
-    words = LineWords.of([line])
-    assert words is not None
-    found = regular_entries(words, 2, with_counts=False)
+    found = RegularEntries.of([line], 2)
     assert (found is None) == (diagnose(line, 2) is not None)
 
 
@@ -226,8 +224,8 @@ def test_a_usual_table_is_read_by_arrays(counts, tmp_path):
     ],
 )  # fmt: skip
 def test_what_is_irregular_is_left_to_the_other_reader(line):
-    words = LineWords.of([b"a ||| b ||| 1", line])
-    assert words is None or regular_entries(words, 1, with_counts=False) is None
+    assert RegularEntries.of([b"a ||| b ||| 1", b"a ||| b ||| 0.5"], 1) is not None
+    assert RegularEntries.of([b"a ||| b ||| 1", line], 1) is None
 
 
 def test_no_arrays_of_very_long_lines():

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gzip
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from moses_integration.formats import table_check as module
 from moses_integration.formats.phrase_table import BRACKETED, PhraseTable
 from moses_integration.formats.table_check import Finding, Report, check_table
 from phrase_scorer.errors import DataError, quoted
@@ -268,3 +272,59 @@ def test_table_that_cannot_be_checked(content, expected, tmp_path):
     with pytest.raises(DataError) as caught:
         check_table(path, on_finding=lambda _: None)
     assert str(caught.value) == f"{path}{expected}"
+
+
+# -- blocks in which nothing is found -----------------------------------------------------------
+
+sides = st.sampled_from([b"a", b"a b", b"b", b"c", b"", b"[a]", b"a|b", b"\xff", b"\x1f", b"x\x7f"])
+points = st.sampled_from(
+    [b"0-0", b"0-0 1-0", b"9-9", b"10-0", b"0--", b"0-0-0", b"00-0", b"\xb2-0"]
+)
+properties = st.sampled_from([b"", b" ", b" {{Counts 1 2 1}}", b" {{Mine 1}}", b"|"])
+marks = st.sampled_from(
+    [b"", b"", b"", b"", b" ", b"\t", b"\r", b"\x0b", "\u2028".encode(), b"\x85"]
+)
+
+
+def joined(source, target, score, rest):
+    return b" ||| ".join([source, target, score, *rest])
+
+
+entries = st.builds(
+    joined,
+    sides,
+    sides,
+    st.sampled_from([b"1 1", b"0.5 1", b"1  1", b"1"]),
+    st.lists(points, max_size=1).flatmap(
+        lambda found: st.builds(
+            lambda more, end, mark: [*found, *[b""] * more, end + mark],
+            st.integers(0, 4),
+            properties,
+            marks,
+        )
+    ),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(entries | st.sampled_from(CLEAN), min_size=1, max_size=4))
+def test_blocks_that_are_passed_over_have_no_findings(lines):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        outcomes = []
+        for _ in range(2):
+            try:
+                findings, report = check(Path(folder) / "t", [CLEAN[0], *lines])
+                outcomes.append((findings, vars(report)))
+            except DataError as error:
+                outcomes.append(str(error))
+            patch.setattr(module, "_is_clean", lambda *_: False)
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("lines", [CLEAN[:4], [b"a ||| b ||| 1 1 ||| 0-0", b"a a ||| b ||| 1 1"]])
+def test_clean_blocks_are_passed_over(lines, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("read by line")
+
+    monkeypatch.setattr(module, "_findings", refuse)
+    assert check(tmp_path / "t", sorted(lines))[0] == []
