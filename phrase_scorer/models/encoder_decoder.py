@@ -79,17 +79,24 @@ class EncoderDecoder(PhraseModel):
     def decode(self, context: Context, target: Targets) -> Tensor:
         """(symbols, rank) features from which each target symbol is predicted (`Output`)."""
         previous = self.drop(self.target_embedding.embed(target.words[:-1]))
-        first = self.begin(context)
-        signals = self.decoder.read(previous)
-        states = unroll(self.decoder, signals, state=first, context=context.signals)
-        states = torch.cat([first[None], states]).flatten(0, 1)
         previous = nn.functional.pad(previous, (0, 0, 0, 0, 1, 0))  # e(y_0) = 0
+        states = self._states(context, self.decoder.read(previous)).flatten(0, 1)
         units = self.readout(
             self.decoder.visible(states.index_select(0, target.symbols)),
             previous.flatten(0, 1).index_select(0, target.symbols),
             context.readout.index_select(0, target.phrases),
         )
         return self.output.features(self.drop(units))
+
+    def _states(self, context: Context, signals: Tensor) -> Tensor:
+        """(time, rows, state width) the states that each target symbol is predicted from.
+
+        Signals of the symbols before them; none is read by the first state of `groundhog`.
+        """
+        groundhog, first = self.config.variant == "groundhog", context.state
+        steps = signals[1:] if groundhog else signals
+        states = unroll(self.decoder, steps, state=first, context=context.signals)
+        return torch.cat([first[None], states]) if groundhog else states
 
     @override
     def features(self, batch: Batch) -> Tensor:

@@ -17,7 +17,7 @@ taken, repeated and left out without knowing what is in them.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +73,26 @@ class Readout(nn.Module):
         """(rows, hidden), (rows, embedding), (rows, 2 maxout) -> (rows, maxout)."""
         pieces = torch.addmm(context + self.bias, state, self.state)
         pieces = torch.addmm(pieces, previous, self.previous)
-        return torch.maximum(pieces[:, 0::2], pieces[:, 1::2])
+        units: Tensor = _Maxout.apply(pieces)  # type: ignore[no-untyped-call]
+        return units
+
+
+class _Maxout(torch.autograd.Function):
+    """max(s'_2i, s'_2i+1), whose gradient is written in one go; of equals, the first gets it."""
+
+    @staticmethod
+    def forward(ctx: Any, pieces: Tensor) -> Tensor:
+        first, second = pieces[:, 0::2], pieces[:, 1::2]
+        ctx.save_for_backward(first >= second)
+        return torch.maximum(first, second)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        (is_first,) = ctx.saved_tensors
+        gradient = upstream[0].new_empty(*is_first.shape, 2)
+        torch.mul(upstream[0], is_first, out=gradient[..., 0])
+        torch.sub(upstream[0], gradient[..., 0], out=gradient[..., 1])
+        return gradient.flatten(1)
 
 
 class Output(nn.Module):
