@@ -19,8 +19,9 @@ from phrase_scorer.errors import DataError, ModelError, PhraseScorerError, Usage
 
 if TYPE_CHECKING:
     from phrase_scorer.scoring.scorer import PhraseScorer
+    from phrase_scorer.training.call import train
     from phrase_scorer.training.job import TrainingResult
-    from phrase_scorer.training.request import Choices, train
+    from phrase_scorer.training.request import Choices
     from phrase_scorer.version import __version__
 
 __all__ = [
@@ -40,7 +41,7 @@ _LAZY = {
     "Choices": "phrase_scorer.training.request",
     "PhraseScorer": "phrase_scorer.scoring.scorer",
     "TrainingResult": "phrase_scorer.training.job",
-    "train": "phrase_scorer.training.request",
+    "train": "phrase_scorer.training.call",
 }
 
 

@@ -67,7 +67,10 @@ def _texts(blocks: Iterator[PairBlock], paths: Sequence[str]) -> Iterator[PairBl
                 continue
             for number, words in enumerate(phrases, before + 1):
                 if bars in words:
-                    message = "a line of a phrase table: of two files, each line is one phrase"
+                    message = (
+                        "a line of a phrase table: of two files, each line is one phrase "
+                        "(train takes a second table as --also)"
+                    )
                     raise DataError(message, path=path, line=number, text=b" ".join(words))
         before += len(block.sources)
         yield block

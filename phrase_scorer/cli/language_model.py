@@ -33,7 +33,8 @@ from phrase_scorer.runtime.console import note
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.streams import refuse_pipes, require_readable
 from phrase_scorer.text.vocabulary import Vocabulary
-from phrase_scorer.training.request import TrainingRequest
+from phrase_scorer.training.request import SHORTLIST, TrainingPlan, TrainingRequest
+from phrase_scorer.training.start import tell_unknown
 
 MIN_COUNT = 2
 HELD_OUT = 0.02  # of the text, where no other is given to validate on
@@ -45,7 +46,13 @@ class TrainLmRequest(TrainingRequest):
 
     path: str
     validation: str | None
-    min_count: int
+    min_count: int | None = None
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.start is not None and self.min_count is not None:
+            raise UsageError(f"--min-count: the words are those of --from {self.start}")
 
     @property
     @override
@@ -70,27 +77,43 @@ class TrainLmRequest(TrainingRequest):
         del sentences[step - 1 :: step]
         return sentences, validation
 
+    def words_of(self, sentences: Sequence[Sequence[bytes]], plan: TrainingPlan) -> Vocabulary:
+        """The words of the model to begin from, or the most frequent ones of the text."""
+        from phrase_scorer.language_model.model import text_vocabulary
+
+        if plan.words is None:
+            size, least = self.shortlist or SHORTLIST, self.min_count or MIN_COUNT
+            return text_vocabulary(sentences, size, least)
+        if self.min_count is not None:
+            raise UsageError("--min-count: the words are those of the model it began from")
+        _, vocabulary = plan.words
+        if plan.start is not None:
+            counts = vocabulary.counts_of(sentences)
+            tell_unknown(plan.start.known.path, {"target": counts})
+        return vocabulary
+
 
 @click.command("train-lm", cls=SectionedCommand, headings=TRAINING_HEADINGS, epilog="""\b
 Examples:
   phrase-scorer train-lm corpus.fr --model cslm/ --validation val.fr
   phrase-scorer train-lm corpus.fr.gz --model cslm/ --preset paper --device cuda
   phrase-scorer train-lm corpus.fr --model cslm/ --resume
+  phrase-scorer train-lm news.fr --model news/ --from cslm/
 """)  # fmt: skip
 @click.argument("path", metavar="TEXT")
 @model_options
 @option("--validation", metavar="FILE",
         help="Text to validate on.  [default: 2 % held out of TEXT]")  # fmt: skip
-@option("--order", type=COUNT, default=7, metavar="N",
-        help="Longest n-grams: a word and the words before it that are read.")  # fmt: skip
+@option("--order", type=COUNT, metavar="N", help="Longest n-grams: a word and "
+        "the words before it that are read.  [default: 7]")  # fmt: skip
 @preset_option("--embedding", "Width of the words' embeddings.")
 @preset_option("--hidden", "Units of the first layer.")
 @preset_option("--second-hidden", "Units of the second layer.")
 @preset_option("--dropout", "Share of units left out in training.", SHARE, "P")
 @option("--short-histories", type=SHARE, metavar="P", help="Share of training contexts cut short, "
         "for export-arpa's lower orders.  [default: 0.25]")  # fmt: skip
-@option("--min-count", type=COUNT, default=MIN_COUNT, metavar="N", help="Rarer words "
-        "are <unk>; of words seen once it learns what an unknown word is.")  # fmt: skip
+@option("--min-count", type=COUNT, metavar="N", help="Rarer words are <unk>; of words "
+        f"seen once it learns what an unknown word is.  [default: {MIN_COUNT}]")  # fmt: skip
 @option("--batch-sentences", "batch_pairs", type=COUNT, metavar="N",
         help="Sentences per update.  [default: preset's]")  # fmt: skip
 @preset_option("--initial-deviation", "Weights start uniform in ±X; 0: as in He et al. 2015.",
@@ -103,15 +126,15 @@ def train_lm(request: TrainLmRequest) -> int:
     A feed-forward network over the last six words (Cho et al. 2014, section 4.1.2). The unit of all
     losses is nats per symbol, end symbols included; exp of it is the perplexity.
     """
-    config, settings = request.planned("cslm")
+    plan = request.planned("cslm")
     from phrase_scorer.kernels.library import kernels_in_words
-    from phrase_scorer.language_model.model import text_pairs, text_vocabulary
+    from phrase_scorer.language_model.model import text_pairs
     from phrase_scorer.training.data import TrainingData
 
     request.arithmetic.use_threads()
     device = request.arithmetic.torch_device()
     sentences, validation = request.texts()
-    vocabulary = text_vocabulary(sentences, request.shortlist, request.min_count)
+    vocabulary = request.words_of(sentences, plan)
     note(
         f"{len(sentences):,} sentences, {sum(map(len, sentences)):,} words; {len(vocabulary):,} "
         f"words in the shortlist; {len(validation):,} sentences to validate on; "
@@ -119,10 +142,10 @@ def train_lm(request: TrainLmRequest) -> int:
     )
     data = TrainingData(
         text_pairs(sentences, vocabulary),
-        (Vocabulary(()), vocabulary),
+        plan.words or (Vocabulary(()), vocabulary),
         text_pairs(validation, vocabulary),
     )
-    return tell_result(request.run(data, config, settings))
+    return tell_result(request.run(data, plan))
 
 
 @dataclass(frozen=True)

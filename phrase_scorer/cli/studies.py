@@ -33,6 +33,7 @@ from phrase_scorer.runtime.streams import numbered_lines, require_readable
 from phrase_scorer.studies.settings import SYSTEMS, StudySettings, SystemsSettings
 from phrase_scorer.text.pair_files import PairFiles, PairReader
 from phrase_scorer.text.phrase_pairs import words_of
+from phrase_scorer.training.request import SHORTLIST
 
 
 def folder_option(text: str) -> Callable[[Command], Command]:
@@ -59,8 +60,8 @@ class SystemsRequest:
     output_dir: Path
     systems: tuple[str, ...]
     settings: SystemsSettings
-    shortlist: int
     quiet: bool
+    shortlist: int = SHORTLIST
 
     def __post_init__(self) -> None:
         for name in self.systems:
@@ -102,13 +103,13 @@ def systems(read: PairReader, request: SystemsRequest) -> None:
     """
     from phrase_scorer.studies import systems as study
     from phrase_scorer.studies.report import systems_markdown, write_systems
-    from phrase_scorer.training.data import collect_training_data
+    from phrase_scorer.training.data import PairsOfFile, collect_training_data
 
     settings, folder, path = request.settings, request.output_dir, request.pairs
     # Counts where there are any; where training is to use them, there must be.
     with_counts = True if settings.weight_by_count else None
     blocks = read(PairFiles((path,), with_counts=with_counts))
-    data = collect_training_data(blocks, path=path, shortlist=request.shortlist)
+    data = collect_training_data([PairsOfFile(path, blocks)], shortlist=request.shortlist)
     source, target = data.vocabularies
     note(f"{len(data.pairs):,} pairs; shortlists of {len(source):,} and {len(target):,} words")
     with locked_folder(folder, "doing an experiment"):

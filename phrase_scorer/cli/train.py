@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
+from typing_extensions import override
 
 from phrase_scorer.cli.options import (
     COUNT,
@@ -26,6 +29,7 @@ from phrase_scorer.cli.options import (
     takes,
     together,
 )
+from phrase_scorer.errors import UsageError, quoted
 from phrase_scorer.runtime.console import SIGNAL_EXIT_CODES, note, say
 from phrase_scorer.text.pair_files import PairReader
 from phrase_scorer.training.request import SHORTLIST, TrainRequest
@@ -36,9 +40,25 @@ if TYPE_CHECKING:
 
 
 PRESET = click.Choice(PRESET_NAMES)
+
+
+class Shares(click.ParamType):  # type: ignore[type-arg]  # some versions are not generic
+    """Numbers above 0 with commas between them."""
+
+    name = "shares"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return tuple(POSITIVE.convert(part, param, ctx) for part in value.split(","))
+        except UsageError:
+            example = "numbers above 0 with commas between, such as 3,1"
+            raise UsageError(f"--mix must be {example}, not {quoted(value)}") from None
+
+
 shortlist_option = option(
-    "--shortlist", type=WORDS, default=SHORTLIST, metavar="N",
-    help="Most frequent words that the model knows (of each side), <unk> included.",
+    "--shortlist", type=WORDS, metavar="N", help="Most frequent words that the model knows (of "
+    f"each side), <unk> included.  [default: {SHORTLIST}]",
 )  # fmt: skip
 
 
@@ -70,6 +90,9 @@ model_options = together(
     model_option,
     option("--preset", type=PRESET, help="Sizes and training settings: small and base for CPUs, "
            "paper as in Cho et al. 2014.  [default: small]"),
+    option("--from", "start", type=click.Path(path_type=Path), metavar="DIR", help="Begin with the "
+           "weights and words of the model in DIR, whose sizes and direction stay; the schedule "
+           "starts anew, by default with half the preset's learning rate."),
     shortlist_option,
 )  # fmt: skip
 # How long it is trained, when it is saved, where it is computed.
@@ -99,15 +122,19 @@ training_options = together(
     option("--resume", is_flag=True, help="Continue a training that was stopped, or go on past "
            "its end with more --max-updates or --max-minutes; what is not given stays as it was."),
     option("--overwrite", is_flag=True, help="Replace the model that is there."),
+    option("--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Write losses, "
+           "gradient norm and learning rate as TensorBoard events, too (package tensorboard)."),
     device_options,
 )  # fmt: skip
 
 
 # Of train and train-lm alike.
 TRAINING_HEADINGS = {
-    "Model": "model_path preset architecture cell forget_bias dropout positions hidden embedding "
-             "layers heads feed_forward direction variant second_hidden order short_histories",
-    "Data": "shortlist shared_words any_table with_counts validation validation_pairs min_count",
+    "Model": "model_path start preset architecture cell forget_bias dropout positions hidden "
+             "embedding layers heads feed_forward direction variant second_hidden order "
+             "short_histories",
+    "Data": "also mix shortlist shared_words any_table with_counts validation validation_pairs "
+            "min_count",
     "Training": "batch_pairs max_updates max_minutes optimizer learning_rate schedule "
                 "softmax label_smoothing averaged precision initial_deviation validate_every "
                 "patience seed",
@@ -122,12 +149,20 @@ Examples:
   phrase-scorer train corpus.en.gz corpus.fr.gz --model att/ --architecture attention
   phrase-scorer train model/phrase-table.gz --model lstm/ --cell lstm --forget-bias 1
   phrase-scorer train model/phrase-table.gz --model rnn/ --resume
+  phrase-scorer train news.tsv --model news/ --from rnn/ --max-minutes 5
+  phrase-scorer train news.tsv --also model/phrase-table.gz --mix 1,3 --model both/
 """)  # fmt: skip
 @click.argument("paths", metavar="PHRASE_TABLE | PAIRS | SOURCES TARGETS", nargs=-1, required=True)
 @model_options
-@option("--architecture", default="encoder_decoder", metavar="NAME", help="encoder_decoder (Cho et "
+@option("--also", multiple=True, metavar="FILE",
+        help="One more phrase table or file of pairs; as many as are needed.")  # fmt: skip
+@option("--mix", type=Shares(), metavar="A,B,…", help="Shares of the files in what is seen in "
+        "training, the first and each --also, say 3,1.  "
+        "[default: each distinct pair once]")  # fmt: skip
+@option("--architecture", metavar="NAME", help="encoder_decoder (Cho et "
         "al. 2014), seq2seq (Sutskever et al. 2014), attention (Bahdanau et al. 2015), "
-        "transformer, decoder_only, masked (a pseudo-probability).")  # fmt: skip
+        "transformer, decoder_only, masked (a pseudo-probability).  "
+        "[default: encoder_decoder]")  # fmt: skip
 @option("--cell", metavar="NAME",
         help="Recurrent cell: rnn, lstm or gru.  [default: gru; of seq2seq: lstm]")  # fmt: skip
 @option("--forget-bias", type=WEIGHT, metavar="B", help="Where an LSTM's forget gates start; "
@@ -141,10 +176,12 @@ Examples:
 @preset_option("--layers", "Layers of seq2seq and the Transformers.")
 @preset_option("--heads", "Heads of a Transformer's attention.")
 @preset_option("--feed-forward", "Units inside a Transformer's blocks.")
-@option("--direction", type=click.Choice(["forward", "inverse"]), default="forward",
-        help="forward: p(target | source); inverse: p(source | target).")  # fmt: skip
-@option("--variant", type=click.Choice(["paper", "groundhog"]), default="paper", help="Form of "
-        "encoder_decoder: as printed, or as in the authors' released code.")  # fmt: skip
+@option("--direction", type=click.Choice(["forward", "inverse"]),
+        help="forward: p(target | source); inverse: p(source | target).  "
+        "[default: forward]")  # fmt: skip
+@option("--variant", type=click.Choice(["paper", "groundhog"]), help="Form of "
+        "encoder_decoder: as printed, or as in the authors' released code.  "
+        "[default: paper]")  # fmt: skip
 @option("--shared-words", is_flag=True, help="One shortlist, one embedding for both languages.")
 @any_table_option
 @option(
@@ -171,18 +208,26 @@ def train_command(read: PairReader, request: TrainRequest) -> int:
     A line of PAIRS is "source<TAB>target" or "source ||| target"; line n of SOURCES belongs to line
     n of TARGETS. All may be compressed (gz, bz2, xz, zst); - is standard input.
 
-    Every distinct pair counts once, whatever its frequency. Pairs of some source phrases are held
-    out for validation. The unit of all losses is nats per target symbol, end symbols included.
+    Every distinct pair counts once, whatever its frequency, and whichever files it is in; with
+    --mix, once in each of them. Pairs of some source phrases are held out for validation. The unit
+    of all losses is nats per target symbol, end symbols included.
     """
     from phrase_scorer.kernels.library import kernels_in_words
 
     plan = request.plan()
     request.arithmetic.use_threads()
     device = request.arithmetic.torch_device()
-    data = request.collect(read(request.pairs))
+    data = request.read_with(read, plan)
     source, target = map(len, data.vocabularies)
     note(
         f"{len(data.pairs):,} pairs; {source:,} source and {target:,} target words in the "
         f"shortlists; device {device}; kernels: {kernels_in_words(device.type)}"
     )
-    return tell_result(request.run(data, *plan))
+    if data.mix:
+        counts = np.bincount(data.pairs.file_numbers).tolist()
+        shown = (
+            f"{file.share:.1%} {file.path} ({n:,})"
+            for file, n in zip(data.mix, counts, strict=True)
+        )
+        note(f"mixed: {', '.join(shown)}")
+    return tell_result(request.run(data, plan))

@@ -60,11 +60,19 @@ class TrainingState:
     data: str  # digests: of the pairs,
     weighting: str | None = None  # of their weights,
     validation: str | None = None  # and of other pairs to validate on; None: an older state
+    mix: str = "none"  # shares of the files
 
     def of(self, kind: type[Any]) -> dict[str, Any]:
         """What it began with of a dataclass of sizes or settings."""
         known, names = self.config | self.settings, {field.name for field in fields(kind)}
         return {name: value for name, value in known.items() if name in names}
+
+
+class Start(msgspec.Struct, frozen=True):
+    """The model that a training began from."""
+
+    path: str
+    fingerprint: str
 
 
 class ModelFacts(msgspec.Struct):
@@ -75,6 +83,7 @@ class ModelFacts(msgspec.Struct):
     phrase_scorer: str  # the version that wrote it
     training: dict[str, Any] = {}
     data: dict[str, Any] = {}
+    start: Start | None = None  # None: weights drawn at random
     # By file, of what it holds now; two while it is being replaced, when it may be either.
     sha256: dict[str, list[str]] = {}
 
@@ -106,6 +115,7 @@ class ModelFiles:
         """config.json: it is there, JSON, and of no newer format (else ModelError)."""
         if not self.config_file.exists():
             what = "has no config.json" if self.path.is_dir() else "does not exist"
+            what = "is a file" if self.path.is_file() else what
             raise ModelError(f"not a model directory: it {what}", path=self.path)
         content = read_json(self.config_file, dict[str, Any], error=ModelError, finite=False)
         if not isinstance(found := content.get("format"), int):
@@ -224,6 +234,8 @@ class ModelFiles:
             "training": written.training,
             "data": written.data,
         }
+        if written.start is not None:
+            facts["start"] = msgspec.structs.asdict(written.start)
         if self.state_file.exists():
             facts["updates"] = self.known_state().progress.update
         loss, update = self._validation()

@@ -5,7 +5,7 @@ In: `PhrasePairs` and row numbers. Out: `Batch`, what every model reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from phrase_scorer.text.phrase_pairs import PhraseIds, PhrasePairs, Rows
 from phrase_scorer.text.vocabulary import END
@@ -143,10 +144,66 @@ class TrainingOrder:
     def _permute(self, epoch: int) -> Rows:
         return np.random.default_rng([self.seed, epoch]).permutation(len(self._keys))
 
-    def _cut(self, epoch: int, pool: int) -> list[Rows]:
+    def _rows_of_pool(self, epoch: int, pool: int) -> Rows:
         span = self.size * self.pool
-        rows = self._permuted(epoch)[pool * span : (pool + 1) * span]
+        return self._permuted(epoch)[pool * span : (pool + 1) * span]
+
+    def _cut(self, epoch: int, pool: int) -> list[Rows]:
+        rows = self._rows_of_pool(epoch, pool)
         keys = self._keys[rows].astype(np.int64)
         batches = [rows[chosen] for chosen in by_length(keys, self.size)]
         np.random.default_rng([self.seed, epoch, pool]).shuffle(batches)
         return batches
+
+
+class MixedOrder(TrainingOrder):
+    """The same where each file has a share, however many pairs it has, and there is no epoch.
+
+    Of each file, one random permutation of its pairs follows the other. A pool takes of each as
+    many as its share says, to a pair or two over the whole training.
+    """
+
+    def __init__(
+        self, pairs: PhrasePairs, size: int, pool: int, seed: int, shares: Sequence[float]
+    ) -> None:
+        super().__init__(pairs, min(size, len(pairs)), pool, seed)
+        self._shares = shares
+        numbers = pairs.file_numbers
+        self._rows_of = [np.flatnonzero(numbers == number) for number in range(len(shares))]
+        self._round = lru_cache(maxsize=2 * len(shares))(self._permute_file)
+
+    @override
+    def rows(self, number: int) -> Rows:
+        pool, place = divmod(number, self.pool)
+        return self._batches(0, pool)[place]
+
+    @override
+    def _rows_of_pool(self, epoch: int, pool: int) -> Rows:
+        span = self.size * self.pool
+        bounds = zip(self._seen(pool * span), self._seen((pool + 1) * span), strict=True)
+        parts = [self._stream(file, *bound) for file, bound in enumerate(bounds)]
+        order = np.random.default_rng([self.seed, pool, 1, 0]).permutation(span)
+        return np.concatenate(parts)[order]
+
+    def _seen(self, total: int) -> list[int]:
+        """How many pairs of each file are among the first `total`; none ever becomes less."""
+        found = []
+        for place, share in enumerate(self._shares):
+            rest = sum(self._shares[place:])
+            found.append(total if share == rest else int(total * (share / rest)))
+            total -= found[-1]
+        return found
+
+    def _stream(self, file: int, start: int, stop: int) -> Rows:
+        """The rows of a file from place `start` of its stream to `stop`."""
+        size = len(self._rows_of[file])
+        rounds = range(start // size, -(-stop // size))
+        parts = [
+            self._round(file, number)[max(0, start - number * size) : stop - number * size]
+            for number in rounds
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *parts])
+
+    def _permute_file(self, file: int, number: int) -> Rows:
+        draw = np.random.default_rng([self.seed, number, 0, file])
+        return draw.permutation(self._rows_of[file])

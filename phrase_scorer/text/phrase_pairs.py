@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import NamedTuple, overload
 
@@ -214,18 +214,30 @@ class PhrasePairs:
     source: PhraseIds
     target: PhraseIds
     weights: npt.NDArray[np.float32] | None = None  # (pairs,) in training; None: all alike
+    files: npt.NDArray[np.uint16] | None = None  # (pairs,) number of the file; None: no matter
 
     def __len__(self) -> int:
         return len(self.source)
 
+    @property
+    def file_numbers(self) -> npt.NDArray[np.uint16]:
+        """(pairs,) number of the file that each is of."""
+        return np.zeros(len(self), np.uint16) if self.files is None else self.files
+
     def take(self, rows: Rows) -> PhrasePairs:
         """The pairs of these rows, in this order."""
         weights = None if self.weights is None else self.weights[rows]
-        return PhrasePairs(self.source.take(rows), self.target.take(rows), weights)
+        files = None if self.files is None else self.files[rows]
+        return PhrasePairs(self.source.take(rows), self.target.take(rows), weights, files)
 
     def hashes(self) -> Hashes:
-        """(pairs,) 64-bit hash of each pair."""
-        return mixed(self.source.hashes() * np.uint64(0x9E3779B97F4A7C15) + self.target.hashes())
+        """(pairs,) 64-bit hash of each pair, and of its file where that matters."""
+        found = mixed(self.source.hashes() * np.uint64(0x9E3779B97F4A7C15) + self.target.hashes())
+        return found if self.files is None else mixed(found + self.files)
+
+    def source_keys(self, seed: int) -> Hashes:
+        """(pairs,) random numbers, the same for equal sources: their words and `seed` decide."""
+        return mixed(self.source.hashes() + np.uint64(seed))
 
     def unique(self) -> PhrasePairs:
         """Each distinct pair once, at its first place; weights of equal pairs are added."""
@@ -237,7 +249,7 @@ class PhrasePairs:
         if self.weights is None:
             return pairs
         sums = np.bincount(first, self.weights)[kept].astype(np.float32)
-        return PhrasePairs(pairs.source, pairs.target, sums)
+        return replace(pairs, weights=sums)
 
     def _first_places(self) -> Rows:
         """(pairs,) where each pair stands first.
@@ -258,10 +270,11 @@ class PhrasePairs:
         if self._are_alike(rows, leaders):
             first[rows] = leaders
         else:  # a hash that different pairs have
-            seen: dict[tuple[bytes, bytes], int] = {}
+            seen: dict[tuple[bytes, bytes, int], int] = {}
+            files = self.file_numbers
             for row in rows.tolist():
-                key = self.source.phrase(row).tobytes(), self.target.phrase(row).tobytes()
-                first[row] = seen.setdefault(key, row)
+                phrases = self.source.phrase(row).tobytes(), self.target.phrase(row).tobytes()
+                first[row] = seen.setdefault((*phrases, int(files[row])), row)
         return first
 
     def _are_alike(self, rows: Rows, others: Rows) -> bool:
@@ -284,7 +297,7 @@ class PhrasePairs:
         nothing = self.take(np.zeros(0, np.int64))
         if held_out <= 0 or len(self) < 2:
             return self, nothing
-        keys = mixed(self.source.hashes() + np.uint64(seed))
+        keys = self.source_keys(seed)
         share = min(held_out / len(self), 0.5)
         chosen = keys < np.uint64(int(share * 2**64))
         if not chosen.any() or chosen.all():  # a handful of sources: hold out just one of them

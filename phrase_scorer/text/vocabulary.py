@@ -153,18 +153,47 @@ def shortlists(
     The ids of the pairs are the collector's before the call, and the vocabularies' after it. With
     `shared` both are the same: the most frequent words of the two sides together.
     """
-    sides = (collector.source_words, pairs.source), (collector.target_words, pairs.target)
-    counts = [_counts(words, phrases) for words, phrases in sides]
+    counts = [_counts(words, phrases) for words, phrases in _sides(collector, pairs)]
     if shared:
-        vocabularies = [Vocabulary.shortlist(counts[0] + counts[1], size)] * 2
+        vocabularies = (Vocabulary.shortlist(counts[0] + counts[1], size),) * 2
     else:
-        vocabularies = [Vocabulary.shortlist(side, size) for side in counts]
-    for (words, phrases), vocabulary in zip(sides, vocabularies, strict=True):
+        vocabularies = Vocabulary.shortlist(counts[0], size), Vocabulary.shortlist(counts[1], size)
+    _renumber(collector, pairs, vocabularies)
+    return vocabularies
+
+
+def renumbered(
+    collector: PairCollector, pairs: PhrasePairs, vocabularies: tuple[Vocabulary, Vocabulary]
+) -> dict[str, Counts]:
+    """Makes the ids of collected pairs those of given vocabularies; by side, what they lack."""
+    found = {}
+    sides = zip(("source", "target"), _sides(collector, pairs), vocabularies, strict=True)
+    for name, (words, phrases), vocabulary in sides:
+        counts = _counts(words, phrases)
+        lacking = Counter({
+            word: count for word, count in counts.items()
+            if count and vocabulary.id(word) == UNKNOWN
+        })  # fmt: skip
+        found[name] = Counts(counts.total(), lacking.total(), lacking)
+    _renumber(collector, pairs, vocabularies)
+    return found
+
+
+def _sides(
+    collector: PairCollector, pairs: PhrasePairs
+) -> tuple[tuple[dict[bytes, int], PhraseIds], ...]:
+    return (collector.source_words, pairs.source), (collector.target_words, pairs.target)
+
+
+def _renumber(
+    collector: PairCollector, pairs: PhrasePairs, vocabularies: tuple[Vocabulary, Vocabulary]
+) -> None:
+    sides = zip(_sides(collector, pairs), vocabularies, strict=True)
+    for (words, phrases), vocabulary in sides:
         mapping = np.fromiter(map(vocabulary.id, words), np.int32, len(words))
         for start in range(0, len(phrases.ids), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
             phrases.ids[part] = mapping[phrases.ids[part]]
-    return vocabularies[0], vocabularies[1]
 
 
 def _counts(words: dict[bytes, int], phrases: PhraseIds) -> Counter[bytes]:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
 
 from phrase_scorer.errors import DataError
 from phrase_scorer.models import Direction
 from phrase_scorer.runtime.streams import paused_garbage_collection, prefetch
 from phrase_scorer.text.collector import PairCollector
 from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs
-from phrase_scorer.text.vocabulary import Vocabulary, shortlists
+from phrase_scorer.text.vocabulary import Counts, Vocabulary, renumbered, shortlists
+
+MOST_HELD_OUT = 0.2  # of a file that has a share; a small one is what the shares are for
+
+
+class PairsOfFile(NamedTuple):
+    """The pairs of one file, or of a program."""
+
+    path: str  # for messages
+    blocks: Iterable[PairBlock]
+
+
+class FileShare(NamedTuple):
+    """A file, and the share of its pairs in all that are seen in training."""
+
+    path: str
+    share: float  # they sum to 1
 
 
 @dataclass(frozen=True)
@@ -21,39 +39,78 @@ class TrainingData:
     pairs: PhrasePairs  # ids of the vocabularies; weights are sums of counts, where there are any
     vocabularies: tuple[Vocabulary, Vocabulary]  # (source, target); the same one where shared
     validation: PhrasePairs | None = None  # None: the pairs of some source phrases are held out
+    mix: tuple[FileShare, ...] = ()  # where files have shares: a pair is distinct within its file
+    unknown: Mapping[str, Counts] = field(default_factory=dict)  # by side, to vocabularies given
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Those of the files; none where each pair is seen as often as any other."""
+        return tuple(file.share for file in self.mix)
 
     def split(self, held_out: int, seed: int) -> tuple[PhrasePairs, PhrasePairs]:
         """(pairs to train on, pairs to validate on), about `held_out` where none are given."""
         if self.validation is not None:
             return self.pairs, self.validation
-        return self.pairs.split_by_source(held_out, seed)
+        if not self.mix:
+            return self.pairs.split_by_source(held_out, seed)
+        files, keys = self.pairs.file_numbers, self.pairs.source_keys(seed)
+        wanted = held_out * np.array(self.shares) / np.bincount(files)
+        limits = (np.minimum(wanted, MOST_HELD_OUT) * 2**64).astype(np.uint64)
+        chosen = keys < limits[files]
+        if held_out and not chosen.any():  # a handful of sources: hold out just one of them
+            chosen = keys == keys.min()
+        rest = self.pairs.take(np.flatnonzero(~np.isin(keys, keys[chosen])))
+        left = np.bincount(rest.file_numbers, minlength=len(self.mix))
+        for file, count in zip(self.mix, left, strict=True):
+            if not count:
+                message = "all its sources are held out to validate: lower --validation-pairs"
+                raise DataError(message, path=file.path)
+        return rest, self.pairs.take(np.flatnonzero(chosen))
 
 
 def collect_training_data(
-    blocks: Iterable[PairBlock],
+    files: Sequence[PairsOfFile],
     *,
-    path: str | Path,
     shortlist: int,
     direction: Direction = "forward",
     shared_words: bool = False,
+    shares: Sequence[float] = (),
+    vocabularies: tuple[Vocabulary, Vocabulary] | None = None,
 ) -> TrainingData:
-    """Reads all pairs, of the table at `path`; a DataError where it has none.
+    """Reads all pairs; a DataError where a file has none.
 
     Args:
-        blocks: Pairs as words.
-        path: For messages.
+        files: Pairs as words.
         shortlist: Words of each side that the model knows, `<unk>` included.
         direction: "inverse": the sides change places.
         shared_words: One shortlist for both sides.
+        shares: How much of training each file is to be, in proportion. A pair in several files then
+            counts in each, and weights have a mean of 1 in each.
+        vocabularies: The words of a model that there is; `shortlist` says nothing then.
     """
-    if direction == "inverse":
-        blocks = (PairBlock(block.targets, block.sources, block.counts) for block in blocks)
-    collector = PairCollector()
+    collector, counts = PairCollector(), []
     with paused_garbage_collection():
-        for block in prefetch(blocks):
-            collector.add(block)
-    pairs = collector.finish().unique()
-    if not len(pairs):
-        raise DataError("no pairs to train on", path=path)
-    vocabularies = shortlists(collector, pairs, shortlist, shared=shared_words)
-    return TrainingData(pairs, vocabularies)
+        for file in files:
+            counts.append(0)
+            for block in prefetch(file.blocks):
+                sides = block.sources, block.targets
+                collector.add(
+                    PairBlock(*(sides[::-1] if direction == "inverse" else sides), block.counts)
+                )
+                counts[-1] += len(block.sources)
+            if not counts[-1]:
+                raise DataError("no pairs to train on", path=file.path)
+    pairs = collector.finish()
+    if shares:
+        pairs = replace(pairs, files=np.repeat(np.arange(len(files), dtype=np.uint16), counts))
+    pairs = pairs.unique()
+    if shares and pairs.weights is not None:
+        numbers = pairs.file_numbers
+        means = np.bincount(numbers, pairs.weights) / np.bincount(numbers)
+        pairs = replace(pairs, weights=(pairs.weights / means[numbers]).astype(np.float32))
+    mix = tuple(FileShare(files[n].path, share / sum(shares)) for n, share in enumerate(shares))
+    if vocabularies is None:
+        vocabularies = shortlists(collector, pairs, shortlist, shared=shared_words)
+        return TrainingData(pairs, vocabularies, mix=mix)
+    unknown = renumbered(collector, pairs, vocabularies)
+    return TrainingData(pairs, vocabularies, mix=mix, unknown=unknown)

@@ -12,6 +12,7 @@ from phrase_scorer.models import ModelConfig
 from phrase_scorer.models.files import Progress
 from phrase_scorer.training.data import TrainingData
 from phrase_scorer.training.settings import TrainingSettings
+from phrase_scorer.training.start import StartModel
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class TrainingJob:
     settings: TrainingSettings
     path: Path  # the model directory
     details: Mapping[str, Any] = field(default_factory=dict)  # more to note in config.json
+    start: StartModel | None = None  # None: weights drawn at random
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from phrase_scorer.runtime.records import Origin, parse_json
 from phrase_scorer.runtime.report import as_json
 from phrase_scorer.runtime.streams import numbered_lines
 from phrase_scorer.text.batches import Batch
+from phrase_scorer.training.events import Events
 from phrase_scorer.training.settings import TrainingSettings
 
 LOG_EVERY = 50  # updates
@@ -31,8 +32,13 @@ def open_log(path: Path) -> TextIO:
 class TrainingLog:
     """Writes the log, a line every `LOG_EVERY` updates and at each validation; moves the bar."""
 
-    def __init__(self, file: TextIO, bar: tqdm[Any], settings: TrainingSettings) -> None:
+    def __init__(
+        self, file: TextIO, bar: tqdm[Any], settings: TrainingSettings,
+        events: Events | None = None,
+    ) -> None:  # fmt: skip
         self._file = file
+        self._events = events
+        self._validated = -1  # after which update
         self._bar = bar
         self._settings = settings
         self._losses: list[Tensor] = []
@@ -62,12 +68,18 @@ class TrainingLog:
         self._validation = loss
         if loss is not None:
             self._write(progress, validation_loss=round(loss, 5))
+        self._validated = progress.update
 
     def _write(self, progress: Progress, **values: Any) -> None:
         line = {"update": progress.update, "seconds": round(progress.seconds, 1), **values}
         with write_errors(getattr(self._file, "name", "training log")):
             self._file.write(as_json(line, indent=None))
             self._file.flush()
+        if self._events is not None:
+            # The mean of several checkpoints is validated after the last of them.
+            again = "validation_loss" in values and self._validated == progress.update
+            for name, value in values.items():
+                self._events.add(f"{name}_of_mean" if again else name, value, progress.update)
 
 
 class LoggedLine(msgspec.Struct):

@@ -1,27 +1,39 @@
-"""What a training is asked for, checked before anything is read; `train`, all of it in one call.
+"""What a training is asked for, checked before anything is read.
 
 torch is not imported at the top: a refusal costs no time.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from typing_extensions import override
 
-from phrase_scorer.errors import DataError, UsageError, require_at_least, require_choice
-from phrase_scorer.models.config import CELL_USES, LANGUAGE_MODEL_USES, USES
+from phrase_scorer.errors import (
+    DataError,
+    UsageError,
+    printable,
+    require_at_least,
+    require_choice,
+    require_finite,
+)
+from phrase_scorer.models.config import (
+    CELL_USES,
+    LANGUAGE_MODEL_USES,
+    USES,
+    ModelConfig,
+    check_settings,
+)
 from phrase_scorer.runtime.device import Arithmetic
-from phrase_scorer.runtime.output import Place, is_same_file
+from phrase_scorer.runtime.output import is_same_file
 from phrase_scorer.runtime.streams import require_readable
 from phrase_scorer.text.given_pairs import Phrase, blocks_of_pairs
-from phrase_scorer.text.pair_files import PairFiles, PairReader, read_pairs
-from phrase_scorer.text.phrase_pairs import PairBlock
+from phrase_scorer.text.pair_files import PairFiles, PairReader
+from phrase_scorer.training.events import require_tensorboard
 from phrase_scorer.training.settings import (
     PRESET_NAMES,
     SAMPLED_ABOVE,
@@ -30,14 +42,22 @@ from phrase_scorer.training.settings import (
     TrainingSettings,
     preset_of,
 )
+from phrase_scorer.training.start import (
+    StartModel,
+    load_start,
+    require_same_start,
+    require_trained_on,
+    tell_unknown,
+)
 
 if TYPE_CHECKING:
-    from phrase_scorer.models import ModelConfig
     from phrase_scorer.models.files import TrainingState
-    from phrase_scorer.training.data import TrainingData
+    from phrase_scorer.text.vocabulary import Vocabulary
+    from phrase_scorer.training.data import PairsOfFile, TrainingData
     from phrase_scorer.training.job import TrainingResult
 
 SHORTLIST = 15_000  # words of each language; paper, section 4.1
+ARCHITECTURE = "encoder_decoder"  # where none is chosen
 GIVEN_PAIRS = "the pairs given"  # the name of those of a program
 FEW = 1000  # pairs of which so many may be held out that none is left
 GIVEN_AT_ONCE = 1 << 14  # taken at once from a program's pairs
@@ -80,26 +100,41 @@ class Choices:
         return {name: value for name, value in named.items() if value is not None}
 
 
+class TrainingPlan(NamedTuple):
+    """What a training will be, before its pairs are known."""
+
+    config: ModelConfig  # its numbers of words still unknown
+    settings: TrainingSettings
+    preset: str
+    words: tuple[Vocabulary, Vocabulary] | None = (
+        None  # of the model that it begins, or began, from
+    )
+    start: StartModel | None = None  # of one that is not resumed
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
     """A training as it is asked for, of whatever model; what cannot be is refused here."""
 
     model_path: Path
     preset: str | None = None  # None: small; of a training to resume, what it began with
-    shortlist: int = SHORTLIST
+    start: Path | None = None  # a model whose weights and words it begins from
+    shortlist: int | None = None  # None: `SHORTLIST`, or the words of that model
     choices: Choices = field(default_factory=Choices)
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
     max_minutes: float | None = None  # stop after that many
     checkpoint_minutes: float = 10.0  # save the state this often
     resume: bool = False  # go on with a training that was stopped
     overwrite: bool = False  # replace a model that is there
+    tensorboard: Path | None = None  # a folder for its events
     quiet: bool = False
 
     def __post_init__(self) -> None:
         model = self.model_path
         if self.preset is not None:
             require_choice("preset", self.preset, PRESET_NAMES)
-        require_at_least(2, "--shortlist", self.shortlist)
+        if self.shortlist is not None:
+            require_at_least(2, "--shortlist", self.shortlist)
         if self.choices.schedule == "timed" and self.max_minutes is None:
             raise UsageError("--schedule timed needs --max-minutes")
         if model.is_file():
@@ -108,23 +143,47 @@ class TrainingRequest:
             raise UsageError(
                 f"{model} holds a model; --resume continues it, --overwrite replaces it"
             )
+        if self.start is not None:
+            self._require_apart(self.start)
+        if self.tensorboard is not None:
+            require_tensorboard(self.tensorboard)
 
-    def planned(self, architecture: str, **fixed: Any) -> tuple[ModelConfig, TrainingSettings]:
-        """The model, its numbers of words still unknown, and how it is trained.
+    def _require_apart(self, start: Path) -> None:
+        """Checks that a model to begin from is not replaced, and nothing is chosen in vain."""
+        if is_same_file(start, self.model_path):
+            raise UsageError(f"--from {start} and --model are the same directory")
+        if self.shortlist is not None:
+            raise UsageError(f"--shortlist: the words are those of --from {start}")
+        if self.choices.initial_deviation is not None:
+            raise UsageError(f"--initial-deviation: the weights are those of --from {start}")
 
-        What was chosen must go with the preset, and a training to resume must be there.
+    def planned(self, architecture: str | None, **fixed: Any) -> TrainingPlan:
+        """The model and how it is trained.
+
+        What was chosen must go with the preset, or with the model to begin from, and a training to
+        resume must be there. None: as in that model or that training, or the default.
         """
-        from phrase_scorer.models.config import ModelConfig, check_settings
         from phrase_scorer.models.files import ModelFiles
 
-        directory, sizes = ModelFiles(self.model_path), self.choices.of(ModelConfig)
-        preset = preset_of(self.preset or PRESET_NAMES[0], architecture)
+        directory = ModelFiles(self.model_path)
+        chosen = self.choices.of(ModelConfig) | {"architecture": architecture} | fixed
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        name = chosen.get("architecture", ARCHITECTURE)
         began = directory.known_state() if self.resume else None
-        if began is not None and self.preset is None:
-            preset = Preset(began.of(ModelConfig), began.of(TrainingSettings))
-        words = {"source_words": 2, "target_words": 2, "architecture": architecture}
-        config = ModelConfig(**preset.sizes | sizes | fixed | words)
-        check_settings(config, sizes)
+        start, words, preset = None, None, preset_of(self.preset or PRESET_NAMES[0], name)
+        if began is not None:
+            if require_same_start(self.model_path, self.start):
+                words = directory.vocabularies()
+                if self.shortlist is not None:
+                    raise UsageError("--shortlist: the words are those of the model it began from")
+            if self.preset is None:
+                preset = Preset(began.of(ModelConfig), began.of(TrainingSettings))
+        elif self.start is not None:
+            require_trained_on(self.start, of_text=name in LANGUAGE_MODEL_USES)
+            start = load_start(self.start, self.preset, chosen)
+            preset, words = start.recipe(), start.words
+        config = ModelConfig(**preset.sizes | chosen | {"source_words": 2, "target_words": 2})
+        check_settings(config, self.choices.of(ModelConfig))
         for given, file in product(self.inputs(), directory.files):
             if is_same_file(given, file):
                 raise UsageError(f"--model {self.model_path} would overwrite the file {given}")
@@ -132,7 +191,14 @@ class TrainingRequest:
         training = dict(preset.training)
         if minutes := self.scheduled_minutes(began):
             training |= {"max_updates": UNLIMITED, "schedule": "timed", "minutes": minutes}
-        return config, TrainingSettings(**training | self.choices.of(TrainingSettings))
+        settings = TrainingSettings(**training | self.choices.of(TrainingSettings))
+        return TrainingPlan(
+            config,
+            settings,
+            start.preset if start else self.preset or PRESET_NAMES[0],
+            words,
+            start,
+        )
 
     def scheduled_minutes(self, began: TrainingState | None) -> float:
         """The minutes at whose end the learning rate falls to 0; 0: it follows the updates.
@@ -162,24 +228,24 @@ class TrainingRequest:
         """The files that it learns from, and is validated on."""
         return list(self.learned_from)
 
-    def run(
-        self, data: TrainingData, config: ModelConfig, settings: TrainingSettings
-    ) -> TrainingResult:
+    def run(self, data: TrainingData, plan: TrainingPlan) -> TrainingResult:
         """Trains the model that `plan` gave."""
         from phrase_scorer.training.job import RunLimits, TrainingJob
         from phrase_scorer.training.trainer import run_training
 
         source, target = map(len, data.vocabularies)
-        config = replace(config, source_words=source, target_words=target)
+        config = replace(plan.config, source_words=source, target_words=target)
+        settings = plan.settings
         if target < SAMPLED_ABOVE and self.choices.softmax is None and not self.resume:
             settings = replace(settings, softmax="full")
-        details = {"path": self.learned_from_name, "preset": self.preset or PRESET_NAMES[0]}
+        details = {"path": self.learned_from_name, "preset": plan.preset}
         return run_training(
-            TrainingJob(data, config, settings, self.model_path, details),
+            TrainingJob(data, config, settings, self.model_path, details, plan.start),
             RunLimits(self.max_minutes, self.checkpoint_minutes),
             device=self.arithmetic.torch_device(),
             resume=self.resume,
             show_progress=not self.quiet,
+            events=self.tensorboard,
         )
 
 
@@ -188,9 +254,11 @@ class TrainRequest(TrainingRequest):
     """What `train` is asked for."""
 
     pairs: PairFiles
-    architecture: str = "encoder_decoder"
-    direction: str = "forward"
-    variant: str = "paper"
+    also: tuple[str, ...] = ()  # more files of pairs
+    mix: tuple[float, ...] = ()  # shares of all of them; none: each distinct pair once
+    architecture: str | None = None  # None: as in a model that is gone on from, or the default
+    direction: str | None = None
+    variant: str | None = None
     shared_words: bool = False
 
     @override
@@ -198,46 +266,69 @@ class TrainRequest(TrainingRequest):
         super().__post_init__()
         if self.architecture in LANGUAGE_MODEL_USES:
             raise UsageError("a language model is trained on text: phrase-scorer train-lm")
-        require_choice("architecture", self.architecture, USES)
-        if self.choices.cell is not None and "cell" in USES[self.architecture]:
+        architecture = ARCHITECTURE if self.architecture is None else self.architecture
+        require_choice("architecture", architecture, USES)
+        if self.choices.cell is not None and "cell" in USES[architecture]:
             require_choice("cell", self.choices.cell, CELL_USES)
+        for one, other in combinations(self.learned_from, 2):
+            if self.also and (one == other or is_same_file(one, other)):
+                raise UsageError(f"{printable(other)} is given twice")
+        files = 1 + len(self.also)
+        if self.mix and len(self.mix) != files:
+            shares = "share" if len(self.mix) == 1 else "shares"
+            raise UsageError(f"--mix: {len(self.mix)} {shares}, but {files} to mix (--also)")
+        for share in self.mix:
+            require_finite("a share of --mix", share)
 
     @property
     @override
     def learned_from(self) -> tuple[str, ...]:
-        return self.pairs.paths
+        return *self.pairs.paths, *self.also
 
-    def plan(self) -> tuple[ModelConfig, TrainingSettings]:
+    def files(self) -> list[PairFiles]:
+        """All files of pairs; those side by side are one."""
+        return [self.pairs, *(replace(self.pairs, paths=(path,)) for path in self.also)]
+
+    def plan(self) -> TrainingPlan:
         """As `planned`."""
         return self.planned(
             self.architecture,
             direction=self.direction,
             variant=self.variant,
-            shared_words=self.shared_words,
+            shared_words=self.shared_words or None,
         )
 
-    def collect(self, blocks: Iterable[PairBlock]) -> TrainingData:
+    def collect(self, files: Sequence[PairsOfFile], plan: TrainingPlan) -> TrainingData:
         """The pairs, read to their end."""
         from phrase_scorer.training.data import collect_training_data
 
-        return collect_training_data(
-            blocks,
-            path=self.learned_from_name,
-            shortlist=self.shortlist,
-            direction="inverse" if self.direction == "inverse" else "forward",
-            shared_words=self.shared_words,
+        data = collect_training_data(
+            files,
+            shortlist=SHORTLIST if self.shortlist is None else self.shortlist,
+            direction=plan.config.direction,
+            shared_words=plan.config.shared_words,
+            shares=self.mix,
+            vocabularies=plan.words,
         )
+        if plan.start is not None:
+            tell_unknown(plan.start.known.path, data.unknown)
+        return data
+
+    def read_with(self, read: PairReader, plan: TrainingPlan) -> TrainingData:
+        """The pairs of the files."""
+        from phrase_scorer.training.data import PairsOfFile
+
+        return self.collect([PairsOfFile(file.name, read(file)) for file in self.files()], plan)
 
     @override
-    def run(
-        self, data: TrainingData, config: ModelConfig, settings: TrainingSettings
-    ) -> TrainingResult:
+    def run(self, data: TrainingData, plan: TrainingPlan) -> TrainingResult:
+        settings = plan.settings
         if len(data.pairs) <= FEW:
             pairs, held_out = map(len, data.split(settings.validation_pairs, settings.seed))
             if pairs < 2:
                 message = f"{pairs} pair to train on, {held_out} held out to validate: too few"
                 raise DataError(message, path=self.learned_from_name)
-        return super().run(data, config, settings)
+        return super().run(data, plan)
 
     def train(
         self, of_program: Iterable[tuple[Phrase, Phrase]] | None, read: PairReader
@@ -245,76 +336,8 @@ class TrainRequest(TrainingRequest):
         """Trains on pairs of a program, or on those that `read` finds in the files."""
         plan = self.plan()
         if of_program is None:
-            return self.run(self.collect(read(self.pairs)), *plan)
+            return self.run(self.read_with(read, plan), plan)
+        from phrase_scorer.training.data import PairsOfFile
+
         blocks = blocks_of_pairs(of_program, None, GIVEN_AT_ONCE)
-        return self.run(self.collect(blocks), *plan)
-
-
-Given = Place | tuple[Place, Place] | Iterable[tuple[Phrase, Phrase]]
-
-
-def train(
-    pairs: Given,
-    model: Place,
-    *,
-    architecture: str = "encoder_decoder",
-    direction: str = "forward",
-    preset: str | None = None,
-    shortlist: int = SHORTLIST,
-    choices: Choices | None = None,
-    weight_by_count: bool = False,
-    max_minutes: float | None = None,
-    device: str = "auto",
-    resume: bool = False,
-    overwrite: bool = False,
-    show_progress: bool = False,
-    read: PairReader = read_pairs,
-) -> TrainingResult:
-    """Trains a model on pairs and leaves it in a directory, as the command `train` does.
-
-    >>> train("pairs.tsv", "rnn/", max_minutes=10)  # doctest: +SKIP
-    >>> train(("corpus.en.gz", "corpus.fr.gz"), "att/", architecture="attention")  # doctest: +SKIP
-
-    `pairs` is a file of lines "source<TAB>target"; (sources, targets), two files of lines; or an
-    iterable of (source, target), each phrase a string with blanks, or a list of words. `model` is
-    the directory. `choices` say what is to be other than in the preset; `weight_by_count` needs a
-    phrase table; what `read` reads the files with may know more kinds of them, as that of
-    moses_integration does. The rest is as the command's options of these names. In the main thread
-    SIGINT and SIGTERM end the training, not the program: `stopped` names them.
-
-    Raises:
-        UsageError: What cannot be, before anything is read.
-        DataError: Wrong content of a file, or no pairs.
-        ModelError: Nothing to resume, or a state that is broken.
-        PhraseScorerError: The training diverged.
-    """
-    paths, of_program = _given(pairs)
-    if of_program is not None and weight_by_count:
-        raise UsageError("pairs without counts cannot be weighed by them")
-    request = TrainRequest(
-        pairs=PairFiles(paths, with_counts=weight_by_count),
-        model_path=Path(model),
-        architecture=architecture,
-        direction=direction,
-        preset=preset,
-        shortlist=shortlist,
-        choices=choices or Choices(),
-        arithmetic=Arithmetic(device),
-        max_minutes=max_minutes,
-        resume=resume,
-        overwrite=overwrite,
-        quiet=not show_progress,
-    )
-    return request.train(of_program, read)
-
-
-def _given(pairs: Given) -> tuple[tuple[str, ...], Iterable[tuple[Phrase, Phrase]] | None]:
-    """(files, pairs of the program where there are no files)."""
-    paths: Any = (pairs,) if isinstance(pairs, str | os.PathLike) else pairs
-    if (
-        isinstance(paths, tuple)
-        and paths
-        and all(isinstance(path, str | os.PathLike) for path in paths)
-    ):
-        return tuple(map(os.fspath, paths)), None
-    return (), paths
+        return self.run(self.collect([PairsOfFile(GIVEN_PAIRS, blocks)], plan), plan)

@@ -14,8 +14,10 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -28,7 +30,8 @@ from phrase_scorer.models.files import Progress, TrainingState
 from phrase_scorer.runtime.console import collected_signals, note, progress_bar, say
 from phrase_scorer.runtime.output import locked_folder
 from phrase_scorer.runtime.streams import prefetch
-from phrase_scorer.text.batches import Batch, TrainingOrder, by_length, pair_batch
+from phrase_scorer.text.batches import Batch, MixedOrder, TrainingOrder, by_length, pair_batch
+from phrase_scorer.training.events import open_events
 from phrase_scorer.training.job import NO_LIMITS, RunLimits, TrainingJob, TrainingResult
 from phrase_scorer.training.log import TrainingLog, open_log
 from phrase_scorer.training.loss import chosen_log_probs
@@ -47,10 +50,11 @@ def run_training(
     device: torch.device | str = "cpu",
     resume: bool = False,
     show_progress: bool = True,
+    events: Path | None = None,
 ) -> TrainingResult:
     """Trains a model and leaves it in its directory; with `resume` it goes on from a saved state.
 
-    The job's pairs are unique, the model's input side first.
+    The job's pairs are unique, the model's input side first. `events` is a folder for TensorBoard.
 
     Raises:
         DataError: No pairs; a state that comes from other pairs or settings; a file that cannot be
@@ -74,8 +78,10 @@ def run_training(
                 "training": vars(trainer.settings),
                 "data": {"pairs": len(pairs), "fingerprint": trainer.fingerprint, **job.details},
             }
+            if job.start is not None:
+                known["start"] = msgspec.structs.asdict(job.start.known)
             trainer.directory.create(job.config, job.data.vocabularies, known)
-        return trainer.run(limits, show_progress=show_progress)
+        return trainer.run(limits, show_progress=show_progress, events=events)
 
 
 class Trainer:
@@ -93,10 +99,16 @@ class Trainer:
         self._weighting = "none" if weights is None else f"by counts ({_digest(weights)})"
         self._validation = "on held-out pairs" if given is None else f"on {_digest(given.hashes())}"
         self.pairs, self.validation = job.data.split(settings.validation_pairs, settings.seed)
-        self.order = TrainingOrder(
-            self.pairs, settings.batch_pairs, settings.pool_batches, settings.seed
+        how = settings.batch_pairs, settings.pool_batches, settings.seed
+        shares = job.data.shares
+        self._mix = ", ".join(f"{share:.6g}" for share in shares) or "none"
+        self.order = (
+            MixedOrder(self.pairs, *how, shares) if shares else TrainingOrder(self.pairs, *how)
         )
         self.model = build(job.config, settings.seed, settings.initial_deviation).to(device)
+        self._began_from_model = job.start is not None
+        if job.start is not None:
+            self.model.load_state_dict(job.start.weights)
         self.optimizer = _optimizer(self.model, settings)
         self.progress = Progress()
         self.best_weights = _weights(self.model)
@@ -170,7 +182,7 @@ class Trainer:
             self._save_best()
         else:
             progress.waited += 1
-        if self.settings.averaged:
+        if self.settings.averaged and progress.update:
             self.recent = [*self.recent, _weights(self.model)][-self.settings.averaged :]
         log.note_validation(progress, loss if len(self.validation) else None)
 
@@ -200,7 +212,7 @@ class Trainer:
         }
         known = TrainingState(
             self.progress, self.model.config.as_dict(), vars(self.settings),
-            self.fingerprint, self._weighting, self._validation,
+            self.fingerprint, self._weighting, self._validation, self._mix,
         )  # fmt: skip
         parts = {"model": _weights(self.model), "best": self.best_weights, "optimizer": optimizer}
         parts |= {f"recent{number}": weights for number, weights in enumerate(self.recent)}
@@ -224,10 +236,13 @@ class Trainer:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": dict(state), "param_groups": groups})
         self.progress = known.progress
-        if self.progress.best_update:
+        if math.isfinite(self.progress.best_loss):
             self._save_best()
 
     def _require_same(self, known: TrainingState) -> None:
+        if known.mix != self._mix:
+            message = f"cannot resume: mix was {known.mix}, now {self._mix}"
+            raise DataError(message, path=self.directory.path)
         words = [vocabulary.words for vocabulary in self.directory.vocabularies()]
         if known.data != self.fingerprint or words != [v.words for v in self.vocabularies]:
             message = "cannot resume: it was trained on other phrase pairs"
@@ -272,7 +287,9 @@ class Trainer:
 
     # -- the loop --------------------------------------------------------------------------------
 
-    def run(self, limits: RunLimits, *, show_progress: bool = True) -> TrainingResult:
+    def run(
+        self, limits: RunLimits, *, show_progress: bool = True, events: Path | None = None
+    ) -> TrainingResult:
         """Updates until something says stop; saves the state, then the best weights."""
         saved = time.monotonic()
         began = saved - self.progress.seconds
@@ -281,9 +298,12 @@ class Trainer:
             collected_signals() as received,
             self._bar(show_progress) as bar,
             open_log(self.directory.log_file) as file,
+            open_events(events, self.progress.update and self.progress.update + 1) as points,
             contextlib.closing(prefetch(self._batches())) as batches,
         ):
-            log = TrainingLog(file, bar, self.settings)
+            log = TrainingLog(file, bar, self.settings, points)
+            if self._began_from_model and not math.isfinite(self.progress.best_loss):
+                self._keep_best(log)  # no worse than it began
             while not (stopped := self._stop(received, end)):
                 batch = next(batches)
                 loss, norm = self.update(batch)

@@ -13,9 +13,11 @@ from phrase_scorer.text.pair_files import PairFiles
     ("source", "target", "message"),
     [
         (b"a\nb ||| c ||| 1\n", b"x\ny\n",
-         's:2: a line of a phrase table: of two files, each line is one phrase: "b ||| c ||| 1"'),
+         's:2: a line of a phrase table: of two files, each line is one phrase '
+         '(train takes a second table as --also): "b ||| c ||| 1"'),
         (b"a\n", b"x ||| y\n",
-         't:1: a line of a phrase table: of two files, each line is one phrase: "x ||| y"'),
+         't:1: a line of a phrase table: of two files, each line is one phrase '
+         '(train takes a second table as --also): "x ||| y"'),
     ],
 )  # fmt: skip
 def test_a_table_is_none_of_two_files(source, target, message, folder):

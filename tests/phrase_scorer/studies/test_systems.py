@@ -25,7 +25,7 @@ from phrase_scorer.studies.systems import (
     sized_config,
 )
 from phrase_scorer.text.phrase_pairs import PairBlock
-from phrase_scorer.training.data import TrainingData, collect_training_data
+from phrase_scorer.training.data import PairsOfFile, TrainingData, collect_training_data
 from phrase_scorer.training.job import TrainingResult
 
 
@@ -78,7 +78,7 @@ def data():
             target = [b"t%d" % i for i in random.integers(0, 12, random.integers(1, 4))]
             count = float(random.integers(1, 6))
             blocks.append(PairBlock([[*words, b"x%d" % source]], [target], [count]))
-    return collect_training_data(blocks, path="table", shortlist=40)
+    return collect_training_data([PairsOfFile("table", blocks)], shortlist=40)
 
 
 SETTINGS = SystemsSettings(parameters=20_000, minutes=0.002, validation_pairs=40, threads=1)
@@ -168,7 +168,7 @@ def test_a_signal_ends_the_command_as_any_other(name, code, data, tmp_path, monk
 
 def test_one_source_cannot_be_held_out(tmp_path):
     blocks = [PairBlock([[b"a"], [b"a"]], [[b"b"], [b"c"]], [1.0, 2.0])]
-    data = collect_training_data(blocks, path="table", shortlist=9)
+    data = collect_training_data([PairsOfFile("table", blocks)], shortlist=9)
     with pytest.raises(DataError) as error:
         run_systems(data, ["LSTM"], SETTINGS, tmp_path, print)
     assert str(error.value) == "one source phrase cannot be trained on and held out"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from toys import phrase_ids, phrase_pairs
 
 from phrase_scorer.text.batches import (
+    MixedOrder,
     TrainingOrder,
     by_length,
     pair_batch,
@@ -108,3 +111,53 @@ def test_sources_backwards():
     values = torch.arange(24).view(4, 3, 2)
     assert torch.equal(sources.flipped(values, keep_end=False)[:, 1], values[:, 1].flip(0))
     assert sources.last.tolist() == [1, 3, 0]
+
+
+@pytest.fixture
+def mixed_pairs(some_pairs):
+    """Three files: of 3, 60 and 40 pairs, one after the other."""
+    return replace(some_pairs, files=np.repeat(np.arange(3, dtype=np.uint16), [3, 60, 40]))
+
+
+SHARES = (0.5, 0.3, 0.2)
+
+
+def test_each_file_has_its_share_of_every_pool(mixed_pairs):
+    order = MixedOrder(mixed_pairs, 8, 5, 1, SHARES)
+    seen = np.zeros(3)
+    for pool in range(30):
+        rows = np.concatenate([order.rows(number) for number in range(5 * pool, 5 * pool + 5)])
+        assert len(rows) == 40
+        counts = np.bincount(mixed_pairs.files[rows], minlength=3)
+        np.testing.assert_allclose(counts, np.array(SHARES) * 40, atol=1)
+        seen += counts
+        np.testing.assert_allclose(seen, np.array(SHARES) * 40 * (pool + 1), atol=1)
+
+
+@pytest.mark.parametrize("shares", [SHARES, (0.001, 0.9, 0.099), (1 / 3, 1 / 3, 1 / 3)])
+def test_the_pairs_of_a_file_come_evenly(shares, mixed_pairs):
+    """None stands in a later permutation before all have stood in the one before."""
+    order = MixedOrder(mixed_pairs, 8, 5, 1, shares)
+    times = np.zeros(len(mixed_pairs), int)
+    for pool in range(40):
+        np.add.at(times, np.concatenate([order.rows(5 * pool + place) for place in range(5)]), 1)
+        for file in range(3):
+            of_file = times[mixed_pairs.files == file]
+            assert of_file.max() - of_file.min() <= 1
+
+
+def test_a_mixed_order_is_a_function_of_seed_and_number(mixed_pairs):
+    straight = MixedOrder(mixed_pairs, 8, 3, 1, SHARES)
+    expected = [straight.rows(number).tolist() for number in range(40)]
+    again = MixedOrder(mixed_pairs, 8, 3, 1, SHARES)
+    for number in np.random.default_rng(2).permutation(40):
+        assert again.rows(int(number)).tolist() == expected[number]
+    other = MixedOrder(mixed_pairs, 8, 3, 2, SHARES)
+    assert [other.rows(number).tolist() for number in range(40)] != expected
+    assert all(len(rows) == 8 for rows in expected)
+    spans = [np.ptp(mixed_pairs.target.lengths[rows]) for rows in expected]
+    assert np.mean(spans) < 2.5  # of a pool, those of like length
+
+
+def test_a_batch_is_no_larger_than_all_pairs(mixed_pairs):
+    assert len(MixedOrder(mixed_pairs, 200, 2, 1, SHARES).rows(0)) == 103

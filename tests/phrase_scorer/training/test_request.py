@@ -12,7 +12,9 @@ PAIRS = [
     for source, target in (("la maison", "the house"), ("le chat", "the cat"), ("la", "the"))
     for word in ("bleue", "noir", "x", "y z")
 ]
-SMALL = Choices(hidden=8, embedding=6, max_updates=4, validation_pairs=2, batch_pairs=4)
+SMALL = Choices(
+    hidden=8, embedding=6, max_updates=4, validation_pairs=2, batch_pairs=4, precision="float32"
+)
 
 
 def weights(model: str) -> bytes:
