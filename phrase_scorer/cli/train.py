@@ -92,7 +92,7 @@ model_options = together(
            "paper as in Cho et al. 2014.  [default: small]"),
     option("--from", "start", type=click.Path(path_type=Path), metavar="DIR", help="Begin with the "
            "weights and words of the model in DIR, whose sizes and direction stay; the schedule "
-           "starts anew, by default with half the preset's learning rate."),
+           "starts anew, by default with a quarter of the preset's learning rate."),
     shortlist_option,
 )  # fmt: skip
 # How long it is trained, when it is saved, where it is computed.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FREE = {"dropout", "short_histories"}  # of a model's settings: they shape no weights
 # Of AdamW's learning rate: what was learned is to be kept (docs/guide.md has the measurement).
-SLOWER = 0.5
+SLOWER = 0.25
 
 
 @dataclass(frozen=True)

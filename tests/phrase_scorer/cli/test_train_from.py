@@ -60,7 +60,7 @@ def test_from_a_model(run, folder):
     assert facts["start"] == {"path": "rnn", "fingerprint": before["fingerprint"]}
     assert "start" not in before
     assert (facts["hidden"], facts["embedding"]) == (8, 6)
-    assert facts["training"]["learning_rate"] == before["training"]["learning_rate"] / 2
+    assert facts["training"]["learning_rate"] == before["training"]["learning_rate"] / 4
     for side in ("source", "target"):
         name = f"{side}.vocab"
         assert (folder / "m" / name).read_bytes() == (folder / "rnn" / name).read_bytes()
