@@ -65,7 +65,8 @@ class Recipe:
 
     def validate(self) -> float:
         """Nats a symbol on the held-out source phrases."""
-        self.marks.append((self.trainer.progress.seconds, self.trainer.validate()))
+        with self.trainer._mean_in_place():
+            self.marks.append((self.trainer.progress.seconds, self.trainer.validate()))
         return self.marks[-1][1]
 
     def seconds_to(self, nats: float) -> float | None:

@@ -78,6 +78,11 @@ def tell_result(result: TrainingResult) -> int:
     return SIGNAL_EXIT_CODES.get(result.stopped, 0)
 
 
+def _chosen(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """What was chosen; "auto" is what all presets have."""
+    return None if value == "auto" else value
+
+
 def preset_option(
     name: str, text: str, kind: click.ParamType[Any] = COUNT, metavar: str | None = "N"
 ) -> Callable[[Command], Command]:
@@ -88,8 +93,9 @@ def preset_option(
 # Where the model goes, its preset, its words.
 model_options = together(
     model_option,
-    option("--preset", type=PRESET, help="Sizes and training settings: small and base for CPUs, "
-           "paper as in Cho et al. 2014.  [default: small]"),
+    option("--preset", type=PRESET, help="Sizes and training settings: small and base for CPUs; "
+           "paper as in Cho et al. 2014; large, of the same sizes, trained as the small ones are.  "
+           "[default: small]"),
     option("--from", "start", type=click.Path(path_type=Path), metavar="DIR", help="Begin with the "
            "weights and words of the model in DIR, whose sizes and direction stay; the schedule "
            "starts anew, by default with a quarter of the preset's learning rate."),
@@ -104,15 +110,19 @@ training_options = together(
     preset_option("--optimizer", "Algorithm of the updates.",
                   click.Choice(["adamw", "adadelta"]), None),
     preset_option("--learning-rate", "Highest learning rate.", POSITIVE, "X"),
+    option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), callback=_chosen,
+           help="Numbers of the products in training; weights and states stay float32. auto: "
+           "bfloat16 where a few updates at the start are faster so; name one for two trainings "
+           "that are to be the same.  [default: auto]"),
     option("--softmax", type=click.Choice(["full", "sampled"]), help="Words over which training "
            "normalises: all, or the batch's and about 1,024 at random, but for its last quarter. "
            "Validation is over all.  [default: sampled; of preset paper, and below 4,000 words: "
            "full]"),
     option("--label-smoothing", type=SHARE, metavar="E", help="Share of what is learned that is "
            "spread over all words, say 0.1.  [default: 0]"),
-    option("--average-checkpoints", "averaged", type=COUNT_OR_NONE, metavar="N",
-           help="Try the mean of the weights at the last N validations, too, when training ends; "
-           "keep what validates best.  [default: 0]"),
+    option("--average-updates", "averaged", type=COUNT_OR_NONE, metavar="N",
+           help="Validate and keep a running mean of the weights over about the last N updates; "
+           "0: the latest alone.  [default: 200; of preset paper: 0]"),
     option("--validate-every", type=COUNT, metavar="N", help="Updates between two validations."),
     option("--patience", type=COUNT_OR_NONE, metavar="N",
            help="Stop after this many validations without improvement."),
@@ -193,9 +203,6 @@ Examples:
 @preset_option("--batch-pairs", "Pairs per update.")
 @preset_option("--schedule", "Course of the learning rate; timed: it falls to 0 at --max-minutes.",
                click.Choice(["constant", "linear", "inverse-sqrt", "timed"]), None)  # fmt: skip
-@option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), help="Numbers of the "
-        "products in training; weights and states stay float32. auto: bfloat16 where a few "
-        "updates at the start are faster so.  [default: auto]")  # fmt: skip
 @option(
     "--validation-pairs", type=COUNT_OR_NONE, metavar="N", help="About how many pairs to hold out."
 )

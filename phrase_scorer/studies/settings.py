@@ -31,7 +31,7 @@ class SystemsSettings:
 
     parameters: int = 5_000_000  # per model, about
     minutes: float = 10.0  # of training, per model
-    preset: str = "small"  # where training settings come from: small, base or paper
+    preset: str = "small"  # where training settings come from: small, base, large or paper
     validation_pairs: int = 10_000  # of held-out source phrases, about
     weight_by_count: bool = False  # whether training weighs pairs by their counts
     device: str = "auto"

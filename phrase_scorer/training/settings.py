@@ -36,7 +36,7 @@ class TrainingSettings:
     softmax: Literal["full", "sampled"] = "full"  # sampled: but for the last quarter (objective.py)
     sampled_words: int = 1024  # about how many words of a sample are drawn
     label_smoothing: float = 0.0  # share of what is learned that is spread over all words
-    averaged: int = 0  # last validations whose mean of the weights is tried at the end; 0: none
+    averaged: int = 0  # updates of whose weights a running mean is validated and kept; 0: one
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -61,6 +61,14 @@ class TrainingSettings:
             return min(1.0, seconds / (60 * self.minutes))
         return min(1.0, update / self.max_updates)
 
+    def newest_share(self, updates: int) -> float:
+        """Of the weights after so many updates, in their running mean: 1 / `averaged`, or more.
+
+        (The exponential smoothing of Junczys-Dowmunt et al. 2018, Marian.) At first it is the mean
+        of about the last eighth of all updates.
+        """
+        return max(1 / self.averaged, 1 / (1 + updates / 8))
+
     def learning_rate_at(self, update: int, seconds: float = 0.0) -> float:
         """The learning rate of an update (from 0), `seconds` into the training."""
         rising, falling = min(1.0, (update + 1) / (self.warmup + 1)), 1.0
@@ -80,12 +88,16 @@ class Preset(NamedTuple):
     training: dict[str, Any]  # fields of TrainingSettings
 
 
-PRESET_NAMES = ("small", "base", "paper")
+PRESET_NAMES = ("small", "base", "large", "paper")
 SAMPLED_ABOVE = 4_000  # words of a shortlist: with fewer, a sample of them costs no less than all
 _FAST = {
     "batch_pairs": 512, "optimizer": "adamw", "schedule": "linear", "warmup": 100,
     "initial_deviation": 0.1, "clip_norm": 5.0, "pool_batches": 50, "validate_every": 500,
-    "patience": 6, "precision": "auto", "softmax": "sampled",
+    "patience": 6, "precision": "auto", "softmax": "sampled", "averaged": 200,
+}  # fmt: skip
+_LARGE = {
+    **_FAST, "batch_pairs": 128, "pool_batches": 200, "learning_rate": 2e-3,
+    "initial_deviation": 0.05, "max_updates": 40_000, "validate_every": 2_000,
 }  # fmt: skip
 _FAST_LM = {"batch_pairs": 256, "initial_deviation": 0.0}
 # (preset, architecture) -> sizes, training settings. What the entry of an architecture leaves out,
@@ -138,7 +150,14 @@ _SAME_SIZES = {"decoder_only": "transformer", "masked": "transformer"}
 
 
 def preset_of(name: str, architecture: str) -> Preset:
-    """The sizes and training settings of a preset, as an architecture has them."""
-    common = PRESETS[name, "any"]
-    own = PRESETS.get((name, _SAME_SIZES.get(architecture, architecture)), Preset({}, {}))
-    return Preset(common.sizes | own.sizes, common.training | own.training)
+    """The sizes and training settings of a preset, as an architecture has them.
+
+    "large" has the sizes of "paper", and is trained as the smaller ones are.
+    """
+    sizes = "paper" if name == "large" else name
+    common = PRESETS[sizes, "any"]
+    own = PRESETS.get((sizes, _SAME_SIZES.get(architecture, architecture)), Preset({}, {}))
+    training = common.training | own.training
+    if name == "large":
+        training = _LARGE | (_FAST_LM if architecture == "cslm" else {})
+    return Preset(common.sizes | own.sizes, training)

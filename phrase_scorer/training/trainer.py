@@ -36,6 +36,7 @@ from phrase_scorer.training.job import NO_LIMITS, RunLimits, TrainingJob, Traini
 from phrase_scorer.training.log import TrainingLog, open_log
 from phrase_scorer.training.loss import chosen_log_probs
 from phrase_scorer.training.objective import TRIED, Objective, faster_precision
+from phrase_scorer.training.optimizer import KEPT_OF_A_PARAMETER, optimizer_of
 from phrase_scorer.training.settings import TrainingSettings
 
 VALIDATION_BATCH = 512
@@ -109,10 +110,13 @@ class Trainer:
         self._began_from_model = job.start is not None
         if job.start is not None:
             self.model.load_state_dict(job.start.weights)
-        self.optimizer = _optimizer(self.model, settings)
+        self.optimizer = optimizer_of(self.model, settings)
         self.progress = Progress()
         self.best_weights = _weights(self.model)
-        self.recent: list[dict[str, Tensor]] = []  # the weights of the last validations
+        # A running mean of the weights, or these themselves: what is validated and kept.
+        self.mean = [weight.detach() for weight in self.model.parameters()]
+        if settings.averaged:
+            self.mean = [weight.clone() for weight in self.mean]
         self._not_finite = 0
         words = job.config.target_words
         self.objective = Objective(settings, self.pairs, words, device)
@@ -124,7 +128,7 @@ class Trainer:
         if resumed:
             precision = self.directory.known_state().settings.get("precision", "float32")
         else:
-            rows = map(self.order.rows, range(TRIED + 1))
+            rows = map(self.order.rows, range(TRIED))
             batches = (pair_batch(self.pairs, each, self.device) for each in rows)
             precision, ratio = faster_precision(self.objective, self.model, batches)
             told = f"{ratio:.1f} times as fast in bfloat16 as in float32"
@@ -151,6 +155,9 @@ class Trainer:
         if not self._not_finite:
             self.optimizer.step()
         progress.update += 1
+        if settings.averaged:
+            latest = [weight.detach() for weight in self.model.parameters()]
+            torch._foreach_lerp_(self.mean, latest, settings.newest_share(progress.update))
         return loss.detach() / len(batch.target.symbols), norm
 
     # -- validation ------------------------------------------------------------------------------
@@ -169,32 +176,35 @@ class Trainer:
         self.model.train()
         return total / max(1, symbols)
 
+    @contextlib.contextmanager
+    def _mean_in_place(self) -> Iterator[None]:
+        """The model with the running mean of its weights, for a while."""
+        parameters = list(self.model.parameters())
+        latest = [weight.data for weight in parameters]
+        try:
+            for weight, mean in zip(parameters, self.mean, strict=True):
+                weight.data = mean
+            yield
+        finally:
+            for weight, before in zip(parameters, latest, strict=True):
+                weight.data = before
+
     def _keep_best(self, log: TrainingLog) -> None:
         """Validates and keeps the best weights; without validation pairs these are the latest."""
-        loss, progress = self.validate(), self.progress
+        progress = self.progress
         if not all(value.isfinite().all() for value in self.model.parameters()):
             raise _diverged("weights that are not finite", progress)
+        with self._mean_in_place():
+            loss, weights = self.validate(), _weights(self.model)
         if loss < progress.best_loss or not len(self.validation):
             progress.best_loss = loss
             progress.best_update = progress.update
             progress.waited = 0
-            self.best_weights = _weights(self.model)
+            self.best_weights = weights
             self._save_best()
         else:
             progress.waited += 1
-        if self.settings.averaged and progress.update:
-            self.recent = [*self.recent, _weights(self.model)][-self.settings.averaged :]
         log.note_validation(progress, loss if len(self.validation) else None)
-
-    def _try_mean(self, log: TrainingLog) -> None:
-        """Validates the mean of the weights of the last validations; where it is best, keeps it.
-
-        (Checkpoint averaging: Vaswani et al. 2017, section 6.1.)
-        """
-        known = self.model.state_dict()
-        mean = {name: sum(each[name] for each in self.recent) / len(self.recent) for name in known}
-        self.model.load_state_dict(mean)
-        self._keep_best(log)
 
     def _save_best(self) -> None:
         self.directory.save_weights(
@@ -215,7 +225,9 @@ class Trainer:
             self.fingerprint, self._weighting, self._validation, self._mix,
         )  # fmt: skip
         parts = {"model": _weights(self.model), "best": self.best_weights, "optimizer": optimizer}
-        parts |= {f"recent{number}": weights for number, weights in enumerate(self.recent)}
+        if self.settings.averaged:
+            with self._mean_in_place():
+                parts["mean"] = _weights(self.model)
         self.directory.save_state(parts, known)
 
     def load_state(self) -> None:
@@ -225,9 +237,8 @@ class Trainer:
         self._require_fitting(parts)
         self.model.load_state_dict(parts["model"])
         self.best_weights = parts["best"]
-        self.recent = []
-        while weights := parts.get(f"recent{len(self.recent)}"):
-            self.recent.append(weights)
+        for weight, (name, _) in zip(self.mean, self.model.named_parameters(), strict=True):
+            weight.copy_(parts["mean" if self.settings.averaged else "model"][name])
         numbers = {name: i for i, (name, _) in enumerate(self.model.named_parameters())}
         state: dict[int, dict[str, Tensor]] = defaultdict(dict)
         for place, value in parts.get("optimizer", {}).items():
@@ -273,12 +284,11 @@ class Trainer:
     def _require_fitting(self, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Checks that the tensors of a state are those that this model and optimiser need."""
         shapes = shapes_of(self.model.state_dict())
-        recent = [part for part in parts if part.startswith("recent")]
-        whole = "model", "best", *recent
+        whole = ("model", "best", "mean") if self.settings.averaged else ("model", "best")
         expected = {f"{part}/{name}": shapes[name] for part in whole for name in shapes}
         updated = {place.rpartition("/")[0] for place in parts.get("optimizer", {})}
         for name in updated & shapes.keys():  # what was never updated has nothing there
-            for key in _OPTIMIZER_STATE[self.settings.optimizer]:
+            for key in KEPT_OF_A_PARAMETER[self.settings.optimizer]:
                 expected[f"optimizer/{name}/{key}"] = () if key == "step" else shapes[name]
         found = {f"{part}/{n}": tuple(v.shape) for part in parts for n, v in parts[part].items()}
         if difference := first_difference(expected, found):
@@ -316,11 +326,8 @@ class Trainer:
                     saved = time.monotonic()
             # The state is that of an undisturbed run: a validation out of turn comes after it.
             self.save_state()
-            if stopped not in received:
-                if self.progress.update % self.settings.validate_every:
-                    self._keep_best(log)
-                if len(self.recent) > 1:
-                    self._try_mean(log)
+            if self.progress.update % self.settings.validate_every and stopped not in received:
+                self._keep_best(log)
         if self.directory.weights_file.exists():
             try:
                 self.directory.save_card()
@@ -373,22 +380,6 @@ def _digest(array: npt.NDArray[Any]) -> str:
 def _diverged(what: str, progress: Progress) -> PhraseScorerError:
     where = f"up to update {progress.update}"
     return PhraseScorerError(f"training diverged: {what} {where}; lower --learning-rate")
-
-
-# What each optimiser keeps of a parameter.
-_OPTIMIZER_STATE = {
-    "adadelta": ("step", "square_avg", "acc_delta"),
-    "adamw": ("step", "exp_avg", "exp_avg_sq"),
-}
-
-
-def _optimizer(model: PhraseModel, settings: TrainingSettings) -> torch.optim.Optimizer:
-    parameters = list(model.parameters())
-    if settings.optimizer == "adadelta":
-        return torch.optim.Adadelta(parameters, lr=settings.learning_rate, rho=0.95, eps=1e-6)
-    return torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-    )
 
 
 def _weights(model: PhraseModel) -> dict[str, Tensor]:

@@ -91,7 +91,16 @@ def _resumed_rescore(_: Path) -> list[str]:
 
 TRAIN = [
     *("train", "in/table", "--model", "out/rnn", "--quiet", "--hidden", "3", "--embedding", "3"),
-    *("--max-updates", "2", "--batch-pairs", "4", "--validate-every", "2"),
+    *(
+        "--max-updates",
+        "2",
+        "--batch-pairs",
+        "4",
+        "--validate-every",
+        "2",
+        "--precision",
+        "float32",
+    ),
     *("--validation-pairs", "6", "--checkpoint-minutes", "0.0000001", "--threads", "1"),
 ]
 MODEL_FILES = ("config.json", "model.safetensors", "source.vocab", "target.vocab")

@@ -285,13 +285,15 @@ def test_impossible_models(run, folder, options, message):
 def test_numbers_of_the_products_in_training(run, folder):
     """Without --precision they are the preset's, and nothing of it is told to `Arithmetic`."""
     (folder / "t").write_bytes(TOY_TABLE)
-    for name, options in (("plain", []), ("rounded", ["--precision", "bfloat16"])):
-        assert run("train", "t", "--model", name, *options, *TINY).code == 0
-    settings = [
-        json.loads((folder / name / "config.json").read_bytes())["training"]["precision"]
-        for name in ("plain", "rounded")
-    ]
-    assert settings == ["float32", "bfloat16"]
+    found = {}
+    for name in ("none", "auto", "float32", "bfloat16"):
+        options = [] if name == "none" else ["--precision", name]
+        done = run("train", "t", "--model", name, *options, *TINY)
+        assert (done.code, "products in " in done.err) == (0, name in ("none", "auto"))
+        known = json.loads((folder / name / "config.json").read_bytes())
+        found[name] = known["training"]["precision"]
+    assert (found["float32"], found["bfloat16"]) == ("float32", "bfloat16")
+    assert {found["none"], found["auto"]} <= {"float32", "bfloat16"}
 
 
 @pytest.mark.parametrize("options", [[], ["--validation-pairs", "0"]])

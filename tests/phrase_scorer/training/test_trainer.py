@@ -568,7 +568,7 @@ def test_silent_where_no_progress_is_wanted(log, capfd):
 RECIPES = {
     "sampled": {"softmax": "sampled", "sampled_words": 3, "schedule": "linear"},
     "smoothed": {"softmax": "sampled", "sampled_words": 3, "label_smoothing": 0.1},
-    "averaged": {"averaged": 2, "label_smoothing": 0.2},
+    "averaged": {"averaged": 3, "label_smoothing": 0.2},
     "half": {"precision": "bfloat16", "softmax": "sampled", "sampled_words": 4},
 }
 
@@ -602,21 +602,32 @@ def test_the_last_quarter_is_over_all_words(toy, tmp_path):
         assert (losses[0] == losses[1]) == (update >= 9)
 
 
-def test_the_mean_of_the_last_checkpoints_is_kept_where_it_is_best(toy, tmp_path):
-    settings = dataclasses.replace(SETTINGS, averaged=2, learning_rate=0.05, validate_every=3)
-    run(toy, tmp_path, settings)
-    parts, known = ModelDirectory(tmp_path).load_state()
-    mean = {name: (parts["recent0"][name] + parts["recent1"][name]) / 2 for name in parts["model"]}
-    torch.testing.assert_close(parts["recent1"], parts["model"])
+def test_a_running_mean_of_the_weights_is_kept(toy, tmp_path):
+    settings = dataclasses.replace(SETTINGS, averaged=3, validate_every=12)
     trainer = trainer_of(toy, settings, tmp_path)
-    trainer.model.load_state_dict(mean)
-    by_hand = trainer.validate()
+    mean = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    for number, batch in enumerate(trainer._batches(), 1):
+        trainer.update(batch)
+        share = max(1 / 3, 1 / (1 + number / 8))
+        for name, value in trainer.model.state_dict().items():
+            mean[name] = (1 - share) * mean[name] + share * value
+    run(toy, tmp_path, settings)
     kept = ModelDirectory(tmp_path).load_model().state_dict()
-    assert by_hand != known.progress.best_loss
-    if by_hand < known.progress.best_loss:
-        torch.testing.assert_close(kept, mean)
-    else:
-        torch.testing.assert_close(kept, parts["best"])
+    torch.testing.assert_close(kept, mean)
+    assert not torch.equal(kept["output.bias"], trainer.model.state_dict()["output.bias"])
+    parts, known = ModelDirectory(tmp_path).load_state()
+    torch.testing.assert_close(parts["mean"], mean)
+    torch.testing.assert_close(parts["model"], trainer.model.state_dict())
+    trainer.model.load_state_dict(mean)
+    assert trainer.validate() == pytest.approx(known.progress.best_loss, abs=1e-6)
+
+
+def test_without_a_mean_the_latest_weights_are_kept(toy, tmp_path):
+    settings = dataclasses.replace(SETTINGS, validate_every=12)
+    run(toy, tmp_path, settings)
+    parts, _ = ModelDirectory(tmp_path).load_state()
+    assert sorted(parts) == ["best", "model", "optimizer"]
+    torch.testing.assert_close(parts["best"], parts["model"], rtol=0, atol=0)
 
 
 def test_the_faster_precision_is_chosen_and_resumed(toy, tmp_path, monkeypatch, capsys):
