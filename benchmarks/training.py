@@ -26,7 +26,7 @@ from moses_integration.formats.table_pairs import read_table_or_pairs
 from phrase_scorer.models import ModelConfig
 from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.pair_files import PairFiles
-from phrase_scorer.training.data import TrainingData
+from phrase_scorer.training.data import PairsOfFile, TrainingData
 from phrase_scorer.training.job import TrainingJob
 from phrase_scorer.training.request import TrainRequest
 from phrase_scorer.training.settings import TrainingSettings, preset_of
@@ -87,7 +87,7 @@ def _value(text: str) -> object:
 def collected(table: str) -> TrainingData:
     """The pairs of a table, of which 2,500 are validated on."""
     request = TrainRequest(pairs=PairFiles((table,)), model_path=Path(tempfile.mkdtemp()) / "none")
-    data = request.collect(read_table_or_pairs(request.pairs))
+    data = request.collect([PairsOfFile(table, read_table_or_pairs(request.pairs))], request.plan())
     train, held_out = data.split(2_500, 1)
     return replace(data, pairs=train, validation=held_out)
 
