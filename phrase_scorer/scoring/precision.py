@@ -13,6 +13,7 @@ every target.
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -23,6 +24,32 @@ from phrase_scorer.errors import UsageError
 from phrase_scorer.kernels.kernels import Kernels, Product
 from phrase_scorer.runtime.device import Arithmetic, Precision
 
+# What oneDNN leaves of a processor whose user names a limit; any other name leaves everything.
+_LEFT_BY_LIMIT: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("SSE41", "AVX", "AVX2", "AVX512_CORE"), ()),
+    **dict.fromkeys(("AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE_VNNI"), ("VNNI",)),
+    **dict.fromkeys(("AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX10_1_512"), ("VNNI", "BF16")),
+    **dict.fromkeys(("AVX10_2_512", "AVX10_2"), ("VNNI", "BF16")),
+}
+
+
+def instructions() -> tuple[str, ...]:
+    """Which of "VNNI", "BF16", "AMX" products are made with.
+
+    torch tells what the processor has; oneDNN, which multiplies, heeds ONEDNN_MAX_CPU_ISA, too (or
+    DNNL_MAX_CPU_ISA), and torch has no way to ask it for what is left.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return ()
+    has = {
+        "VNNI": torch.cpu._is_vnni_supported(),
+        "BF16": torch.cpu._is_avx512_bf16_supported(),
+        "AMX": torch.cpu._is_amx_tile_supported(),
+    }
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    left = _LEFT_BY_LIMIT.get(limit.upper(), tuple(has))
+    return tuple(name for name in has if has[name] and name in left)
+
 
 def int8_matrix(weight: Tensor, scale: Tensor) -> Int8Matrix:
     """The fastest form of a matrix, (in, out) int8, whose columns are multiplied with `scale`.
@@ -31,8 +58,8 @@ def int8_matrix(weight: Tensor, scale: Tensor) -> Int8Matrix:
     fast as `torch._int_mm` and gives real numbers at once; it needs a processor that multiplies
     int8 (VNNI). Elsewhere the latter does the same.
     """
-    vnni = torch.cpu._is_vnni_supported() and torch.backends.mkldnn.is_available()
-    return PackedInt8Matrix(weight, scale) if vnni else Int8Matrix(weight, scale)
+    kind = PackedInt8Matrix if "VNNI" in instructions() else Int8Matrix
+    return kind(weight, scale)
 
 
 class Int8Matrix:
@@ -62,7 +89,7 @@ class PackedInt8Matrix(Int8Matrix):
     """
 
     def __init__(self, weight: Tensor, scale: Tensor) -> None:
-        self._shift = 0 if torch.cpu._is_amx_tile_supported() else SIGN_BIT
+        self._shift = 0 if "AMX" in instructions() else SIGN_BIT
         self._scale = scale.contiguous()
         self._zeros = torch.zeros(len(scale), dtype=torch.int32)
         self._weight = torch.ops.onednn.qlinear_prepack(weight.T.contiguous(), None)
@@ -93,6 +120,7 @@ LeftSide = Literal["states", "two digits", "rows"]
 INT8_STEPS = 127.0
 SECOND_DIGIT_STEPS = 254.0  # of the first digit's rounding error, which is at most half a step
 TILE_ROWS = 64
+LARGE_ENOUGH = 512  # rows of W; below it VNNI multiplies two digits no faster than float32
 
 
 class Rounded(NamedTuple):
@@ -226,19 +254,21 @@ def _device_name(device: torch.device) -> str:
 
 
 def _capability(precision: Precision) -> str:
-    """The instructions by which torch and oneDNN choose how they multiply: "AVX512 VNNI", say."""
-    more = {
-        "VNNI": precision == "int8" and torch.cpu._is_vnni_supported(),
-        "BF16": precision == "bfloat16" and torch.cpu._is_avx512_bf16_supported(),
-        "AMX": precision != "float32" and torch.cpu._is_amx_tile_supported(),
-    }
-    return " ".join([torch.backends.cpu.get_cpu_capability(), *(n for n in more if more[n])])
+    """The instructions by which torch and oneDNN choose how they multiply: "AVX512 VNNI", say.
+
+    `PrecisionScheme` chooses by the same.
+    """
+    used = {"float32": (), "bfloat16": ("VNNI", "BF16", "AMX"), "int8": ("VNNI", "AMX")}[precision]
+    more = (name for name in instructions() if name in used)
+    return " ".join([torch.backends.cpu.get_cpu_capability(), *more])
 
 
 class PrecisionScheme:
     """How each matrix of a model is rounded: by what it is multiplied with, and how often.
 
-    A UsageError tells of a precision that there is not, or not on this device.
+    "bfloat16" promises its accuracy, not its form: on CPUs a product takes int8, or float32, where
+    that is faster and errs no more (docs/scoring.md has the measurements). A UsageError tells of a
+    precision that there is not, or not on this device.
     """
 
     def __init__(self, precision: Precision, device: torch.device, kernels: Kernels) -> None:
@@ -247,27 +277,39 @@ class PrecisionScheme:
             raise UsageError(f"int8 is for CPUs; on {device.type} use bfloat16")
         self.kernels = kernels
         self._on_cpu = device.type == "cpu"
+        self._instructions = instructions() if self._on_cpu else ()
 
     def for_states(self, weight: Tensor, digits: Literal[1, 2]) -> MatrixWeights:
         """A matrix that hidden states are multiplied with, node by node."""
-        return self._rounded(weight, "states" if digits == 1 else "two digits")
+        if self.precision == "int8":
+            return Int8Weights(weight, self.kernels, "states" if digits == 1 else "two digits")
+        return self._half(weight)
 
     def for_summaries(self, weight: Tensor) -> MatrixWeights:
         """A matrix that is multiplied once per source.
 
-        Multiplied so rarely, it may cost three products where a matrix of states costs one.
+        Multiplied so rarely, it may cost three products where a matrix of states costs one; in
+        bfloat16 it may not cost more than in float32.
         """
-        if self.precision == "int8":
+        pays = self._has("AMX") or (self._has("VNNI") and len(weight) >= LARGE_ENOUGH)
+        if self.precision == "int8" or (self.precision == "bfloat16" and pays):
             return TwoDigitWeights(weight, self.kernels)
-        if self.precision == "bfloat16" and not self._on_cpu:
-            return Bfloat16Weights(weight)
-        return MatrixWeights(weight)
+        return MatrixWeights(weight) if self._on_cpu else self._half(weight)
+
+    def for_units(self, weight: Tensor) -> MatrixWeights:
+        """The output matrix's left factor, whose product is the features."""
+        return self._half(weight) if self._has("AMX") else MatrixWeights(weight)
 
     def for_features(self, weight: Tensor) -> MatrixWeights:
         """The output matrix, or some columns of it, for ln Z."""
-        return self._rounded(weight, "rows")
+        # AMX multiplies either as fast as the result can be written, and bfloat16's is shorter.
+        faster = self.precision == "bfloat16" and self._has("VNNI") and not self._has("AMX")
+        if self.precision == "int8" or faster:
+            return Int8Weights(weight, self.kernels, "rows")
+        return self._half(weight)
 
-    def _rounded(self, weight: Tensor, left: LeftSide) -> MatrixWeights:
-        if self.precision == "int8":
-            return Int8Weights(weight, self.kernels, left)
+    def _has(self, name: str) -> bool:
+        return name in self._instructions
+
+    def _half(self, weight: Tensor) -> MatrixWeights:
         return Bfloat16Weights(weight) if self.precision == "bfloat16" else MatrixWeights(weight)

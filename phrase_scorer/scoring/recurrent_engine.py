@@ -144,6 +144,8 @@ class RecurrentEngine(TreeEngine):
             self._readout_context = scheme.for_summaries(model.readout.context[:, halves])
             self._readout_bias = model.readout.bias[halves]
             self._readout_previous = model.readout.previous[:, halves]
+            left = model.output.left
+            self._left = None if left is None else scheme.for_units(left)
 
     @override
     def _tree(self, pairs: PhrasePairs) -> tuple[PrefixTree, Tensor]:
@@ -196,7 +198,7 @@ class RecurrentEngine(TreeEngine):
                 units = self._scheme.kernels.maxout(
                     pieces, previous, contexts.readout, inputs.word[nodes], inputs.source[nodes]
                 )
-                result[nodes] = self.model.output.features(units)
+                result[nodes] = units if self._left is None else self._left(units).real()
         return result
 
     def _begin(self, inputs: StepInputs, initial: Tensor) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from toys import phrase_pairs, tiny_model
 
 from phrase_scorer.errors import UsageError
 from phrase_scorer.kernels.kernels import Kernels
+from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.scoring.precision import (
     Bfloat16Weights,
     Int8Matrix,
@@ -15,8 +18,11 @@ from phrase_scorer.scoring.precision import (
     PackedInt8Matrix,
     PrecisionScheme,
     TwoDigitWeights,
+    computed_with,
+    instructions,
     int8_matrix,
 )
+from phrase_scorer.scoring.recurrent_engine import RecurrentEngine
 
 KERNELS = Kernels()
 
@@ -85,6 +91,92 @@ def test_packed_int8_matrices_are_exact(rows, inside, columns):
 def test_without_vnni_torch_multiplies(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
     assert type(int8_matrix(torch.zeros(8, 8, dtype=torch.int8), torch.ones(8))) is Int8Matrix
+
+
+@pytest.fixture
+def processor(monkeypatch):
+    """Makes torch tell of a processor with just these instructions."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+
+    def has(*names: str) -> None:
+        for ask, name in (("vnni", "VNNI"), ("avx512_bf16", "BF16"), ("amx_tile", "AMX")):
+            monkeypatch.setattr(torch.cpu, f"_is_{ask}_supported", lambda n=name: n in names)
+
+    return has
+
+
+@pytest.mark.parametrize(
+    ("variable", "limit", "left"),
+    [
+        ("ONEDNN_MAX_CPU_ISA", "", ("VNNI", "BF16", "AMX")),
+        ("ONEDNN_MAX_CPU_ISA", "ALL", ("VNNI", "BF16", "AMX")),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX", ("VNNI", "BF16", "AMX")),
+        ("ONEDNN_MAX_CPU_ISA", "no name of oneDNN's", ("VNNI", "BF16", "AMX")),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16", ("VNNI", "BF16")),
+        ("DNNL_MAX_CPU_ISA", "avx512_core_bf16", ("VNNI", "BF16")),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI", ("VNNI",)),
+        ("ONEDNN_MAX_CPU_ISA", "AVX2", ()),
+    ],
+)
+def test_a_users_limit_is_heeded(processor, monkeypatch, variable, limit, left):
+    processor("VNNI", "BF16", "AMX")
+    monkeypatch.setenv(variable, limit)
+    assert instructions() == left
+    processor("VNNI")
+    assert instructions() == tuple(name for name in left if name == "VNNI")
+
+
+def test_without_onednn_there_are_none(processor, monkeypatch):
+    processor("VNNI", "BF16", "AMX")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert instructions() == ()
+
+
+FORMS = {  # of what is multiplied with summaries, many or few; with units; with features
+    ("float32", "VNNI", "BF16", "AMX"): "float32 float32 float32 float32",
+    ("bfloat16",): "float32 float32 float32 bfloat16",
+    ("bfloat16", "VNNI"): "twodigit float32 float32 int8",
+    ("bfloat16", "VNNI", "BF16"): "twodigit float32 float32 int8",
+    ("bfloat16", "VNNI", "BF16", "AMX"): "twodigit twodigit bfloat16 bfloat16",
+    ("int8", "VNNI", "BF16", "AMX"): "twodigit twodigit float32 int8",
+}
+
+
+@pytest.mark.parametrize("given", FORMS, ids=" ".join)
+def test_what_pays_is_chosen_and_noted(given, processor, monkeypatch):
+    """Two processors that round otherwise never note the same."""
+    precision, *names = given
+    processor(*names)
+    kinds = PackedInt8Matrix, Int8Matrix
+    monkeypatch.setattr(kinds[0], "__init__", kinds[1].__init__)  # packed only where it can be
+    scheme = PrecisionScheme(precision, torch.device("cpu"), KERNELS)
+    large, small = torch.zeros(512, 8), torch.zeros(511, 8)
+    made = [scheme.for_summaries(large), scheme.for_summaries(small), scheme.for_units(large)]
+    names_of = {
+        MatrixWeights: "float32", Bfloat16Weights: "bfloat16", Int8Weights: "int8",
+        TwoDigitWeights: "twodigit",
+    }  # fmt: skip
+    made.append(scheme.for_features(large))
+    assert [names_of[type(weights)] for weights in made] == FORMS[given].split()
+    assert names_of[type(scheme.for_states(large, 1))] == precision
+    noted = computed_with(Arithmetic("cpu", precision), KERNELS)["processor"].split()
+    left_out = {"float32": ["VNNI", "BF16", "AMX"], "int8": ["BF16"], "bfloat16": []}[precision]
+    assert noted[1:] == [name for name in names if name not in left_out]
+
+
+@pytest.mark.parametrize("names", [(), ("VNNI",), ("VNNI", "BF16")], ids=" ".join)
+def test_bfloat16_is_near_on_every_processor(names, processor):
+    if not set(names) <= set(instructions()):
+        pytest.skip("this processor cannot")
+    model = tiny_model(hidden=40, maxout=30, output_rank=20, deviation=0.2)
+    draw = np.random.default_rng(1)
+    pairs = phrase_pairs([(draw.integers(1, 9, 4), draw.integers(1, 9, 4)) for _ in range(200)])
+    truth = RecurrentEngine(model).score(pairs)
+    processor(*names)
+    error = (RecurrentEngine(model, "bfloat16").score(pairs) - truth).abs()
+    assert 0 < error.mean() < 0.05
 
 
 def test_int8_is_for_cpus():
