@@ -40,7 +40,7 @@ class RegularEntries:
         separators = None if words is None else _separators(words)
         if words is None or separators is None or _has_brackets(words):
             return None
-        bounds = np.append(separators, len(words.starts))
+        bounds = np.append(separators, len(words.before))
         entries = cls(words, bounds, np.searchsorted(separators, words.firsts))
         if np.diff(entries.at).min() < FIELDS - 1:
             return None
@@ -74,7 +74,7 @@ class RegularEntries:
 
 def _numbers(lines: LineWords, words: Rows) -> npt.NDArray[np.float64]:
     """(words,) the number that each is, or 1; those of a few distinct texts, read once each."""
-    starts, lengths = lines.starts[words], lines.lengths[words]
+    starts, lengths = lines.spans(words)
     if (lengths >= EIGHT).any():
         return np.array(list(map(_count, lines.words(words))))
     texts = eight_bytes(lines.text, starts, lengths) | (lengths << 56).astype(np.uint64)
@@ -85,9 +85,9 @@ def _numbers(lines: LineWords, words: Rows) -> npt.NDArray[np.float64]:
 def _separators(lines: LineWords) -> Rows | None:
     """The numbers of the words that are separators; None where there are other bars."""
     every, length = lines.every_byte, len(SEPARATOR)
-    found = np.flatnonzero(every[lines.starts] == _BAR)
-    places = lines.starts[found]
-    if (lines.lengths[found] != length).any():
+    found = np.flatnonzero(every[1:][lines.before] == _BAR)
+    places, lengths = lines.spans(found)
+    if (lengths != length).any():
         return None
     if np.count_nonzero(every == _BAR) != length * len(found):
         return None
@@ -98,13 +98,14 @@ def _has_brackets(lines: LineWords) -> bool:
     """Whether any word is like [this], in whatever field."""
     if b"]" not in lines.text:
         return False
-    every, ends = lines.every_byte, lines.starts + lines.lengths - 1
-    return bool(((every[lines.starts] == _OPENING) & (every[ends] == _CLOSING)).any())
+    every = lines.every_byte
+    opens, closes = every[lines.before + 1] == _OPENING, every[lines.after - 1] == _CLOSING
+    return bool((opens & closes).any())
 
 
 def _good_scores(lines: LineWords, words: Rows) -> bool:
     """Whether words are finite numbers, none below 0."""
-    starts, lengths = lines.starts[words], lines.lengths[words]
+    starts, lengths = lines.spans(words)
     every, ends = lines.every_byte, starts + lengths
     others = _not_digits(eight_bytes(lines.text, starts, lengths), np.minimum(lengths, EIGHT))
     long = np.flatnonzero(lengths > EIGHT)

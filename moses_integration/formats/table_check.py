@@ -160,8 +160,8 @@ def _good_alignments(entries: RegularEntries) -> bool:
     """Whether there are no `alignment_errors`; those with numbers of one digit all at once."""
     words, (first, stop) = entries.words, entries.field(FIELDS)
     points = ranges(first, stop - first)
-    starts, every = words.starts[points], words.every_byte
-    good = (words.lengths[points] == len(b"0-0")) & (every[starts + 1] == ord("-"))
+    (starts, lengths), every = words.spans(points), words.every_byte
+    good = (lengths == len(b"0-0")) & (every[starts + 1] == ord("-"))
     sizes = [np.repeat(np.subtract(*entries.field(side)[::-1]), stop - first) for side in (0, 1)]
     for side, size in enumerate(sizes):
         number = every[starts + 2 * side] - np.uint8(ord("0"))  # 10 and more: no digit
@@ -175,7 +175,7 @@ def _good_alignments(entries: RegularEntries) -> bool:
 def _sources(entries: RegularEntries) -> list[bytes]:
     """The beginning of each line, to before the first separator."""
     text, (_, stop) = entries.words.text, entries.field(0)
-    begins, ends = entries.words.ends[:-1] + 1, entries.words.starts[stop]
+    begins, ends = entries.words.ends[:-1] + 1, entries.words.before[stop] + 1
     return [text[b:e] for b, e in zip(begins.tolist(), ends.tolist(), strict=True)]
 
 

@@ -30,8 +30,8 @@ class LineWords:
     """What stands between blanks, TABs and line ends in some lines."""
 
     text: bytes  # b"\n", the lines, each with a b"\n" after it, and `PADDING`
-    starts: Rows  # (words,) where each begins
-    lengths: Rows  # (words,) in bytes
+    before: Rows  # (words,) the place before the first byte of each
+    after: Rows  # (words,) the place after its last
     ends: Rows  # (lines + 1,) where line ends are: before the first line, and after each
     firsts: Offsets  # (lines + 1,) the number of the first word of each line
 
@@ -47,26 +47,29 @@ class LineWords:
         if b"\t" in text:
             is_break |= every == _TAB
         breaks = np.flatnonzero(is_break)
-        starts, lengths = breaks[:-1] + 1, np.diff(breaks) - 1
-        if not lengths.all():
-            words = np.flatnonzero(lengths)
-            starts, lengths = starts[words], lengths[words]
+        before, after = breaks[:-1], breaks[1:]
+        if (is_break[1:] & is_break[:-1]).any():
+            words = np.flatnonzero(after - before > 1)
+            before, after = before[words], after[words]
         ends = np.flatnonzero(is_end)
-        return cls(text, starts, lengths, ends, np.searchsorted(starts, ends))
+        return cls(text, before, after, ends, np.searchsorted(before, ends))
 
     @property
     def every_byte(self) -> npt.NDArray[np.uint8]:
         """The text as numbers."""
         return np.frombuffer(self.text, np.uint8)
 
+    def spans(self, words: Rows) -> tuple[Rows, Rows]:
+        """(where each of some words begins, its length in bytes)."""
+        starts = self.before[words] + 1
+        return starts, self.after[words] - starts
+
     def phrases(self, first: Rows, stop: Rows) -> PhraseText:
         """Phrases of the words from each of `first` to before each of `stop`."""
-        words = ranges(first, stop - first)
-        return PhraseText(
-            self.text, self.starts[words], self.lengths[words], offsets_of(stop - first)
-        )
+        starts, lengths = self.spans(ranges(first, stop - first))
+        return PhraseText(self.text, starts, lengths, offsets_of(stop - first))
 
     def words(self, numbers: Rows) -> list[bytes]:
         """Some of the words."""
-        starts, lengths = self.starts[numbers].tolist(), self.lengths[numbers].tolist()
-        return [self.text[s : s + length] for s, length in zip(starts, lengths, strict=True)]
+        spans = zip(*(each.tolist() for each in self.spans(numbers)), strict=True)
+        return [self.text[start : start + length] for start, length in spans]

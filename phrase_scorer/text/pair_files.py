@@ -126,7 +126,7 @@ def _regular_pairs(lines: Sequence[bytes]) -> PairBlock | None:
     tabs = np.flatnonzero(words.every_byte == ord("\t"))
     if len(tabs) != len(lines) or not ((words.ends[:-1] < tabs) & (tabs < words.ends[1:])).all():
         return None
-    first, middle = words.firsts[:-1], np.searchsorted(words.starts, tabs)
+    first, middle = words.firsts[:-1], np.searchsorted(words.before, tabs)
     if (first == middle).any():
         return None
     return PairBlock(words.phrases(first, middle), words.phrases(middle, words.firsts[1:]))
