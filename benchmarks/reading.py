@@ -24,7 +24,7 @@ from moses_integration.formats.table_pairs import read_table_or_pairs
 from phrase_scorer.runtime.streams import paused_garbage_collection
 from phrase_scorer.text.pair_files import PairFiles
 from phrase_scorer.text.phrase_pairs import PairBlock
-from phrase_scorer.training.data import collect_training_data
+from phrase_scorer.training.data import PairsOfFile, collect_training_data
 from phrase_scorer.training.request import SHORTLIST
 
 
@@ -50,7 +50,7 @@ def collect(table: Path, *, with_counts: bool = False) -> int:
             entries += len(block.sources)
             yield block
 
-    collect_training_data(counted(), path=table, shortlist=SHORTLIST)
+    collect_training_data([PairsOfFile(str(table), counted())], shortlist=SHORTLIST)
     return entries
 
 

@@ -18,7 +18,7 @@ from phrase_scorer.errors import DataError
 from phrase_scorer.text.line_words import LONGEST_TEXT, LineWords
 from phrase_scorer.text.pair_files import PairFiles
 from phrase_scorer.text.phrase_pairs import PhraseText
-from phrase_scorer.training.data import collect_training_data
+from phrase_scorer.training.data import PairsOfFile, collect_training_data
 
 SHORTLIST = 6  # so that there are unknown words
 
@@ -71,7 +71,9 @@ def mix(value: int) -> int:
 
 def read_data(*paths, counts: bool = False) -> dict[str, list]:
     given = PairFiles(tuple(map(str, paths)), with_counts=counts)
-    found = collect_training_data(read_table_or_pairs(given), path="t", shortlist=SHORTLIST)
+    found = collect_training_data(
+        [PairsOfFile("t", read_table_or_pairs(given))], shortlist=SHORTLIST
+    )
     pairs = found.pairs
     weights = np.ones(len(pairs)) if pairs.weights is None else pairs.weights
     data = {"weights": weights.tolist(), "hashes": pairs.hashes().tolist()}
