@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +96,32 @@ def pair_batch(pairs: PhrasePairs, rows: Rows, device: torch.device | str = "cpu
     target = target_batch(pairs.target, rows, device)
     weights = None if pairs.weights is None else _tensor(pairs.weights[rows], device)
     return Batch(source, target, weights)
+
+
+def parts_of(batch: Batch, count: int) -> list[Batch]:
+    """The pairs of a batch in so many batches of neighbours, of nearly the same size."""
+    pairs = batch.target.words.shape[1]
+    bounds = [pairs * place // count for place in range(count + 1)]
+    return [_part(batch, first, last) for first, last in pairwise(bounds)]
+
+
+def _part(batch: Batch, first: int, last: int) -> Batch:
+    source, target, columns = batch.source, batch.target, slice(first, last)
+    unfinished = source.unfinished[:, columns]
+    steps = int(unfinished.sum(0).max())
+    inside = (target.phrases >= first) & (target.phrases < last)
+    times = target.symbols[inside] // target.words.shape[1]
+    phrases = target.phrases[inside] - first
+    return Batch(
+        Sources(source.words[:steps, columns], unfinished[:steps].contiguous(), source.shortest),
+        Targets(
+            target.words[: int(times.max()) + 1, columns],
+            times * (last - first) + phrases,
+            phrases,
+            target.symbol_words[inside],
+        ),
+        None if batch.weights is None else batch.weights[columns],
+    )
 
 
 def _time_first(

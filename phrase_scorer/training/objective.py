@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from typing import get_args
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from phrase_scorer.models import PhraseModel
 from phrase_scorer.models.files import Progress
-from phrase_scorer.text.batches import Batch
+from phrase_scorer.text.batches import Batch, parts_of
 from phrase_scorer.text.phrase_pairs import PhrasePairs
 from phrase_scorer.text.vocabulary import END
 from phrase_scorer.training.loss import WordSampler, cross_entropy
@@ -26,6 +27,7 @@ from phrase_scorer.training.settings import TrainingPrecision, TrainingSettings
 
 FULL_FROM = 0.75  # share of a training after which the softmax is over all words
 TRIED = 3  # updates of each precision by which one is chosen
+LEAST_PART = 64  # pairs of a batch that a thread of its own is worth
 WORTH = 1.1  # times as fast bfloat16 must be
 
 
@@ -51,11 +53,11 @@ class Objective:
         half = self.settings.precision == "bfloat16"
         devices = [self._device] if self._device.type == "cuda" else []
         with (
-            torch.random.fork_rng(devices),
+            torch.random.fork_rng(devices, enabled=draws_at_random(model)),
             torch.autocast(self._device.type, torch.bfloat16, enabled=half),
         ):
-            # Dropout, too, is a function of the update's number.
-            torch.manual_seed(self.settings.seed << 32 | progress.update)
+            if draws_at_random(model):  # dropout, too, is a function of the update's number
+                torch.manual_seed(self.settings.seed << 32 | progress.update)
             features = model.features(batch)
         weights = torch.ones(len(features), device=self._device)
         if batch.weights is not None:
@@ -72,13 +74,61 @@ class Objective:
         )  # fmt: skip
 
 
+def draws_at_random(model: PhraseModel) -> bool:
+    """Whether its features are other each time: dropout, histories cut short."""
+    return model.config.dropout > 0 or not model.reads_source
+
+
+class Gradients:
+    """The gradient of a batch, whose parts several threads compute side by side.
+
+    Products of a small model's size gain nothing from a second core, but two halves of a batch do.
+    """
+
+    def __init__(self, objective: Objective, model: PhraseModel, device: torch.device) -> None:
+        self._objective = objective
+        self._model = model
+        threads, pairs = torch.get_num_threads(), objective.settings.batch_pairs
+        self._parts = max(1, min(threads, pairs // LEAST_PART))
+        if device.type != "cpu" or draws_at_random(model):
+            self._parts = 1
+        self._pool: ThreadPoolExecutor | None = None
+        if self._parts > 1:
+            each = max(1, threads // self._parts)
+            self._pool = ThreadPoolExecutor(self._parts, "gradient", torch.set_num_threads, (each,))
+
+    def __call__(self, batch: Batch, scale: float, progress: Progress) -> Tensor:
+        """Puts the gradient of `scale` times the loss into the model; the loss, in nats."""
+        if self._pool is None:
+            loss = self._objective(self._model, batch, progress)
+            (loss * scale).backward()
+            return loss.detach()
+        parameters = list(self._model.parameters())
+
+        def gradient(part: Batch) -> tuple[Tensor, list[Tensor]]:
+            loss = self._objective(self._model, part, progress)
+            made = torch.autograd.grad(loss * scale, parameters, allow_unused=True)
+            pairs = zip(made, parameters, strict=True)
+            return loss.detach(), [torch.zeros_like(p) if g is None else g for g, p in pairs]
+
+        count = min(self._parts, batch.target.words.shape[1])
+        (whole, sums), *others = self._pool.map(gradient, parts_of(batch, count))
+        for loss, gradients in others:  # in order, so that the sum is always the same
+            whole = whole + loss
+            torch._foreach_add_(sums, gradients)
+        for parameter, total in zip(parameters, sums, strict=True):
+            parameter.grad = total
+        return whole
+
+
 def faster_precision(
-    objective: Objective, model: PhraseModel, batches: Iterable[Batch]
+    objective: Objective, gradients: Gradients, batches: Iterable[Batch]
 ) -> tuple[TrainingPrecision, float]:
     """(the precision in which updates are faster here, how many times as fast bfloat16 is).
 
     Measured on loss and gradient of a few batches, each precision in turn, each batch a second
-    time: at the first, oneDNN makes a kernel for every new size. The weights stay as they are.
+    time: at the first, oneDNN makes a kernel for every new size. The weights stay as they are, what
+    gradients they have does not.
     """
     names: tuple[TrainingPrecision, ...] = get_args(TrainingPrecision)
     seconds = dict.fromkeys(names, 0.0)
@@ -87,11 +137,10 @@ def faster_precision(
         objective.settings = replace(settings, precision=name)
         for _ in range(2):
             began = time.perf_counter()
-            objective(model, batch, Progress()).backward()
+            gradients(batch, 1.0, Progress())
             if batch.source.words.is_cuda:
                 torch.cuda.synchronize()
         seconds[name] += time.perf_counter() - began
     objective.settings = settings
-    model.zero_grad(set_to_none=True)
     ratio = seconds["float32"] / seconds["bfloat16"]
     return ("bfloat16" if ratio >= WORTH else "float32"), ratio

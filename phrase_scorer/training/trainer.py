@@ -35,7 +35,7 @@ from phrase_scorer.training.events import open_events
 from phrase_scorer.training.job import NO_LIMITS, RunLimits, TrainingJob, TrainingResult
 from phrase_scorer.training.log import TrainingLog, open_log
 from phrase_scorer.training.loss import chosen_log_probs
-from phrase_scorer.training.objective import TRIED, Objective, faster_precision
+from phrase_scorer.training.objective import TRIED, Gradients, Objective, faster_precision
 from phrase_scorer.training.optimizer import KEPT_OF_A_PARAMETER, optimizer_of
 from phrase_scorer.training.settings import TrainingSettings
 
@@ -120,6 +120,7 @@ class Trainer:
         self._not_finite = 0
         words = job.config.target_words
         self.objective = Objective(settings, self.pairs, words, device)
+        self.gradients = Gradients(self.objective, self.model, device)
 
     def settle_precision(self, *, resumed: bool) -> None:
         """Puts the faster precision in the place of "auto", or that which a training began with."""
@@ -130,7 +131,7 @@ class Trainer:
         else:
             rows = map(self.order.rows, range(TRIED))
             batches = (pair_batch(self.pairs, each, self.device) for each in rows)
-            precision, ratio = faster_precision(self.objective, self.model, batches)
+            precision, ratio = faster_precision(self.objective, self.gradients, batches)
             told = f"{ratio:.1f} times as fast in bfloat16 as in float32"
             note(f"products in {precision}: an update is {told} here (--precision)")
         self.settings = self.objective.settings = replace(self.settings, precision=precision)
@@ -143,10 +144,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate_at(progress.update, progress.seconds)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.objective(self.model, batch, progress)
         pairs = batch.target.words.shape[1]
         scale = 1.0 / pairs if settings.reduction == "mean" else 1.0
-        (loss * scale).backward()
+        loss = self.gradients(batch, scale, progress)
         limit = settings.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self._not_finite = 0 if norm.isfinite() else self._not_finite + 1
@@ -158,7 +158,7 @@ class Trainer:
         if settings.averaged:
             latest = [weight.detach() for weight in self.model.parameters()]
             torch._foreach_lerp_(self.mean, latest, settings.newest_share(progress.update))
-        return loss.detach() / len(batch.target.symbols), norm
+        return loss / len(batch.target.symbols), norm
 
     # -- validation ------------------------------------------------------------------------------
 

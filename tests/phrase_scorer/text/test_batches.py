@@ -14,6 +14,7 @@ from phrase_scorer.text.batches import (
     TrainingOrder,
     by_length,
     pair_batch,
+    parts_of,
     source_batch,
     target_batch,
 )
@@ -161,3 +162,20 @@ def test_a_mixed_order_is_a_function_of_seed_and_number(mixed_pairs):
 
 def test_a_batch_is_no_larger_than_all_pairs(mixed_pairs):
     assert len(MixedOrder(mixed_pairs, 200, 2, 1, SHARES).rows(0)) == 103
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_parts_of_a_batch_are_batches_of_its_rows(some_pairs, count):
+    weighed = replace(some_pairs, weights=np.arange(103, dtype=np.float32))
+    rows = np.arange(40)[::-1].copy()
+    parts = parts_of(pair_batch(weighed, rows), count)
+    assert [part.target.words.shape[1] for part in parts] == [40 // count] * count
+    for part, own in zip(parts, np.array_split(rows, count), strict=True):
+        expected = pair_batch(weighed, own)
+        assert part.source.words.tolist() == expected.source.words.tolist()
+        assert part.source.unfinished.tolist() == expected.source.unfinished.tolist()
+        assert part.source.shortest <= expected.source.shortest  # a mask more than needed
+        for name in ("words", "symbols", "phrases", "symbol_words"):
+            found = getattr(part.target, name).tolist()
+            assert found == getattr(expected.target, name).tolist(), name
+        assert part.weights.tolist() == expected.weights.tolist()

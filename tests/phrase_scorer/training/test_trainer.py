@@ -25,6 +25,7 @@ from phrase_scorer.text.batches import pair_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
 from phrase_scorer.text.vocabulary import Vocabulary
 from phrase_scorer.training import log as log_module
+from phrase_scorer.training import objective as objective_module
 from phrase_scorer.training import trainer as training
 from phrase_scorer.training.data import TrainingData
 from phrase_scorer.training.job import NO_LIMITS, RunLimits, TrainingJob
@@ -652,8 +653,35 @@ def test_measuring_the_precision_changes_nothing(toy, tmp_path):
     trainer = trainer_of(toy, SETTINGS, tmp_path)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     batch = next(trainer._batches())
-    name, ratio = faster_precision(trainer.objective, trainer.model, [batch] * 3)
+    name, ratio = faster_precision(trainer.objective, trainer.gradients, [batch] * 3)
     assert (name == "bfloat16") == (ratio >= 1.1)
     assert trainer.objective.settings == SETTINGS
     torch.testing.assert_close(trainer.model.state_dict(), before, rtol=0, atol=0)
-    assert all(value.grad is None for value in trainer.model.parameters())
+
+
+def test_threads_share_a_batch(toy, tmp_path, monkeypatch):
+    """Each has a part of its pairs; the sum of their gradients is that of the whole."""
+    monkeypatch.setattr(objective_module, "LEAST_PART", 4)
+    weighed = dataclasses.replace(toy, weights=np.arange(len(toy), dtype=np.float32) + 1)
+    settings = dataclasses.replace(SETTINGS, validation_pairs=0)
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
+        trainer = trainer_of(weighed, settings, tmp_path)
+        batch = next(trainer._batches())
+        loss = trainer.gradients(batch, 0.5, trainer.progress)
+        found.append([loss, *(value.grad for value in trainer.model.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_training_by_several_threads_resumes_bit_for_bit(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(objective_module, "LEAST_PART", 4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    settings = dataclasses.replace(SETTINGS, averaged=5)
+    run(toy, tmp_path / "whole", settings)
+    run(toy, tmp_path / "parts", dataclasses.replace(settings, max_updates=8))
+    run(toy, tmp_path / "parts", settings, resume=True)
+    whole, parts = (ModelDirectory(tmp_path / name).load_state()[0] for name in ("whole", "parts"))
+    for part in ("model", "mean"):
+        torch.testing.assert_close(whole[part], parts[part], rtol=0, atol=0)
