@@ -98,7 +98,7 @@ def pair_batch(pairs: PhrasePairs, rows: Rows, device: torch.device | str = "cpu
     return Batch(source, target, weights)
 
 
-def parts_of(batch: Batch, count: int) -> list[Batch]:
+def split_batch(batch: Batch, count: int) -> list[Batch]:
     """The pairs of a batch in so many batches of neighbours, of nearly the same size."""
     pairs = batch.target.words.shape[1]
     bounds = [pairs * place // count for place in range(count + 1)]

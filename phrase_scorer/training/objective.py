@@ -19,7 +19,7 @@ from torch import Tensor
 
 from phrase_scorer.models import PhraseModel
 from phrase_scorer.models.files import Progress
-from phrase_scorer.text.batches import Batch, parts_of
+from phrase_scorer.text.batches import Batch, split_batch
 from phrase_scorer.text.phrase_pairs import PhrasePairs
 from phrase_scorer.text.vocabulary import END
 from phrase_scorer.training.loss import WordSampler, cross_entropy
@@ -113,7 +113,7 @@ class Gradients:
             return loss.detach(), [torch.zeros_like(p) if g is None else g for g, p in pairs]
 
         count = min(self._parts, batch.target.words.shape[1])
-        (whole, sums), *others = self._pool.map(gradient, parts_of(batch, count))
+        (whole, sums), *others = self._pool.map(gradient, split_batch(batch, count))
         for loss, gradients in others:  # in order, so that the sum is always the same
             whole = whole + loss
             torch._foreach_add_(sums, gradients)

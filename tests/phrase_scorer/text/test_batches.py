@@ -14,8 +14,8 @@ from phrase_scorer.text.batches import (
     TrainingOrder,
     by_length,
     pair_batch,
-    parts_of,
     source_batch,
+    split_batch,
     target_batch,
 )
 
@@ -168,7 +168,7 @@ def test_a_batch_is_no_larger_than_all_pairs(mixed_pairs):
 def test_parts_of_a_batch_are_batches_of_its_rows(some_pairs, count):
     weighed = replace(some_pairs, weights=np.arange(103, dtype=np.float32))
     rows = np.arange(40)[::-1].copy()
-    parts = parts_of(pair_batch(weighed, rows), count)
+    parts = split_batch(pair_batch(weighed, rows), count)
     assert [part.target.words.shape[1] for part in parts] == [40 // count] * count
     for part, own in zip(parts, np.array_split(rows, count), strict=True):
         expected = pair_batch(weighed, own)
