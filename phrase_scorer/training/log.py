@@ -38,7 +38,6 @@ class TrainingLog:
     ) -> None:  # fmt: skip
         self._file = file
         self._events = events
-        self._validated = -1  # after which update
         self._bar = bar
         self._settings = settings
         self._losses: list[Tensor] = []
@@ -68,7 +67,6 @@ class TrainingLog:
         self._validation = loss
         if loss is not None:
             self._write(progress, validation_loss=round(loss, 5))
-        self._validated = progress.update
 
     def _write(self, progress: Progress, **values: Any) -> None:
         line = {"update": progress.update, "seconds": round(progress.seconds, 1), **values}
@@ -76,10 +74,8 @@ class TrainingLog:
             self._file.write(as_json(line, indent=None))
             self._file.flush()
         if self._events is not None:
-            # The mean of several checkpoints is validated after the last of them.
-            again = "validation_loss" in values and self._validated == progress.update
             for name, value in values.items():
-                self._events.add(f"{name}_of_mean" if again else name, value, progress.update)
+                self._events.add(name, value, progress.update)
 
 
 class LoggedLine(msgspec.Struct):

@@ -17,7 +17,7 @@ MAY_BE_ZERO = {
     *("patience", "checkpoint-minutes", "validation-pairs", "dropout", "short-histories", "seed"),
     *("initial-deviation", "table-limit", "sort-score", "prune", "floor", "forget-bias", "weight"),
     *("start-weight", "share", "threshold", "max-unknown", "label-smoothing"),
-    "average-checkpoints",
+    "average-updates",
 }
 
 
