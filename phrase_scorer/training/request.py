@@ -106,9 +106,7 @@ class TrainingPlan(NamedTuple):
     config: ModelConfig  # its numbers of words still unknown
     settings: TrainingSettings
     preset: str
-    words: tuple[Vocabulary, Vocabulary] | None = (
-        None  # of the model that it begins, or began, from
-    )
+    words: tuple[Vocabulary, Vocabulary] | None = None  # of a model that is gone on from
     start: StartModel | None = None  # of one that is not resumed
 
 
@@ -176,6 +174,8 @@ class TrainingRequest:
                 words = directory.vocabularies()
                 if self.shortlist is not None:
                     raise UsageError("--shortlist: the words are those of the model it began from")
+            elif self.shortlist is None:
+                words = directory.vocabularies()
             if self.preset is None:
                 preset = Preset(began.of(ModelConfig), began.of(TrainingSettings))
         elif self.start is not None:
@@ -236,7 +236,8 @@ class TrainingRequest:
         source, target = map(len, data.vocabularies)
         config = replace(plan.config, source_words=source, target_words=target)
         settings = plan.settings
-        if target < SAMPLED_ABOVE and self.choices.softmax is None and not self.resume:
+        from_preset = self.choices.softmax is None and not (self.resume and self.preset is None)
+        if target < SAMPLED_ABOVE and from_preset:
             settings = replace(settings, softmax="full")
         details = {"path": self.learned_from_name, "preset": plan.preset}
         return run_training(

@@ -304,3 +304,30 @@ def test_one_pair_is_not_enough(run, folder, options):
     expected = f"p: 1 pair to train on, {held_out} held out to validate: too few"
     assert (ran.code, ran.last_error) == (1, expected)
     assert not (folder / "m").exists()
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("again", [[], ["--shortlist", "5"], ["--preset", "small"]])
+def test_what_is_not_given_at_a_resume_stays_as_it_was(run, folder, again):
+    how = ["train", "table", "--model", "m", "--batch-pairs", "4", "--hidden", "8"]
+    how += ["--precision", "float32", "--max-updates"]
+    assert run(*how, "2", "--shortlist", "5").code == 0
+    before = json.loads((folder / "m" / "config.json").read_bytes())
+    if again[:1] == ["--preset"]:
+        again = [*again, "--shortlist", "5"]
+    done = run(*how, "3", "--resume", *again)
+    assert done.code == 0
+    assert "max_updates was 2, from now on 3" in done.err.splitlines()
+    after = json.loads((folder / "m" / "config.json").read_bytes())
+    assert after["model"] == before["model"]
+    assert before["model"]["target_words"] == 6
+
+
+@pytest.mark.usefixtures("table")
+def test_a_sampled_softmax_is_resumed_as_one(run):
+    """Though the shortlist is so small that a preset would not sample it."""
+    how = ["train", "table", "--model", "m", "--batch-pairs", "4", "--hidden", "8"]
+    assert run(*how, "--max-updates", "2", "--softmax", "sampled").code == 0
+    assert run(*how, "--max-updates", "3", "--resume").code == 0
+    done = run(*how, "--max-updates", "3", "--resume", "--softmax", "full")
+    assert (done.code, done.last_error) == (1, "m: cannot resume: softmax was sampled, now full")
