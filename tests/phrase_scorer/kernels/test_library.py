@@ -94,6 +94,7 @@ def test_compiled_once_and_kept(cache):
     assert kept_in(cache).stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow  # each compiles
 @needs_compiler
 @pytest.mark.parametrize("damage", ["cut", "flipped", "link"])
 def test_a_broken_library_is_compiled_again(cache, damage):
@@ -111,6 +112,7 @@ def test_a_broken_library_is_compiled_again(cache, damage):
     assert kept.read_bytes() == whole
 
 
+@pytest.mark.slow  # each compiles
 @needs_compiler
 @needs_root
 @pytest.mark.parametrize("what", ["library", "folder", "above"])
@@ -128,6 +130,7 @@ def test_a_library_of_another_user_is_never_loaded(cache, what):
         assert found.said == f"{NOT_KEPT}{given}: others may write there"
 
 
+@pytest.mark.slow  # each compiles
 @needs_compiler
 @pytest.mark.parametrize("what", ["above", "link"])
 def test_a_folder_that_others_may_write_to_is_not_used(cache, what):
@@ -151,6 +154,7 @@ def test_a_folder_that_was_open_to_a_group_is_closed(cache):
     assert kept_in(cache).parent.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow  # each compiles
 @needs_compiler
 @needs_root
 def test_a_user_without_a_home():
