@@ -12,11 +12,12 @@ import argparse
 import multiprocessing
 import resource
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+
+from rescoring import repeated
 
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.formats.table_check import check_table
@@ -99,11 +100,7 @@ def main() -> None:
     arguments = parser.parse_args()
     report(arguments.table, arguments.rounds)
     if arguments.times > 1:
-        with tempfile.TemporaryDirectory() as folder:
-            long = Path(folder) / "long.gz"  # gzip members may be concatenated
-            with open(long, "wb") as stream:
-                for _ in range(arguments.times):
-                    stream.write(arguments.table.read_bytes())
+        with repeated(arguments.table, arguments.times) as long:
             print(f"{arguments.times} times as long:")
             report(long, 1)
 

@@ -16,8 +16,9 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +100,17 @@ def in_a_process(*arguments: object) -> tuple[int, float, float]:
         return pool.submit(run, *arguments).result()
 
 
+@contextmanager
+def repeated(table: Path, times: int) -> Iterator[Path]:
+    """A table so many times in a row; gzip members may be concatenated."""
+    with tempfile.TemporaryDirectory() as folder:
+        long = Path(folder) / "long.gz"
+        with open(long, "wb") as stream:
+            for _ in range(times):
+                stream.write(table.read_bytes())
+        yield long
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path)
@@ -123,11 +135,7 @@ def main() -> None:
             f"(from {min(values):,.0f} to {max(values):,.0f}), peak {peaks[kind]:,.0f} MB"
         )
     if arguments.times > 1:
-        with tempfile.TemporaryDirectory() as folder:
-            long = Path(folder) / "long.gz"  # gzip members may be concatenated
-            with open(long, "wb") as stream:
-                for _ in range(arguments.times):
-                    stream.write(arguments.table.read_bytes())
+        with repeated(arguments.table, arguments.times) as long:
             entries, seconds, peak = in_a_process(long, arguments.model, "", arguments.workers)
         print(
             f"{entries:,} entries, constant scores: {entries / seconds:,.0f}/s, peak {peak:,.0f} MB"

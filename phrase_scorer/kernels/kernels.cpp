@@ -76,6 +76,24 @@ inline float interpolate(float update, float old_state, float candidate, bool ta
                      : candidate + update * (old_state - candidate);
 }
 
+// The loops over a row's units are functions of their own, not inlined: so the compiler knows that
+// what they write is none of what they read, and makes vectors of them (not, with GCC 12, where
+// `takes_new` is a bool).
+#define ROW_OF_UNITS template <typename Product> __attribute__((noinline)) void
+
+ROW_OF_UNITS after_row(int64_t n, const Product* __restrict u, const float* __restrict s,
+               const float* __restrict c, const float* __restrict h, int64_t takes_new,
+               float* __restrict next) {
+    const int64_t z = n, r = 2 * n;
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) {
+        const float reset = sigmoid(real(u[r + j]) + c[r + j] + s[r + j]);
+        const float update = sigmoid(real(u[z + j]) + c[z + j] + s[z + j]);
+        const float candidate = tanh_of(s[j] + reset * (real(u[j]) + c[j]));
+        next[j] = interpolate(update, h[j], candidate, takes_new != 0);
+    }
+}
+
 template <typename Product>
 void reset_after(int64_t rows, int64_t hidden, const Product* recurrent, const float* states,
                  const float* words, const float* contexts, const int64_t* parent,
@@ -85,15 +103,7 @@ void reset_after(int64_t rows, int64_t hidden, const Product* recurrent, const f
         const float* h = states + parent[i] * hidden;
         const float* w = words + word[i] * 3 * hidden;
         const float* c = contexts + source[i] * 3 * hidden;
-        float* out = result + i * hidden;
-        const int64_t z = hidden, r = 2 * hidden;
-#pragma omp simd
-        for (int64_t j = 0; j < hidden; ++j) {
-            const float reset = sigmoid(real(u[r + j]) + c[r + j] + w[r + j]);
-            const float update = sigmoid(real(u[z + j]) + c[z + j] + w[z + j]);
-            const float candidate = tanh_of(w[j] + reset * (real(u[j]) + c[j]));
-            out[j] = interpolate(update, h[j], candidate, takes_new);
-        }
+        after_row(hidden, u, w, c, h, takes_new, result + i * hidden);
     }
 }
 
@@ -181,24 +191,6 @@ struct Unit {
         return context ? context + i * 3 * hidden : nothing.data();
     }
 };
-
-// The loops over a row's units are functions of their own, not inlined: so the compiler knows that
-// what they write is none of what they read, and makes vectors of them (not, with GCC 12, where
-// `takes_new` is a bool).
-#define ROW_OF_UNITS template <typename Product> __attribute__((noinline)) void
-
-ROW_OF_UNITS after_row(int64_t n, const Product* __restrict u, const float* __restrict s,
-               const float* __restrict c, const float* __restrict h, int64_t takes_new,
-               float* __restrict next) {
-    const int64_t z = n, r = 2 * n;
-#pragma omp simd
-    for (int64_t j = 0; j < n; ++j) {
-        const float reset = sigmoid(real(u[r + j]) + c[r + j] + s[r + j]);
-        const float update = sigmoid(real(u[z + j]) + c[z + j] + s[z + j]);
-        const float candidate = tanh_of(s[j] + reset * (real(u[j]) + c[j]));
-        next[j] = interpolate(update, h[j], candidate, takes_new != 0);
-    }
-}
 
 ROW_OF_UNITS after_back_row(int64_t n, const Product* __restrict u, const float* __restrict s,
                     const float* __restrict c, const float* __restrict h, int64_t takes_new,
