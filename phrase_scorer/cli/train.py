@@ -144,7 +144,7 @@ TRAINING_HEADINGS = {
              "embedding layers heads feed_forward direction variant second_hidden order "
              "short_histories",
     "Data": "also mix shortlist shared_words any_table with_counts validation validation_pairs "
-            "min_count",
+            "hold_out min_count",
     "Training": "batch_pairs max_updates max_minutes optimizer learning_rate schedule "
                 "softmax label_smoothing averaged precision initial_deviation validate_every "
                 "patience seed",
@@ -206,6 +206,9 @@ Examples:
 @option(
     "--validation-pairs", type=COUNT_OR_NONE, metavar="N", help="About how many pairs to hold out."
 )
+@option("--hold-out", type=click.Choice(["sources", "trigrams"]), help="What pairs held out have "
+        "that those of training lack: their source phrases, or trigrams of these, as text far "
+        "from the training text has.  [default: sources]")  # fmt: skip
 @training_options
 @click.pass_obj
 @takes(TrainRequest)

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
+from phrase_scorer.errors import DataError
+
 Ids = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]
@@ -27,6 +29,7 @@ PADDING = bytes(EIGHT)  # after a text, so that so many can be read wherever a w
 _MASKS = np.array([(1 << (8 * length)) - 1 for length in range(EIGHT + 1)], np.uint64)
 _WORD = re.compile(rb"[^ \t]+")
 PYTHON_BLANKS = (b"\r", b"\v", b"\f")  # bytes.split() breaks words there, too
+NO_TRIGRAM = np.uint64(2**64 - 1)  # where a source would have a trigram's number
 ROWS_AT_ONCE = 1 << 16  # phrases hashed or copied at once, so that temporaries stay in cache
 
 
@@ -239,6 +242,22 @@ class PhrasePairs:
         """(pairs,) random numbers, the same for equal sources: their words and `seed` decide."""
         return mixed(self.source.hashes() + np.uint64(seed))
 
+    def trigram_keys(self, seed: int) -> Hashes:
+        """(pairs,) the least of the random numbers that `seed` gives a source's trigrams of words.
+
+        The largest number there is where a source has fewer than three words.
+        """
+        keys = np.full(len(self), NO_TRIGRAM)
+        words, offsets = self.source.ids.astype(np.uint64), self.source.offsets
+        rows = np.flatnonzero(np.diff(offsets) >= 3)
+        if len(rows):
+            numbers = mixed(words + np.uint64(seed))
+            numbers = mixed(numbers[:-2] + mixed(words[1:-1] + mixed(words[2:])))
+            bounds = np.stack([offsets[rows], offsets[rows + 1] - 2], 1).ravel()
+            numbers = np.append(numbers, NO_TRIGRAM)  # the last one's bound may be behind the rest
+            keys[rows] = np.minimum.reduceat(numbers, bounds)[::2]
+        return keys
+
     def unique(self) -> PhrasePairs:
         """Each distinct pair once, at its first place; weights of equal pairs are added."""
         first = self._first_places()
@@ -288,6 +307,30 @@ class PhrasePairs:
                 if not np.array_equal(one.ids, other.ids):
                     return False
         return True
+
+    def split_by_trigram(self, held_out: int, seed: int) -> tuple[PhrasePairs, PhrasePairs]:
+        """(training pairs, about `held_out` validation pairs), these far from those.
+
+        In each source that is held out stands a trigram of words that none of the training pairs'
+        sources has. The words and `seed` decide.
+
+        Raises:
+            DataError: No source has three words.
+        """
+        nothing = self.take(np.zeros(0, np.int64))
+        if held_out <= 0 or len(self) < 2:
+            return self, nothing
+        keys = self.trigram_keys(seed)
+        most = min(held_out, len(self) // 2)
+        limit = np.partition(keys, most - 1)[most - 1]
+        if limit == NO_TRIGRAM:  # so few sources have one: hold out those of one trigram
+            limit = keys.min()
+        if limit == NO_TRIGRAM:
+            raise DataError("no source phrase has three words: no trigrams to hold out")
+        chosen = keys <= limit
+        if chosen.all():
+            return self, nothing
+        return self.take(np.flatnonzero(~chosen)), self.take(np.flatnonzero(chosen))
 
     def split_by_source(self, held_out: int, seed: int) -> tuple[PhrasePairs, PhrasePairs]:
         """(training pairs, about `held_out` validation pairs) without a source phrase in common.

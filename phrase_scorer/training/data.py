@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -47,10 +47,17 @@ class TrainingData:
         """Those of the files; none where each pair is seen as often as any other."""
         return tuple(file.share for file in self.mix)
 
-    def split(self, held_out: int, seed: int) -> tuple[PhrasePairs, PhrasePairs]:
-        """(pairs to train on, pairs to validate on), about `held_out` where none are given."""
+    def split(
+        self, held_out: int, seed: int, by: Literal["sources", "trigrams"] = "sources"
+    ) -> tuple[PhrasePairs, PhrasePairs]:
+        """(pairs to train on, pairs to validate on), about `held_out` where none are given.
+
+        Validation pairs have source phrases, or source trigrams, that no pair to train on has.
+        """
         if self.validation is not None:
             return self.pairs, self.validation
+        if by == "trigrams":
+            return self.pairs.split_by_trigram(held_out, seed)
         if not self.mix:
             return self.pairs.split_by_source(held_out, seed)
         files, keys = self.pairs.file_numbers, self.pairs.source_keys(seed)

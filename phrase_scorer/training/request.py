@@ -86,6 +86,7 @@ class Choices:
     initial_deviation: float | None = None
     max_updates: int | None = None
     validation_pairs: int | None = None
+    hold_out: str | None = None
     validate_every: int | None = None
     patience: int | None = None
     precision: str | None = None
@@ -278,6 +279,8 @@ class TrainRequest(TrainingRequest):
         if self.mix and len(self.mix) != files:
             shares = "share" if len(self.mix) == 1 else "shares"
             raise UsageError(f"--mix: {len(self.mix)} {shares}, but {files} to mix (--also)")
+        if self.mix and self.choices.hold_out == "trigrams":
+            raise UsageError("--hold-out trigrams: not with --mix")
         for share in self.mix:
             require_finite("a share of --mix", share)
 
@@ -325,7 +328,8 @@ class TrainRequest(TrainingRequest):
     def run(self, data: TrainingData, plan: TrainingPlan) -> TrainingResult:
         settings = plan.settings
         if len(data.pairs) <= FEW:
-            pairs, held_out = map(len, data.split(settings.validation_pairs, settings.seed))
+            split = data.split(settings.validation_pairs, settings.seed, settings.hold_out)
+            pairs, held_out = map(len, split)
             if pairs < 2:
                 message = f"{pairs} pair to train on, {held_out} held out to validate: too few"
                 raise DataError(message, path=self.learned_from_name)

@@ -30,6 +30,7 @@ class TrainingSettings:
     minutes: float = 0.0  # that a timed schedule fills: the learning rate falls to 0, training ends
     pool_batches: int = 10  # batches sorted by length together
     validation_pairs: int = 5_000  # pairs of held-out source phrases
+    hold_out: Literal["sources", "trigrams"] = "sources"  # what training lacks of those
     validate_every: int = 1_000  # updates
     patience: int = 20  # validations without improvement before training stops; 0: never
     precision: Literal["auto", TrainingPrecision] = "float32"  # "auto": whichever is faster here

@@ -99,7 +99,9 @@ class Trainer:
         # What decides the result besides pairs and settings, in words.
         self._weighting = "none" if weights is None else f"by counts ({_digest(weights)})"
         self._validation = "on held-out pairs" if given is None else f"on {_digest(given.hashes())}"
-        self.pairs, self.validation = job.data.split(settings.validation_pairs, settings.seed)
+        self.pairs, self.validation = job.data.split(
+            settings.validation_pairs, settings.seed, settings.hold_out
+        )
         how = settings.batch_pairs, settings.pool_batches, settings.seed
         shares = job.data.shares
         self._mix = ", ".join(f"{share:.6g}" for share in shares) or "none"

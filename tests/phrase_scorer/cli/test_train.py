@@ -331,3 +331,21 @@ def test_a_sampled_softmax_is_resumed_as_one(run):
     assert run(*how, "--max-updates", "3", "--resume").code == 0
     done = run(*how, "--max-updates", "3", "--resume", "--softmax", "full")
     assert (done.code, done.last_error) == (1, "m: cannot resume: softmax was sampled, now full")
+
+
+def test_hold_out_by_trigrams(run, folder):
+    (folder / "pairs").write_text("".join(f"a b c{i} d\tx y{i}\n" for i in range(40)))
+    (folder / "short").write_text("".join(f"a b{i}\tx y{i}\n" for i in range(40)))
+    how = ["--hold-out", "trigrams", "--validation-pairs", "5", "-q", *TINY]
+    assert run("train", "pairs", "--model", "m", *how).code == 0
+    assert json.loads((folder / "m" / "config.json").read_text())["training"]["hold_out"] == (
+        "trigrams"
+    )
+    done = run("train", "pairs", "--model", "m", "--resume", "--hold-out", "sources", "-q")
+    assert (done.code, done.error) == (1, "m: cannot resume: hold_out was trigrams, now sources")
+    done = run("train", "short", "--model", "n", *how)
+    expected = "no source phrase has three words: no trigrams to hold out"
+    assert (done.code, done.error) == (1, expected)
+    done = run("train", "pairs", "--also", "short", "--mix", "1,1", "--model", "n", *how)
+    assert (done.code, done.error) == (2, "--hold-out trigrams: not with --mix")
+    assert names(folder) == ["m", "pairs", "short"]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import phrase_ids, phrase_pairs
 
+from phrase_scorer.errors import DataError
 from phrase_scorer.text import phrase_pairs as module
 from phrase_scorer.text.phrase_pairs import (
     PhraseIds,
@@ -248,3 +249,31 @@ def test_phrases_in_a_text_are_a_list_of_lists():
     with pytest.raises(IndexError):
         phrases[5]
     assert PhraseText.of([]) == []
+
+
+def _trigrams(phrases: PhraseIds) -> list[set[tuple[int, ...]]]:
+    rows = [phrases.phrase(row).tolist() for row in range(len(phrases))]
+    return [set(zip(words, words[1:], words[2:], strict=False)) for words in rows]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_sources_held_out_by_trigrams_are_far_from_the_rest(seed):
+    draw = np.random.default_rng(seed)
+    sources = [draw.integers(2, 6, draw.integers(0, 6)).tolist() for _ in range(600)]
+    pairs = phrase_pairs([(source, [place]) for place, source in enumerate(sources)])
+    training, validation = pairs.split_by_trigram(60, seed)
+    assert len(training) + len(validation) == len(pairs)
+    assert 60 <= len(validation) < 120
+    known = set().union(*_trigrams(training.source))
+    assert all(trigrams - known for trigrams in _trigrams(validation.source))
+    again = pairs.take(np.arange(len(pairs))[::-1]).split_by_trigram(60, seed)[1]
+    assert sorted(again.target.ids.tolist()) == sorted(validation.target.ids.tolist())
+
+
+def test_the_only_trigram_is_held_out():
+    pairs = phrase_pairs([([2, 3, 4], [2]), *(([i], [i]) for i in range(2, 9))])
+    training, validation = pairs.split_by_trigram(4, 1)
+    assert (len(training), validation.source.ids.tolist()) == (7, [2, 3, 4])
+    assert len(pairs.split_by_trigram(0, 1)[1]) == 0
+    with pytest.raises(DataError, match=r"^no source phrase has three words: no trigrams to hold"):
+        training.split_by_trigram(4, 1)
