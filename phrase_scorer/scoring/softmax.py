@@ -14,7 +14,7 @@ from phrase_scorer.kernels.kernels import ExactLogits
 from phrase_scorer.models.phrase_model import Output
 from phrase_scorer.scoring.precision import PrecisionScheme
 
-TILE_ON_CPU = (256, 1024)  # rows and words of a scoring product: 1 MB of logits
+TILE_ON_CPU = (1024, 512)  # rows and words of a scoring product: 2 MB of logits, or half of it
 TILE_ON_GPU = (1 << 12, 1 << 14)  # 256 MB: several processes share a GPU
 SMALLEST_SUM, LARGEST_SUM = 1e-25, 1e30  # of exponentials: exact in float32 in between
 
