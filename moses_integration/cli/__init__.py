@@ -100,7 +100,7 @@ HELP_SECTIONS = {
         *("ini", "binarize", "ems"),
     ),
     "Language model": ("train-lm", "perplexity", "export-arpa"),
-    "Looking inside": ("generate", "align"),
+    "Looking inside": ("generate", "align", "vectors"),
     "Studies": ("gradients", "experiment"),
 }
 

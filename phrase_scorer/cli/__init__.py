@@ -47,6 +47,10 @@ CORE_COMMANDS: Commands = {
         "phrase_scorer.cli.score:align",
         "Show the soft alignment of an attention model for PAIRS, as `score` reads them.",
     ),
+    "vectors": LazyCommand(
+        "phrase_scorer.cli.vectors:vectors",
+        "Write the vectors that the network makes of PHRASES, or of its words, as an npz of numpy.",
+    ),
     "gradients": LazyCommand(
         "phrase_scorer.cli.studies:gradients",
         "Measure how much of a loss reaches the past: vanilla RNN, LSTM and GRU, and why gates.",
@@ -61,7 +65,7 @@ CORE_EXPERIMENTS: Commands = {
 CORE_SECTIONS = {
     "The column": ("train", "score", "info"),
     "Language model": ("train-lm", "perplexity"),
-    "Looking inside": ("generate", "align"),
+    "Looking inside": ("generate", "align", "vectors"),
     "Studies": ("gradients", "experiment"),
 }
 

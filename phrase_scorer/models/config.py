@@ -109,7 +109,18 @@ LANGUAGE_MODEL_USES = {
         "dropout", "short_histories",
     }),
 }  # fmt: skip
+# The architectures that make one vector of a source phrase.
+SUMMARIZING = ("encoder_decoder", "seq2seq")
 CELL_USES = {"rnn": frozenset[str](), "lstm": frozenset({"forget_bias"}), "gru": frozenset[str]()}
+
+
+def require_summary(config: ModelConfig) -> None:
+    """Refuses (UsageError) an architecture that keeps no phrase as one vector."""
+    if config.architecture not in SUMMARIZING:
+        raise UsageError(
+            f"a model of architecture {config.architecture} has no vector of a phrase; "
+            f"{' and '.join(SUMMARIZING)} have"
+        )
 
 
 def check_settings(config: ModelConfig, given: Iterable[str] = ()) -> None:

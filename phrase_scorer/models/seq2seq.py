@@ -46,6 +46,13 @@ class SequenceToSequence(PhraseModel):
             last.append(states[-1])
         return last
 
+    def summaries(self, source: Sources) -> Tensor:
+        """The visible last state of the highest layer: (phrases, hidden).
+
+        (Sutskever et al. 2014, figure 2, shows the plane of these.)
+        """
+        return self.encoder[-1].visible(self.encode(source)[-1])
+
     @override
     def features(self, batch: Batch) -> Tensor:
         words = batch.target.words

@@ -9,6 +9,7 @@ tree once, each in its own way; what follows is in `TreeEngine`. The plain model
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from typing_extensions import override
 from phrase_scorer.kernels.kernels import kernels_for
 from phrase_scorer.models import PhraseModel
 from phrase_scorer.models.phrase_model import Parts, take
+from phrase_scorer.models.seq2seq import SequenceToSequence
 from phrase_scorer.runtime.device import Precision
 from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.prefix_tree import PrefixTree
@@ -54,10 +56,18 @@ class Engine:
         """
         return self._score_symbols(pairs).cpu() if len(pairs) else torch.zeros(0)
 
+    @torch.inference_mode()
+    def summaries(self, phrases: PhraseIds) -> Tensor:
+        """(phrases, hidden) float32 vectors of source phrases, of a model that has such."""
+        return self._summaries(phrases).cpu()
+
     def _score(self, pairs: PhrasePairs) -> Tensor:
         raise NotImplementedError
 
     def _score_symbols(self, pairs: PhrasePairs) -> Tensor:
+        raise NotImplementedError
+
+    def _summaries(self, phrases: PhraseIds) -> Tensor:
         raise NotImplementedError
 
     def _autocast(self) -> torch.autocast:
@@ -155,6 +165,16 @@ class StepwiseEngine(TreeEngine):
                 )
                 self._walk(tree, roots, memory, self.model.start(memory), features)
         return tree, features
+
+    @override
+    def _summaries(self, phrases: PhraseIds) -> Tensor:
+        model = cast(SequenceToSequence, self.model)
+        found = torch.empty(len(phrases), model.config.hidden, device=self.device)
+        with self._autocast():
+            for rows in by_length(phrases.lengths, self._rows):
+                vectors = model.summaries(source_batch(phrases, rows, self.device))
+                found[self._tensor(rows)] = vectors.float()
+        return found
 
     def _walk(
         self, tree: PrefixTree, roots: slice, memory: Parts, state: Parts, features: Tensor

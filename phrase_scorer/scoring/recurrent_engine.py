@@ -23,7 +23,7 @@ from phrase_scorer.runtime.device import Precision
 from phrase_scorer.scoring.engine import TreeEngine, with_end
 from phrase_scorer.scoring.precision import PrecisionScheme
 from phrase_scorer.scoring.prefix_tree import Level, PrefixTree
-from phrase_scorer.text.phrase_pairs import PhrasePairs, Rows
+from phrase_scorer.text.phrase_pairs import PhraseIds, PhrasePairs, Rows
 
 
 class DecoderContexts(NamedTuple):
@@ -149,11 +149,23 @@ class RecurrentEngine(TreeEngine):
 
     @override
     def _tree(self, pairs: PhrasePairs) -> tuple[PrefixTree, Tensor]:
-        sources = PrefixTree.of(with_end(pairs.source))
-        ends, source_of = np.unique(sources.node_of, return_inverse=True)
-        contexts = self._contexts(self._encode(sources, ends))
-        targets = PrefixTree.of(pairs.target, source_of.astype(np.int64), len(ends))
-        return targets, self._features(targets, contexts)
+        states, source_of = self._read(pairs.source)
+        targets = PrefixTree.of(pairs.target, source_of, len(states))
+        return targets, self._features(targets, self._contexts(states))
+
+    @override
+    def _summaries(self, phrases: PhraseIds) -> Tensor:
+        states, place = self._read(phrases)
+        summaries = torch.cat(
+            [self._summary_of(states[rows]) for rows in self._chunks(len(states))]
+        )
+        return summaries.index_select(0, self._tensor(place))
+
+    def _read(self, phrases: PhraseIds) -> tuple[Tensor, Rows]:
+        """(the last state of each distinct phrase; (phrases,) which of these each one has)."""
+        tree = PrefixTree.of(with_end(phrases))
+        ends, place = np.unique(tree.node_of, return_inverse=True)
+        return self._encode(tree, ends), place.astype(np.int64)
 
     def _encode(self, tree: PrefixTree, ends: Rows) -> Tensor:
         """The states after the nodes `ends`, ascending."""
@@ -167,13 +179,15 @@ class RecurrentEngine(TreeEngine):
             found.append(states.index_select(0, self._tensor(inside - level.first)))
         return self.model.encoder.visible(torch.cat(found)).contiguous()
 
+    def _summary_of(self, states: Tensor) -> Tensor:
+        """The summaries c of sources with these last states."""
+        return torch.tanh(self._summary(states).real()) if self._summary else states
+
     def _contexts(self, states: Tensor) -> DecoderContexts:
         """What the decoder needs of the sources with these last states."""
         contexts = []
         for rows in self._chunks(len(states)):
-            summary = states[rows]
-            if self._summary:
-                summary = torch.tanh(self._summary(summary).real())
+            summary = self._summary_of(states[rows])
             initial = self._initial_state(summary).real() + self._initial_bias
             signals = self._context_signals(summary).real()
             readout = self._readout_context(summary).real() + self._readout_bias

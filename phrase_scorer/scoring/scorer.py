@@ -11,25 +11,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from phrase_scorer.errors import UsageError, require_at_least
+from phrase_scorer.errors import UsageError, require_at_least, require_choice
 from phrase_scorer.kernels.kernels import kernels_for
 from phrase_scorer.models import Direction, EncoderDecoder, PhraseModel
+from phrase_scorer.models.config import require_summary
 from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.models.phrase_model import Affine
 from phrase_scorer.runtime.device import Arithmetic, Precision
 from phrase_scorer.runtime.workers import worker_number
-from phrase_scorer.scoring.engine import Engine, PairwiseEngine, StepwiseEngine
+from phrase_scorer.scoring.engine import Engine, PairwiseEngine, StepwiseEngine, distinct
 from phrase_scorer.scoring.precision import computed_with
 from phrase_scorer.scoring.recurrent_engine import RecurrentEngine
-from phrase_scorer.text.given_pairs import Pairs, Phrase, blocks_of_pairs
-from phrase_scorer.text.phrase_pairs import PairBlock, PhrasePairs, Rows
+from phrase_scorer.text.given_pairs import Pairs, Phrase, blocks_of_pairs, blocks_of_phrases
+from phrase_scorer.text.phrase_pairs import PairBlock, PhraseIds, PhrasePairs, Rows
 from phrase_scorer.text.vocabulary import Vocabulary
 
 BLOCK_PAIRS = 16384  # pairs taken from an iterator at once
@@ -37,6 +38,8 @@ PART_PAIRS = 8192  # pairs of which memory holds the states; among these work is
 LEAST_PAIRS = 512  # not worth a thread of their own
 
 Scores = npt.NDArray[np.float32]
+Vectors = npt.NDArray[np.float32]  # (phrases or words, width)
+_Some = TypeVar("_Some", PhrasePairs, PhraseIds)
 
 
 class PhraseScorer:
@@ -189,8 +192,60 @@ class PhraseScorer:
             For each pair (words + 1,) float32, the end-of-phrase symbol last. Their sum is the
             pair's score.
         """
-        blocks = blocks_of_pairs(pairs, targets, BLOCK_PAIRS)
-        return list(chain.from_iterable(map(self.word_scores_of_block, blocks)))
+        return list(self.word_scores_iterable(pairs, targets))
+
+    def word_scores_iterable(
+        self,
+        pairs: Pairs,
+        targets: Iterable[Phrase] | None = None,
+        *,
+        block_pairs: int = BLOCK_PAIRS,
+    ) -> Iterator[Scores]:
+        """As `word_scores`, one pair after the other; as `score_iterable`, of pairs without end."""
+        require_at_least(1, "block_pairs", block_pairs)
+        for block in blocks_of_pairs(pairs, targets, block_pairs):
+            yield from self.word_scores_of_block(block)
+
+    def vectors(self, phrases: Iterable[Phrase]) -> Vectors:
+        """The summaries of phrases of the side that the model reads: of the source, if forward.
+
+        Of an encoder-decoder c, which is all that its decoder sees of a source phrase (Cho et al.
+        2014, section 2.2); of a seq2seq model the last state of its highest layer.
+
+        Returns:
+            (phrases, hidden) float32, in the order of the phrases.
+
+        Raises:
+            TypeError: What is not a phrase, by its place (from 0).
+            UsageError: A model of another architecture: it keeps no phrase as one vector.
+        """
+        require_summary(self.model.config)
+        nothing = np.zeros((0, self.model.config.hidden), np.float32)
+        blocks = blocks_of_phrases(phrases, BLOCK_PAIRS)
+        return np.concatenate([nothing, *map(self.vectors_of_block, blocks)])
+
+    def vectors_of_block(self, phrases: Sequence[Sequence[bytes]]) -> Vectors:
+        """As `vectors`, of a block of tokenised phrases, at least one."""
+        different, place = distinct(self.source_vocabulary.ids(phrases))
+        return self._in_parts(self._engine.summaries, different, different)[place]
+
+    def embeddings(self, side: str = "target") -> Vectors:
+        """The embeddings of the shortlist of a side of pairs, "source" or "target".
+
+        As the network reads them: with their bias, before a Transformer's scale and positions.
+
+        Returns:
+            (words, width) float32; row i is of `vocabularies[side].words[i]`. The first two are the
+            end of phrase and `<unk>`.
+        """
+        require_choice("side", side, self.vocabularies)
+        embedding = self.model.target_embedding
+        if side == next(iter(self.vocabularies)) and self.model.source_embedding is not None:
+            embedding = self.model.source_embedding  # else the sides share one
+        assert isinstance(embedding, Affine)
+        with torch.inference_mode():
+            words = torch.arange(len(self.vocabularies[side]), device=self.device)
+            return embedding.embed(words).cpu().numpy()
 
     def score_block(self, block: PairBlock) -> Scores:
         """(pairs,) float32 natural-log probabilities of a block of tokenised pairs."""
@@ -200,7 +255,8 @@ class PhraseScorer:
         """As `word_scores`, of a block of tokenised pairs."""
         pairs = self.ids(block)
         ends = np.cumsum(pairs.target.lengths + 1)
-        return np.split(self._in_parts(self._engine.score_symbols, pairs), ends[:-1])
+        scores = self._in_parts(self._engine.score_symbols, pairs, pairs.source)
+        return np.split(scores, ends[:-1])
 
     def ids(self, block: PairBlock, *, counted: bool = True) -> PhrasePairs:
         """The ids of a block; for an inverse model, the sides change places.
@@ -217,18 +273,21 @@ class PhraseScorer:
 
     def score_ids(self, pairs: PhrasePairs) -> Scores:
         """(pairs,) float32 natural-log probabilities."""
-        return self._in_parts(self._engine.score, pairs)
+        return self._in_parts(self._engine.score, pairs, pairs.source)
 
-    def _in_parts(self, score: Callable[[PhrasePairs], torch.Tensor], pairs: PhrasePairs) -> Scores:
+    def _in_parts(
+        self, compute: Callable[[_Some], torch.Tensor], given: _Some, sources: PhraseIds
+    ) -> Scores:
+        """What is computed of all of these pairs or phrases, which have these sources."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
-        parts = [pairs.take(rows) for rows in _parts(pairs, threads)]
+        parts = [given.take(rows) for rows in _parts(sources, threads)]
         if threads == 1 or len(parts) < 2:
-            found = list(map(score, parts))
+            found = list(map(compute, parts))
         else:
             with single_threaded_torch(), ThreadPoolExecutor(threads) as pool:
-                found = list(pool.map(score, parts))
-        scores = [np.zeros(0, np.float32), *(part.numpy() for part in found)]
-        return np.concatenate(scores)
+                found = list(pool.map(compute, parts))
+        arrays = [part.numpy() for part in found]
+        return np.concatenate(arrays) if arrays else np.zeros(0, np.float32)
 
 
 def mixture(scores: Sequence[Scores]) -> Scores:
@@ -246,25 +305,25 @@ def engine_for(model: PhraseModel, precision: Precision) -> Engine:
     return PairwiseEngine(model, precision)
 
 
-def _parts(pairs: PhrasePairs, threads: int) -> Iterator[Rows]:
+def _parts(sources: PhraseIds, threads: int) -> Iterator[Rows]:
     """Rows of parts of equal size, cut where the source changes if such a place is near."""
-    if not len(pairs):
+    if not len(sources):
         return
-    count = -(-len(pairs) // PART_PAIRS)
+    count = -(-len(sources) // PART_PAIRS)
     if threads > 1:
         # As many for each thread, and not too few pairs in any.
-        count = min(-(-count // threads) * threads, max(count, len(pairs) // LEAST_PAIRS))
-    size = -(-len(pairs) // max(1, count))
-    hashes = pairs.source.hashes()
+        count = min(-(-count // threads) * threads, max(count, len(sources) // LEAST_PAIRS))
+    size = -(-len(sources) // max(1, count))
+    hashes = sources.hashes()
     changes = np.flatnonzero(hashes[1:] != hashes[:-1]) + 1
     start = 0
-    while start < len(pairs):
-        stop = min(start + size, len(pairs))
+    while start < len(sources):
+        stop = min(start + size, len(sources))
         following = changes[np.searchsorted(changes, stop) :]
         if len(following) and following[0] - stop < size // 8:
             stop = int(following[0])
-        elif len(pairs) - stop < size // 8:
-            stop = len(pairs)
+        elif len(sources) - stop < size // 8:
+            stop = len(sources)
         yield np.arange(start, stop)
         start = stop
 

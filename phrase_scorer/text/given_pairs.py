@@ -33,6 +33,14 @@ def blocks_of_pairs(
         first += len(block)
 
 
+def blocks_of_phrases(phrases: Iterable[Phrase], size: int) -> Iterator[list[list[bytes]]]:
+    """The words of phrases that have no other side, so many at once."""
+    _refuse_text("phrases", phrases, "phrases")
+    words = (_phrase(f"phrase {place}", phrase) for place, phrase in enumerate(phrases))
+    while block := list(islice(words, size)):
+        yield block
+
+
 def _refuse_text(name: str, given: object, of: str) -> None:
     if isinstance(given, str | bytes | Mapping | Set) or not isinstance(given, Iterable):
         raise TypeError(f"{name} must be a sequence of {of}, not {_kind(given)}")
@@ -69,17 +77,18 @@ def _pair(place: int, pair: object) -> tuple[list[bytes], list[bytes]]:
     if len(both) != 2:
         size = f" of {len(both)}" if is_pair else ""
         raise TypeError(f"pair {place} must be (source, target), not {_kind(pair)}{size}")
-    return _phrase(place, "source", both[0]), _phrase(place, "target", both[1])
+    of = f"of pair {place}"
+    return _phrase(f"the source {of}", both[0]), _phrase(f"the target {of}", both[1])
 
 
-def _phrase(place: int, side: str, phrase: Phrase) -> list[bytes]:
+def _phrase(name: str, phrase: Phrase) -> list[bytes]:
     try:
         return _words(phrase)
     except ValueError as error:
-        raise TypeError(f"the {side} of pair {place} {error}") from None
+        raise TypeError(f"{name} {error}") from None
     except (TypeError, AttributeError):
         kind = "a string with blanks, or a list of words"
-        raise TypeError(f"the {side} of pair {place} must be {kind}, not {_kind(phrase)}") from None
+        raise TypeError(f"{name} must be {kind}, not {_kind(phrase)}") from None
 
 
 def _words(phrase: Phrase) -> list[bytes]:

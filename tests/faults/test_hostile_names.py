@@ -77,6 +77,7 @@ COMMANDS = {
          *("--output", "out/lm", "--moses-ini", "in/moses.ini", "--moses-ini-out", PLACE)],
         "in/lm.arpa",
     ),
+    "vectors": Command(["vectors", "in/text", "--model", "in/rnn", "-o", PLACE], "in/text"),
 }  # fmt: skip
 
 

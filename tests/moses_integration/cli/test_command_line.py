@@ -66,7 +66,7 @@ def test_help_shows_the_commands_in_the_order_of_work(run):
             *("ini", "binarize", "ems"),
         ],
         "Language model": ["train-lm", "perplexity", "export-arpa"],
-        "Looking inside": ["generate", "align"],
+        "Looking inside": ["generate", "align", "vectors"],
         "Studies": ["gradients", "experiment"],
     }
     assert sorted(chain.from_iterable(shown.values())) == COMMANDS
@@ -197,6 +197,7 @@ def test_a_command_imports_no_other(folder):
         ["score", "t", "--model", "none"],
         ["generate", "la", "--model", "none"],
         ["align", "none", "--model", "MODEL"],
+        ["vectors", "none", "--model", "MODEL"],
         ["perplexity", "none", "--model", "MODEL"],
         ["export-arpa", "--model", "none", "--arpa", "text", "--output", "a"],
         ["nbest", "text", "--source", "text", "--model", "none"],

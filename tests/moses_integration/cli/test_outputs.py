@@ -28,6 +28,7 @@ WRITERS = {
     "score": ["score", "in/pairs", *MODEL, "--output", "{}"],
     "align": ["align", "in/pairs", "--model", "in/att", "--output", "{}.txt"],
     "align --plot": ["align", "in/pairs", "--model", "in/att", "--plot", "{}.svg"],
+    "vectors": ["vectors", "in/text", *MODEL, "--output", "{}"],
     "rescore": ["rescore", "in/table", "{}", *MODEL, "--quiet"],
     "rescore to gz": ["rescore", "in/table", "{}.gz", *MODEL, "--quiet"],
     "rescore --moses-ini-out": [

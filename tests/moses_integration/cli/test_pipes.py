@@ -24,6 +24,7 @@ READS = {
     "score": (TABLE, "score {} --model {model} --output out"),
     "score in int8": (TABLE, "score {} --model {model} --precision int8 --output out"),
     "align": (TABLE, "align {} --model {attention} --output out"),
+    "vectors": (TEXT, "vectors {} --model {model} --output out"),
     "check": (TOY_TABLE, "check {}"),
     "check with an ini": (PLAIN, "check t --moses-ini {}"),
     "train": (TABLE, "train {} --model new --max-updates 1 --quiet --seed 1"),

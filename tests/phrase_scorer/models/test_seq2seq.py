@@ -35,9 +35,12 @@ def test_is_two_networks_of_torch(cell, layers, rank):
     )
     encoder, decoder = (torch_stack(s, KINDS[cell]) for s in (model.encoder, model.decoder))
     pairs = phrase_pairs(PAIRS)
-    found = model.log_probs(pair_batch(pairs, np.arange(len(PAIRS))))
-    for line, (source, target) in zip(found, PAIRS, strict=True):
+    batch = pair_batch(pairs, np.arange(len(PAIRS)))
+    found, summaries = model.log_probs(batch), model.summaries(batch.source)
+    for line, summary, (source, target) in zip(found, summaries, PAIRS, strict=True):
         _, last = encoder(model.source_embedding.embed(torch.tensor([*source[::-1], END])))
+        highest = last[0][-1] if cell == "lstm" else last[-1]
+        torch.testing.assert_close(summary, highest, rtol=0, atol=1e-12)
         states, _ = decoder(model.target_embedding.embed(torch.tensor([END, *target])), last)
         units = states if rank == 0 else states @ model.output.left
         expected = (units @ model.output.right + model.output.bias).log_softmax(1)

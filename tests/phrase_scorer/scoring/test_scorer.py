@@ -14,9 +14,11 @@ from toys import parameters_of, tiny_model
 
 from phrase_scorer import PhraseScorer
 from phrase_scorer.errors import UsageError
+from phrase_scorer.models import ARCHITECTURES
+from phrase_scorer.models.config import SUMMARIZING
 from phrase_scorer.runtime.device import Arithmetic, Precision
 from phrase_scorer.scoring import engine, reference, scorer
-from phrase_scorer.text.batches import pair_batch
+from phrase_scorer.text.batches import pair_batch, source_batch
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.text.vocabulary import END, Vocabulary
 
@@ -187,6 +189,121 @@ def test_word_scores_of_every_architecture_and_precision(architecture, precision
                 ids = made.ids(PairBlock(*([[w.encode() for w in side]] for side in pair)))
                 alone = model.log_probs(pair_batch(ids, np.arange(1)))[0]
                 np.testing.assert_allclose(scores, alone, rtol=0, atol=1e-4)
+
+
+def test_word_scores_of_an_endless_iterable(made):
+    pairs = ((f"w{number % 20}", "w3 w4") for number in itertools.count())
+    found = list(itertools.islice(made.word_scores_iterable(pairs, block_pairs=3), 7))
+    expected = made.word_scores([(f"w{number}", "w3 w4") for number in range(7)])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(UsageError, match="block_pairs must be at least 1, not 0"):
+        next(made.word_scores_iterable([], block_pairs=0))
+
+
+# -- vectors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_vectors_equal_the_reference(made, monkeypatch, threads):
+    """Repeated phrases, unknown words, and no words at all; in one part or in several blocks."""
+    phrases = [*(target for _, target in random_pairs(150)), [], ["w1"]]
+    parameters, variant = parameters_of(made.model), made.model.config.variant
+    ids = ([*map(made.source_vocabulary.id, map(str.encode, p)), END] for p in phrases)
+    expected = [reference.encode(parameters, each, variant) for each in ids]
+    found = made.vectors(phrases)
+    assert (found.shape, found.dtype) == ((152, 8), np.float32)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    monkeypatch.setattr(scorer, "BLOCK_PAIRS", 37)
+    monkeypatch.setattr(scorer, "LEAST_PAIRS", 5)
+    monkeypatch.setattr(scorer, "PART_PAIRS", 11)
+    monkeypatch.setattr(engine, "ROWS_ON_CPU", 5)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    again = PhraseScorer(made.model, made.source_vocabulary, made.target_vocabulary)
+    np.testing.assert_allclose(again.vectors(map(" ".join, phrases)), expected, rtol=0, atol=1e-5)
+    assert made.vectors([]).shape == (0, 8)
+
+
+def test_each_phrase_is_read_once(made, monkeypatch):
+    read = []
+    monkeypatch.setattr(made._engine, "_summaries", lambda p: read.append(p) or torch.zeros(2, 8))
+    assert made.vectors(["w1 w2", "w3", "w1 w2", "w3", "w3"]).shape == (5, 8)
+    assert [each.lengths.tolist() for each in read] == [[1, 2]]
+
+
+@pytest.mark.parametrize("precision", get_args(Precision))
+@pytest.mark.parametrize("architecture", SUMMARIZING)
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+def test_vectors_are_those_of_the_plain_model(architecture, cell, precision):
+    model = tiny_model(architecture=architecture, cell=cell, source_words=22, target_words=22)
+    words = Vocabulary(WORDS)
+    made = PhraseScorer(model, words, words, arithmetic=Arithmetic("cpu", precision))
+    phrases = [source for source, _ in random_pairs(80)]
+    found = made.vectors(phrases)
+    summaries = model.encode if architecture == "encoder_decoder" else model.summaries
+    with torch.inference_mode():
+        for vector, phrase in zip(found, phrases, strict=True):
+            ids = words.ids([[word.encode() for word in phrase]])
+            alone = summaries(source_batch(ids, np.arange(1)))[0]
+            allowed = 1e-6 if precision == "float32" else 0.05
+            np.testing.assert_allclose(vector, alone, rtol=0, atol=allowed)
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES.keys() - SUMMARIZING))
+def test_who_keeps_no_phrase_as_one_vector(architecture):
+    model = tiny_model(architecture=architecture, source_words=22, target_words=22)
+    with pytest.raises(UsageError) as raised:
+        PhraseScorer(model, Vocabulary(WORDS), Vocabulary(WORDS)).vectors([])
+    assert str(raised.value) == (
+        f"a model of architecture {architecture} has no vector of a phrase; "
+        "encoder_decoder and seq2seq have"
+    )
+
+
+@pytest.mark.parametrize(
+    ("phrases", "message"),
+    [
+        ("w1 w2", "phrases must be a sequence of phrases, not a str"),
+        ({"w1"}, "phrases must be a sequence of phrases, not a set"),
+        (["w1", 3], "phrase 1 must be a string with blanks, or a list of words, not a int"),
+        (["w1", "w2", "a\nb"], "phrase 2 has several lines"),
+    ],
+)
+def test_what_is_no_phrase_is_refused_by_its_place(made, monkeypatch, phrases, message):
+    monkeypatch.setattr(scorer, "BLOCK_PAIRS", 1)
+    with pytest.raises(TypeError) as raised:
+        made.vectors(phrases)
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_embeddings_of_either_side(direction):
+    model = tiny_model(direction=direction, source_words=22, target_words=12)
+    made = PhraseScorer(model, Vocabulary(WORDS), Vocabulary(WORDS[:10]))
+    read, predicted = model.source_embedding, model.target_embedding
+    sides = [("source", read), ("target", predicted)]
+    if direction == "inverse":
+        sides = [("source", predicted), ("target", read)]
+    for side, embedding in sides:
+        found = made.embeddings(side)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, embedding.weight + embedding.bias)
+        assert len(made.vocabularies[side].words) == len(found)
+    np.testing.assert_array_equal(made.embeddings(), made.embeddings("target"))
+    with pytest.raises(UsageError) as raised:
+        made.embeddings("english")
+    assert str(raised.value).startswith("unknown side 'english'; choose from ")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_embeddings_of_a_transformer(shared):
+    model = tiny_model(
+        architecture="transformer", shared_words=shared, source_words=22, target_words=22
+    )
+    made = PhraseScorer(model, Vocabulary(WORDS), Vocabulary(WORDS))
+    source, target = made.embeddings("source"), made.embeddings("target")
+    np.testing.assert_array_equal(target, model.target_embedding.weight)
+    np.testing.assert_array_equal(source, target if shared else model.source_embedding.weight)
 
 
 def test_what_a_scorer_says_of_itself():
