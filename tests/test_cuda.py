@@ -16,6 +16,7 @@ import torch
 from toys import DATA, SOURCE_WORDS, TARGET_WORDS, program, tiny_model, toy_lines
 
 from phrase_scorer.models import CELLS
+from phrase_scorer.models.config import SUMMARIZING
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.workers import SMALL_INPUT
 from phrase_scorer.scoring.scorer import PhraseScorer
@@ -56,6 +57,19 @@ def test_scores_are_those_of_the_cpu(model, precision, mean, most):
     errors = np.abs(found - expected)
     assert errors.mean() <= mean
     assert errors.max() <= most
+
+
+def test_vectors_are_those_of_the_cpu(model):
+    scorers = [
+        PhraseScorer(deepcopy(model), SOURCES, TARGETS, arithmetic=Arithmetic(device))
+        for device in ("cpu", "cuda")
+    ]
+    for side in ("source", "target"):
+        expected, found = (scorer.embeddings(side) for scorer in scorers)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    if model.config.architecture in SUMMARIZING:
+        expected, found = (scorer.vectors([source for source, _ in PAIRS]) for scorer in scorers)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
