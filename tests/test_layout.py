@@ -184,9 +184,10 @@ MOSES_WINGS = {
     "rescoring": {"formats", "system"},
     "reranking": {"formats", "system", "decoder", "evaluation"},
     "experiment": {"formats", "system", "decoder", "rescoring", "reranking", "evaluation"},
+    "report": {"formats", "decoder", "rescoring"},
     "cli": {
         *("formats", "system", "decoder", "rescoring", "reranking", "evaluation", "experiment"),
-        *("preparation", "ems"),
+        *("preparation", "ems", "report"),
     },
 }
 SMALL = {"__init__", "__main__", "errors", "version"}  # modules beside the wings

@@ -84,6 +84,9 @@ class LoggedLine(msgspec.Struct):
     update: int
     seconds: float
     validation_loss: float | None = None
+    train_loss: float | None = None  # mean since the last line that has one
+    learning_rate: float | None = None
+    gradient_norm: float | None = None
 
 
 def read_log(path: Path) -> Iterator[LoggedLine]:

@@ -1,0 +1,199 @@
+"""How the model was trained and the weights were tuned, from the files that both leave behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from moses_integration.formats.moses_ini import MosesIni, Weights, weights_of
+from phrase_scorer.errors import DataError
+from phrase_scorer.models.files import ModelFiles
+from phrase_scorer.runtime.numbers import real_number
+from phrase_scorer.runtime.output import reason
+from phrase_scorer.runtime.records import read_json
+from phrase_scorer.training.log import LoggedLine, read_log
+
+MOST_POINTS = 1000  # of a curve
+# What mert writes at the end of an iteration: the weights, and BLEU on the n-best lists.
+BEST_POINT = re.compile(rb"^Best point: ([-+0-9.e ]+)=> ([-+0-9.e]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class TrainingPoint:
+    """A line of training_log.jsonl; what it does not say is None."""
+
+    update: int
+    minutes: float
+    train_loss: float | None  # nats a symbol
+    validation_loss: float | None
+    learning_rate: float | None
+    gradient_norm: float | None
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight of a moses.ini."""
+
+    feature: str
+    place: int  # among those of its feature, from 1
+    value: float
+    column: str | None  # what the signature calls the score that it weighs, if it is a new one
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return f"{self.feature} {self.place}"
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One of mert's: BLEU in percent on its n-best lists, and the weights found."""
+
+    run: int
+    iteration: int
+    bleu: float
+    weights: tuple[Weight, ...]  # empty: features.list, which names them, is not there
+
+
+@dataclass(frozen=True)
+class Run:
+    """One tuning run."""
+
+    run: int
+    seed: int
+    dev_bleu: float  # in percent, of the tuning set decoded with its weights
+    weights: tuple[Weight, ...]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A folder of `tune`."""
+
+    runs: tuple[Run, ...]
+    iterations: tuple[Iteration, ...]
+
+
+class _RunFile(msgspec.Struct):
+    """run.json."""
+
+    number: int
+    seed: int
+    dev_bleu: float
+    weights: dict[str, tuple[float, ...]]
+
+
+Columns = dict[tuple[str, int], str]  # (feature, place from 0) -> name of the new column
+
+
+def read_training(model: Path) -> tuple[TrainingPoint, ...]:
+    """The curve in a model directory, thinned to `MOST_POINTS`; empty where there is no log."""
+    path = ModelFiles(model).log_file
+    if not path.exists():
+        return ()
+    lines = list(read_log(path))
+    step = -(-len(lines) // MOST_POINTS) or 1
+    last = len(lines) - 1
+    kept = [
+        line
+        for number, line in enumerate(lines)
+        if number % step == 0 or number == last or line.validation_loss is not None
+    ]
+    return tuple(map(_point, kept))
+
+
+def _point(line: LoggedLine) -> TrainingPoint:
+    values = line.train_loss, line.validation_loss, line.learning_rate, line.gradient_norm
+    return TrainingPoint(line.update, round(line.seconds / 60, 3), *values)
+
+
+def columns_in(ini: MosesIni, table: str, scores: int, names: dict[int, str]) -> Columns:
+    """Which weights of a moses.ini weigh the new columns of a table.
+
+    `names` are those of the columns, by their places. A DataError tells of a moses.ini whose phrase
+    tables do not have as many scores.
+    """
+    fitting = [feature for feature in ini.phrase_tables if feature.num_features == scores]
+    if not fitting:
+        raise DataError(
+            f"names no phrase table with {scores} scores, as {table} has", path=ini.path
+        )
+    return {(feature.name, place): names[place] for feature in fitting for place in names}
+
+
+def weights_in(weights: Weights, columns: Columns) -> tuple[Weight, ...]:
+    """All weights in order."""
+    return tuple(
+        Weight(name, place + 1, value, columns.get((name, place)))
+        for name, values in weights.items()
+        for place, value in enumerate(values)
+    )
+
+
+def ini_weights(ini: MosesIni, columns: Columns) -> tuple[Weight, ...]:
+    """Those that stand in a moses.ini."""
+    return weights_in(weights_of(ini), columns)
+
+
+def read_tuning(folder: Path, columns: Columns) -> Tuning:
+    """The runs of a folder of `tune`, also of one that is not finished.
+
+    A DataError tells of a folder that has none, or of a broken file.
+    """
+    folders = sorted(folder.glob("run[0-9]*"), key=lambda path: (len(path.name), path.name))
+    if not folders:
+        raise DataError("not a folder of tune: it has no run1", path=folder)
+    runs = [read_json(path, _RunFile) for f in folders if (path := f / "run.json").exists()]
+    iterations = [each for path in folders for each in _iterations(path, columns)]
+    found = [
+        Run(run.number, run.seed, run.dev_bleu, weights_in(run.weights, columns)) for run in runs
+    ]
+    return Tuning(tuple(found), tuple(iterations))
+
+
+def _iterations(folder: Path, columns: Columns) -> Iterator[Iteration]:
+    run = int(folder.name.removeprefix("run"))
+    names = _features(folder / "mert" / "features.list")
+    number = 1
+    while (path := folder / "mert" / f"run{number}.mert.log").exists():
+        if found := BEST_POINT.search(_content(path)):
+            values = [real_number(text) for text in found[1].split()]
+            bleu = real_number(found[2])
+            if bleu is not None and None not in values:
+                known = [value for value in values if value is not None]
+                yield Iteration(run, number, 100 * bleu, _named(names, known, columns))
+        number += 1
+
+
+def _named(
+    names: Sequence[tuple[str, int]], values: Sequence[float], columns: Columns
+) -> tuple[Weight, ...]:
+    if len(names) != len(values):
+        return ()
+    return tuple(
+        Weight(name, place + 1, value, columns.get((name, place)))
+        for (name, place), value in zip(names, values, strict=True)
+    )
+
+
+def _features(path: Path) -> list[tuple[str, int]]:
+    """(feature, place) of each weight that mert tunes, in its order; empty without the file."""
+    if not path.exists():
+        return []
+    found: list[tuple[str, int]] = []
+    for line in _content(path).splitlines():
+        name, equals, values = line.partition(b"= ")
+        if equals:
+            text = name.decode("utf-8", "backslashreplace")
+            found += [(text, place) for place in range(len(values.split()))]
+    return found
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read: {reason(error)}", path=path) from error

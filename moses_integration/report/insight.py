@@ -1,0 +1,260 @@
+"""What the model alone knows: what it would say, how it scores each word, maps of its vectors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+import torch
+
+from moses_integration.formats.phrase_table import surface_words
+from moses_integration.formats.table_entries import Entry
+from moses_integration.report.findings import Choice, Survey
+from moses_integration.report.projection import Vectors, dense_regions, nearest, project
+from phrase_scorer.models import EncoderDecoder
+from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.scoring.generation import Generated, Generator
+from phrase_scorer.scoring.scorer import PhraseScorer
+from phrase_scorer.text.batches import source_batch
+from phrase_scorer.text.phrase_pairs import PairBlock
+from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
+
+BEAM = 5
+DRAWS = 50
+SHOWN_DRAWS = 5
+MAPPED_WORDS = 1500
+NEIGHBOURS = 10
+REGIONS = 4  # as the paper zooms into
+REGION_LABELS = 30  # points of a region that are drawn with their text
+LABEL_WORDS = 3  # that name a region
+ENCODED_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class ModelFact:
+    """One thing that is known of the model."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """A target that the network made."""
+
+    text: str
+    log_prob: float  # natural logarithm, end symbol counted
+    count: int  # how often it was drawn; of the beam: 1
+    in_table: bool  # whether the source has it in the table
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What the network says for a source (the paper's table 3)."""
+
+    source: str
+    kind: str
+    beam: tuple[Said, ...]
+    drawn: tuple[Said, ...]  # the most frequent of `DRAWS`
+    drawn_in_table: float  # share of all draws
+    drawn_length: float  # mean words of a draw
+    table_length: float  # mean words of the targets that the table has
+
+
+@dataclass(frozen=True)
+class WordScores:
+    """An entry, and the network's ln p of each word of it, the end symbol last."""
+
+    kind: str  # "best", "worst" or "random"
+    entry: Entry
+    words: tuple[str, ...]
+    log_probs: tuple[float, ...]
+    unknown: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class MapPoint:
+    """A word or phrase on a map."""
+
+    text: str
+    x: float
+    y: float
+    neighbours: tuple[int, ...]  # the nearest by cosine in the full space, as places in the map
+    region: int | None  # place in the map's regions
+
+
+@dataclass(frozen=True)
+class Region:
+    """A dense part of a map."""
+
+    label: str
+    points: tuple[int, ...]  # those that are drawn with their text
+
+
+@dataclass(frozen=True)
+class VectorMap:
+    """Vectors projected onto a plane (the paper's figures 4 and 5)."""
+
+    name: str  # "words" or "phrases"
+    method: str
+    points: tuple[MapPoint, ...]
+    regions: tuple[Region, ...]
+
+
+@dataclass(frozen=True)
+class Insight:
+    """All of it; empty where this kind of model does not have it."""
+
+    facts: tuple[ModelFact, ...]
+    generated: tuple[Generation, ...] = ()
+    words: tuple[WordScores, ...] = ()
+    maps: tuple[VectorMap, ...] = ()
+    missing: tuple[str, ...] = field(default=())  # what is empty, and why
+
+
+def insight(path: Path, scorer: PhraseScorer, found: Survey, *, seed: int, maps: bool) -> Insight:
+    """Asks the model that the scorer has, from the directory `path`."""
+    forward = scorer.direction == "forward"
+    missing = []
+    generated: tuple[Generation, ...] = ()
+    drawn: tuple[VectorMap, ...] = ()
+    if not forward:
+        missing.append("what the network says, maps: the model is an inverse one")
+    else:
+        if scorer.model.is_stepwise:
+            generated = tuple(_generate(scorer, found.choices, seed))
+        else:
+            missing.append("what the network says: a masked model cannot generate")
+        if not maps:
+            missing.append("maps: --no-maps")
+        elif not isinstance(scorer.model, EncoderDecoder):
+            missing.append("maps: only an encoder_decoder has one vector c for each phrase")
+        else:
+            drawn = tuple(_maps(scorer, found, seed))
+    return Insight(
+        tuple(model_facts(path)), generated, tuple(_words(scorer, found, seed)), drawn,
+        tuple(missing),
+    )  # fmt: skip
+
+
+def model_facts(path: Path) -> Iterator[ModelFact]:
+    """What a model directory says of itself, in words."""
+    known = ModelDirectory(path).describe()
+    yield ModelFact("model", str(path))
+    cell = f", {known['cell'].upper()}" if known["architecture"] == "encoder_decoder" else ""
+    yield ModelFact("architecture", f"{known['architecture']}{cell}, {known['hidden']:,} units")
+    yield ModelFact("direction", known["direction"])
+    yield ModelFact("parameters", f"{known['parameters']:,}")
+    yield ModelFact("words it reads", f"{known['source_words']:,}")
+    yield ModelFact("words it predicts", f"{known['target_words']:,}")
+    if pairs := known["data"].get("pairs"):
+        yield ModelFact("trained on", f"{pairs:,} distinct pairs")
+    if validation := known.get("validation"):
+        told = f"{validation['loss']} nats a symbol, after update {validation['update']:,}"
+        yield ModelFact("validation", told)
+    yield ModelFact("fingerprint", known["fingerprint"])
+    yield ModelFact("written by", known["written_by"])
+
+
+def _generate(scorer: PhraseScorer, choices: Sequence[Choice], seed: int) -> Iterator[Generation]:
+    generator = Generator(scorer.model)
+    for choice in choices:
+        source = scorer.source_vocabulary.ids(_phrases([choice.source]), counted=False)
+        known = frozenset(choice.every_target)
+
+        def said(made: Sequence[Generated], known: frozenset[str] = known) -> list[Said]:
+            texts = [_text(scorer.target_vocabulary, each.words) for each in made]
+            return [
+                Said(text, each.log_prob, each.count, text in known)
+                for text, each in zip(texts, made, strict=True)
+            ]
+
+        ids = source.ids.tolist()
+        beam = said(generator.search(ids, BEAM))
+        draws = said(generator.sample(ids, DRAWS, seed=seed))
+        total = sum(each.count for each in draws) or 1
+        yield Generation(
+            choice.source,
+            choice.kind,
+            tuple(beam),
+            tuple(sorted(draws, key=lambda each: (-each.count, -each.log_prob))[:SHOWN_DRAWS]),
+            sum(each.count for each in draws if each.in_table) / total,
+            sum(each.count * len(each.text.split()) for each in draws) / total,
+            mean(len(target.split()) for target in choice.every_target),
+        )
+
+
+def _text(vocabulary: Vocabulary, ids: Sequence[int]) -> str:
+    return b" ".join(vocabulary.words[i] for i in ids).decode("utf-8", "backslashreplace")
+
+
+def _phrases(texts: Sequence[str]) -> list[list[bytes]]:
+    return surface_words([text.encode() for text in texts])
+
+
+def _words(scorer: PhraseScorer, found: Survey, seed: int) -> Iterator[WordScores]:
+    drawn = np.random.default_rng(seed).permutation(len(found.sample))[: len(found.best)]
+    kinds = {"best": found.best, "worst": found.worst,
+             "random": [found.sample[place] for place in sorted(drawn.tolist())]}  # fmt: skip
+    entries = [(kind, entry) for kind, some in kinds.items() for entry in some]
+    sources = _phrases([entry.source for _, entry in entries])
+    targets = _phrases([entry.target for _, entry in entries])
+    predicted = targets if scorer.direction == "forward" else sources
+    vocabulary = scorer.target_vocabulary
+    scores = scorer.word_scores_of_block(PairBlock(sources, targets))
+    for (kind, entry), words, values in zip(entries, predicted, scores, strict=True):
+        texts = [word.decode("utf-8", "backslashreplace") for word in words]
+        unknown = [vocabulary.id(word) == UNKNOWN for word in words]
+        log_probs = tuple(map(float, values))
+        yield WordScores(kind, entry, (*texts, "end"), log_probs, (*unknown, False))
+
+
+def _maps(scorer: PhraseScorer, found: Survey, seed: int) -> Iterator[VectorMap]:
+    words = scorer.target_vocabulary.words[2 : 2 + MAPPED_WORDS]  # the most frequent come first
+    texts = [word.decode("utf-8", "backslashreplace") for word in words]
+    embeddings = scorer.model.get_parameter("target_embedding.weight")[2 : 2 + len(words)]
+    yield _map("words", texts, embeddings.cpu().numpy(), seed)
+    phrases = [phrase.text for phrase in found.phrases]
+    yield _map("phrases", phrases, summaries(scorer, _phrases(phrases)), seed)
+
+
+@torch.inference_mode()
+def summaries(scorer: PhraseScorer, phrases: Sequence[list[bytes]]) -> Vectors:
+    """(phrases, hidden) float32: the vector c of each, which the decoder sees."""
+    assert isinstance(scorer.model, EncoderDecoder)
+    ids = scorer.source_vocabulary.ids(phrases, counted=False)
+    found = [np.zeros((0, scorer.model.config.hidden), np.float32)]
+    for start in range(0, len(phrases), ENCODED_AT_ONCE):
+        rows = np.arange(start, min(start + ENCODED_AT_ONCE, len(phrases)))
+        batch = source_batch(ids, rows, scorer.device)
+        found.append(scorer.model.encode(batch).float().cpu().numpy())
+    return np.concatenate(found)
+
+
+def _map(name: str, texts: Sequence[str], vectors: Vectors, seed: int) -> VectorMap:
+    plane, method = project(vectors, seed) if len(vectors) else (np.zeros((0, 2)), "")
+    near = nearest(vectors, NEIGHBOURS)
+    groups = dense_regions(plane, REGIONS) if len(vectors) else []
+    region = {int(point): number for number, group in enumerate(groups) for point in group}
+    points = tuple(
+        MapPoint(text, round(x, 4), round(y, 4), tuple(others), region.get(place))
+        for place, (text, (x, y), others) in enumerate(
+            zip(texts, plane.tolist(), near.tolist(), strict=True)
+        )
+    )
+    regions = tuple(
+        Region(_label([texts[point] for point in group]), tuple(group[:REGION_LABELS].tolist()))
+        for group in groups
+    )
+    return VectorMap(name, method, points, regions)
+
+
+def _label(texts: Sequence[str]) -> str:
+    """What a group is called: the words that most of its members have, else those in its middle."""
+    counts = Counter(word for text in texts for word in dict.fromkeys(text.split()))
+    common = [word for word, count in counts.most_common(LABEL_WORDS) if count > len(texts) / 3]
+    return " · ".join(common or texts[:LABEL_WORDS])
