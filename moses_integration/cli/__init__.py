@@ -43,6 +43,10 @@ COMMANDS: Commands = {
         "moses_integration.cli.rescore:check",
         "Check every line of PHRASE_TABLE; the exit code is 1 if any is wrong.",
     ),
+    "report": LazyCommand(
+        "moses_integration.cli.report:report_command",
+        "Show what the network did to PHRASE_TABLE, which `rescore` wrote, on one page.",
+    ),
     "prepare": LazyCommand(
         "moses_integration.cli.system:prepare",
         "Normalise, tokenise, case and clean a corpus (two files), or a text (one file).",
@@ -100,7 +104,7 @@ HELP_SECTIONS = {
         *("ini", "binarize", "ems"),
     ),
     "Language model": ("train-lm", "perplexity", "export-arpa"),
-    "Looking inside": ("generate", "align", "vectors"),
+    "Looking inside": ("report", "generate", "align", "vectors"),
     "Studies": ("gradients", "experiment"),
 }
 

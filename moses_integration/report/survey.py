@@ -75,6 +75,7 @@ class SurveyRequest:
     """What to look at, and how much of it to keep."""
 
     path: str
+    scores: int  # of each entry, as its signature has it
     compared: Compared
     vocabularies: dict[str, Vocabulary]  # by side; empty: unknown words are not counted
     sample: int = 20_000
@@ -206,11 +207,9 @@ class Surveyor:
                 self._unknown[side] += self.request.vocabularies[side].counts_of(phrases)
 
     def _require(self, entries: ScoredEntries) -> None:
-        needed = max(self.request.compared.table, self.request.compared.network) + 1
-        if entries.scores.shape[1] < needed:
+        if (scores := entries.scores.shape[1]) != self.request.scores:
             raise DataError(
-                f"{entries.scores.shape[1]} scores, but its signature, or --against, names score "
-                f"{needed}",
+                f"{scores} scores, but its signature speaks of {self.request.scores}",
                 path=self.request.path,
                 line=entries.numbers[0],
                 text=entries.lines[0],

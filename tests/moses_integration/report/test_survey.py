@@ -43,7 +43,7 @@ def surveyed(tmp_path):
         path = tmp_path / "table"
         path.write_bytes(b"".join(line + b"\n" for line in lines))
         given = {"vocabularies": {}, "show_progress": False, **settings}
-        return survey(SurveyRequest(str(path), COMPARED, **given))
+        return survey(SurveyRequest(str(path), 5, COMPARED, **given))
 
     return call
 
@@ -177,6 +177,6 @@ def test_no_entries_at_all(surveyed, tmp_path):
         surveyed([b"nothing"])
 
 
-def test_too_few_scores(surveyed):
-    with pytest.raises(DataError, match=r"table:1: 2 scores, but its signature, or --against"):
+def test_another_number_of_scores(surveyed):
+    with pytest.raises(DataError, match=r"table:1: 2 scores, but its signature speaks of 5"):
         surveyed([b"a ||| x ||| 1 1"])

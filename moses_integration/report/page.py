@@ -1,0 +1,85 @@
+"""The page: one HTML file that asks nothing of the net, drawn from a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from moses_integration.report.charts import Chart
+from moses_integration.report.document import Report
+from moses_integration.report.tallies import logarithms
+from phrase_scorer.runtime.output import make_new_folder, write_file
+
+PIXELS = 2  # of a PNG, for each of the page
+HERE = Path(__file__).parent
+# ln p of a word, from the likeliest: where the next colour of a strip begins.
+SHADES = (-0.1, -0.5, -1.0, -2.0, -4.0)
+
+
+def page(report: Report, charts: Sequence[Chart]) -> bytes:
+    """The page as it is written; equal reports give equal bytes.
+
+    Whatever stands in the table is text: jinja2 escapes it in HTML, and in the charts' JSON no `<`
+    is left that could end a script.
+    """
+    import vl_convert
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"ln": ln, "shade": shade, "number": number}
+    text = environment.get_template("page.html.jinja").render(
+        report=report,
+        found=report.survey,
+        charts={chart.name: chart for chart in charts},
+        specs=script_json({chart.name: chart.spec for chart in charts}),
+        neighbours=script_json(_neighbours(report)),
+        style=(HERE / "page.css").read_text("utf-8"),
+        script=(HERE / "page.js").read_text("utf-8"),
+        bundle=vl_convert.javascript_bundle(None).replace("</script", r"<\/script"),
+    )
+    return text.encode("utf-8", "backslashreplace")
+
+
+def script_json(content: object) -> str:
+    """JSON that can stand within a script element."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _neighbours(report: Report) -> dict[str, list[list[int]]]:
+    """Of each map, for each point the places of those that are nearest in the full space."""
+    maps = report.insight.maps if report.insight else ()
+    return {each.name: [[*point.neighbours] for point in each.points] for each in maps}
+
+
+def ln(probability: float) -> float:
+    """Its natural logarithm, as Moses takes it."""
+    return float(logarithms(np.array([probability]))[0])
+
+
+def shade(log_prob: float) -> int:
+    """The colour of a word in a strip, from 0, the likeliest."""
+    return sum(log_prob < bound for bound in SHADES)
+
+
+def number(value: float) -> str:
+    """A score or count with four digits, as short as it goes."""
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:.4g}"
+
+
+def write_figures(charts: Sequence[Chart], folder: Path) -> None:
+    """Writes each chart as SVG and PNG into a folder, which is new or empty."""
+    import vl_convert
+
+    make_new_folder(folder, "--figures")
+    for chart in charts:
+        spec = {"title": chart.title, "background": "white", **chart.spec}
+        svg = vl_convert.vegalite_to_svg(spec)
+        write_file(folder / f"{chart.name}.svg", svg.encode())
+        write_file(folder / f"{chart.name}.png", vl_convert.vegalite_to_png(spec, scale=PIXELS))
