@@ -65,7 +65,7 @@ def report_command(request: ReportRequest) -> None:
         content = page(report, charts)
         if request.figures:
             write_figures(charts, request.figures)
-        write_json(request.json_output, report)
+        write_json(request.json_output, report, indent=None)
         out.write(content)
     found = report.survey
     say(f"{request.output}: {found.entries:,} entries of {request.table}, {len(charts)} charts")

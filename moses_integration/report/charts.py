@@ -23,7 +23,7 @@ from phrase_scorer.runtime.figures import PALETTE
 
 Spec = dict[str, Any]  # Vega-Lite's own form
 WIDTH = 620
-SQUARE = 460
+HEIGHT = 460
 MARGINAL = 60
 NEW = PALETTE[1]
 OLD = PALETTE[7]
@@ -116,14 +116,14 @@ def _scatter(found: Survey, compared: Compared) -> Chart:
         "encoding": {"x": x, "x2": {"field": "x2"}, "y": y, "y2": {"field": "y2"}, "color": shade},
     }
     colour = _nominal("k", "pair seen", scale=_colours(_present(found)), legend={"orient": "top"})
-    picked = {"condition": {"param": "seen", "value": 0.75}, "value": 0.02}
+    picked = {"condition": {"param": "seen", "value": 0.6}, "value": 0.02}
     points = {
         "data": {"values": _points(found.sample, compared)},
         "params": [
             {"name": "seen", "select": {"type": "point", "fields": ["k"]}, "bind": "legend"},
             {"name": "brush", "select": "interval"},
         ],
-        "mark": {"type": "circle", "size": 14},
+        "mark": {"type": "circle", "size": 11},
         "encoding": {
             "x": x, "y": y, "color": colour, "opacity": picked,
             "tooltip": _tooltips(s="source", t="target", n="pair seen", x=TABLE_AXIS,
@@ -132,11 +132,11 @@ def _scatter(found: Survey, compared: Compared) -> Chart:
     }  # fmt: skip
     least = max(low_x, low_y)
     diagonal = {
-        "data": {"values": [{"x": least, "y": least}, {"x": 0, "y": 0}]},
-        "mark": {"type": "line", "strokeDash": [5, 4], "color": NEW, "strokeWidth": 1.2},
-        "encoding": {"x": x, "y": y},
+        "data": {"values": [{"x": least, "y": least, "to": 0}]},
+        "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 1.5},
+        "encoding": {"x": x, "y": y, "x2": {"field": "to"}, "y2": {"field": "to"}},
     }
-    plane = {"width": SQUARE, "height": SQUARE, "layer": [squares, points, diagonal],
+    plane = {"width": WIDTH, "height": HEIGHT, "layer": [squares, points, diagonal],
              "resolve": {"scale": {"color": "independent"}}}  # fmt: skip
     spec = {
         "spacing": 4,
@@ -161,7 +161,7 @@ def _marginal(bins: Sequence[Spec], side: str, low: float) -> Spec:
     along = _quantitative("from", "", axis=None, scale={"domain": [low, 0], "nice": False})
     across = _quantitative("n", "", axis=None)
     other = {"x": "y", "y": "x"}[side]
-    width, height = (SQUARE, MARGINAL) if side == "x" else (MARGINAL, SQUARE)
+    width, height = (WIDTH, MARGINAL) if side == "x" else (MARGINAL, HEIGHT)
     return {
         "width": width, "height": height, "data": {"values": values},
         "mark": {"type": "rect", "color": OLD},
@@ -236,9 +236,9 @@ def map_chart(vectors: VectorMap) -> Chart:
         for place, point in enumerate(vectors.points)
     ]  # fmt: skip
     labels = [
-        {"t": region.label, "x": vectors.points[region.points[0]].x,
+        {"t": f"{number}", "x": vectors.points[region.points[0]].x,
          "y": vectors.points[region.points[0]].y}
-        for region in vectors.regions
+        for number, region in enumerate(vectors.regions, 1)
     ]  # fmt: skip
     shades = [PALETTE[(0, 1, 2, 3)[place % 4]] for place in range(len(names))]
     colour = _nominal("r", None, legend=None,
@@ -259,7 +259,7 @@ def map_chart(vectors: VectorMap) -> Chart:
     }  # fmt: skip
     texts = {
         "data": {"values": labels},
-        "mark": {"type": "text", "fontWeight": "bold", "fontSize": 12, "dy": -12},
+        "mark": {"type": "text", "fontWeight": "bold", "fontSize": 20},
         "encoding": {**where, "text": {"field": "t"}},
     }
     spec = {
@@ -345,7 +345,7 @@ def training_charts(points: Sequence[TrainingPoint]) -> Iterator[Chart]:
             "width": 270, "height": 150, "mark": {"type": "line", "color": PALETTE[0]},
             "encoding": {
                 "x": _quantitative("update", "update", axis={"tickCount": 4}),
-                "y": _quantitative("value", "", axis={"format": "~g"}),
+                "y": _quantitative("value", ""),
             },
         },
     }  # fmt: skip
@@ -374,14 +374,15 @@ def tuning_charts(tuning: Tuning) -> Iterator[Chart]:
     }  # fmt: skip
     told = "BLEU on the n-best lists of the tuning set, by iteration and run."
     yield Chart("tuning-bleu", "BLEU by iteration", told, spec)
+    kinds = "other weight", "new column"
     weights = [
         {"w": weight.name, "run": i.run, "iteration": i.iteration, "value": weight.value,
-         "line": f"{weight.name} {i.run}", "k": "new column" if weight.column else "other weight"}
+         "line": f"{weight.name}, run {i.run}", "k": kinds[weight.column is not None]}
         for i in tuning.iterations for weight in i.weights
     ]  # fmt: skip
     if not weights:
         return
-    shades = {"domain": ["new column", "other weight"], "range": [NEW, OLD]}
+    shades = {"domain": list(kinds), "range": [OLD, NEW]}
     spec = {
         "width": WIDTH, "height": 300, "data": {"values": weights},
         "mark": {"type": "line", "point": {"size": 22}, "opacity": 0.8},

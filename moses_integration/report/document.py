@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from moses_integration.formats.moses_ini import MosesIni
 from moses_integration.formats.signature import SignedColumn
@@ -22,6 +21,7 @@ from moses_integration.report.history import (
 from moses_integration.report.insight import Insight, insight
 from moses_integration.report.request import ReportRequest
 from moses_integration.report.survey import Compared, SurveyRequest, survey
+from moses_integration.rescoring.request import UNKNOWN_WORDS
 from phrase_scorer.runtime.console import note
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.version import __version__
@@ -105,15 +105,18 @@ def compile_report(request: ReportRequest) -> Report:
 
 
 def _ini(request: ReportRequest) -> MosesIni | None:
-    """The moses.ini given, or the tuned one in the folder of `tune`."""
-    path = Path(request.moses_ini) if request.moses_ini else None
-    if path is None and request.tuning and (request.tuning / "moses.ini").exists():
-        path = request.tuning / "moses.ini"
-    return MosesIni.read(path) if path else None
+    """The moses.ini given, or that of the best tuning run; of a tuning under way, of the first."""
+    if request.moses_ini:
+        return MosesIni.read(request.moses_ini)
+    if request.tuning:
+        for path in (request.tuning / "moses.ini", request.tuning / "run1" / "moses.ini"):
+            if path.exists():
+                return MosesIni.read(path)
+    return None
 
 
-OWN_SCORES = ("p(source | target)", "lexical weight of it", "p(target | source)",
-              "lexical weight of it")  # fmt: skip
+OWN_SCORES = ("p(source | target)", "lexical weight (source | target)", "p(target | source)",
+              "lexical weight (target | source)")  # fmt: skip
 
 
 def _columns(signed: list[SignedColumn]) -> Iterator[ShownColumn]:
@@ -122,7 +125,8 @@ def _columns(signed: list[SignedColumn]) -> Iterator[ShownColumn]:
     for place in range(max(ours) + 1):
         if place in ours:
             new = ours[place]
-            yield ShownColumn(place + 1, new.name, new.unit, True, new.model)
+            unit = "exp(-count)" if new.name == UNKNOWN_WORDS else "probability"
+            yield ShownColumn(place + 1, new.name, unit, True, new.model)
         else:
             name = OWN_SCORES[place] if moses else "the table's own"
             yield ShownColumn(place + 1, name, "probability", False, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -38,15 +39,9 @@ class TrainingPoint:
 class Weight:
     """One weight of a moses.ini."""
 
-    feature: str
-    place: int  # among those of its feature, from 1
+    name: str  # of its feature, and its number if that has several
     value: float
     column: str | None  # what the signature calls the score that it weighs, if it is a new one
-
-    @property
-    def name(self) -> str:
-        """As it is shown."""
-        return f"{self.feature} {self.place}"
 
 
 @dataclass(frozen=True)
@@ -126,8 +121,12 @@ def columns_in(ini: MosesIni, table: str, scores: int, names: dict[int, str]) ->
 
 def weights_in(weights: Weights, columns: Columns) -> tuple[Weight, ...]:
     """All weights in order."""
+
+    def named(name: str, place: int) -> str:
+        return f"{name} {place + 1}" if len(weights[name]) > 1 else name
+
     return tuple(
-        Weight(name, place + 1, value, columns.get((name, place)))
+        Weight(named(name, place), value, columns.get((name, place)))
         for name, values in weights.items()
         for place, value in enumerate(values)
     )
@@ -156,7 +155,7 @@ def read_tuning(folder: Path, columns: Columns) -> Tuning:
 
 def _iterations(folder: Path, columns: Columns) -> Iterator[Iteration]:
     run = int(folder.name.removeprefix("run"))
-    names = _features(folder / "mert" / "features.list")
+    sizes = _features(folder / "mert" / "features.list")
     number = 1
     while (path := folder / "mert" / f"run{number}.mert.log").exists():
         if found := BEST_POINT.search(_content(path)):
@@ -164,32 +163,28 @@ def _iterations(folder: Path, columns: Columns) -> Iterator[Iteration]:
             bleu = real_number(found[2])
             if bleu is not None and None not in values:
                 known = [value for value in values if value is not None]
-                yield Iteration(run, number, 100 * bleu, _named(names, known, columns))
+                yield Iteration(run, number, 100 * bleu, _named(sizes, known, columns))
         number += 1
 
 
-def _named(
-    names: Sequence[tuple[str, int]], values: Sequence[float], columns: Columns
-) -> tuple[Weight, ...]:
-    if len(names) != len(values):
+def _named(sizes: dict[str, int], values: Sequence[float], columns: Columns) -> tuple[Weight, ...]:
+    """The weights that mert tells one after the other; none where it tunes another number."""
+    if sum(sizes.values()) != len(values):
         return ()
-    return tuple(
-        Weight(name, place + 1, value, columns.get((name, place)))
-        for (name, place), value in zip(names, values, strict=True)
-    )
+    left = iter(values)
+    return weights_in({name: tuple(islice(left, size)) for name, size in sizes.items()}, columns)
 
 
-def _features(path: Path) -> list[tuple[str, int]]:
-    """(feature, place) of each weight that mert tunes, in its order; empty without the file."""
+def _features(path: Path) -> dict[str, int]:
+    """How many weights of each feature mert tunes, in its order; empty without the file."""
     if not path.exists():
-        return []
-    found: list[tuple[str, int]] = []
-    for line in _content(path).splitlines():
-        name, equals, values = line.partition(b"= ")
-        if equals:
-            text = name.decode("utf-8", "backslashreplace")
-            found += [(text, place) for place in range(len(values.split()))]
-    return found
+        return {}
+    parts = [line.partition(b"= ") for line in _content(path).splitlines()]
+    return {
+        name.decode("utf-8", "backslashreplace"): len(values.split())
+        for name, equals, values in parts
+        if equals
+    }
 
 
 def _content(path: Path) -> bytes:

@@ -198,8 +198,11 @@ def _phrases(texts: Sequence[str]) -> list[list[bytes]]:
 
 def _words(scorer: PhraseScorer, found: Survey, seed: int) -> Iterator[WordScores]:
     drawn = np.random.default_rng(seed).permutation(len(found.sample))[: len(found.best)]
-    kinds = {"best": found.best, "worst": found.worst,
-             "random": [found.sample[place] for place in sorted(drawn.tolist())]}  # fmt: skip
+    kinds = {
+        "worst": found.worst,
+        "random": [found.sample[place] for place in sorted(drawn.tolist())],
+        "best": found.best,
+    }
     entries = [(kind, entry) for kind, some in kinds.items() for entry in some]
     sources = _phrases([entry.source for _, entry in entries])
     targets = _phrases([entry.target for _, entry in entries])
@@ -247,14 +250,18 @@ def _map(name: str, texts: Sequence[str], vectors: Vectors, seed: int) -> Vector
         )
     )
     regions = tuple(
-        Region(_label([texts[point] for point in group]), tuple(group[:REGION_LABELS].tolist()))
+        Region(_label([texts[at] for at in group], texts), tuple(group[:REGION_LABELS].tolist()))
         for group in groups
     )
     return VectorMap(name, method, points, regions)
 
 
-def _label(texts: Sequence[str]) -> str:
-    """What a group is called: the words that most of its members have, else those in its middle."""
-    counts = Counter(word for text in texts for word in dict.fromkeys(text.split()))
-    common = [word for word, count in counts.most_common(LABEL_WORDS) if count > len(texts) / 3]
-    return " · ".join(common or texts[:LABEL_WORDS])
+def _label(texts: Sequence[str], every: Sequence[str]) -> str:
+    """What a group is called: words that many of its members have, and few others; else members."""
+    here, anywhere = (
+        Counter(word for text in some for word in dict.fromkeys(text.split()))
+        for some in (texts, every)
+    )
+    lift = {word: n / len(texts) - anywhere[word] / len(every) for word, n in here.items()}
+    common = [word for word in sorted(lift, key=lambda word: -lift[word]) if lift[word] > 1 / 5]
+    return " · ".join(common[:LABEL_WORDS] or texts[:LABEL_WORDS])

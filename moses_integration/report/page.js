@@ -13,7 +13,7 @@
       background: "transparent", font: "system-ui, DejaVu Sans, sans-serif",
       axis: { ...text, gridColor: line, domainColor: line, tickColor: line, gridOpacity: 0.6 },
       legend: { ...text, columns: innerWidth < 600 ? 2 : 5 }, header: text,
-      title: { color: ink }, text: { color: ink }, view: { stroke: line },
+      title: { color: ink }, text: { color: ink }, rule: { color: ink }, view: { stroke: line },
     };
   };
   const widthOf = (spec) => {

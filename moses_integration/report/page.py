@@ -6,11 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from moses_integration.report.charts import Chart
 from moses_integration.report.document import Report
-from moses_integration.report.tallies import logarithms
 from phrase_scorer.runtime.output import make_new_folder, write_file
 
 PIXELS = 2  # of a PNG, for each of the page
@@ -25,14 +22,13 @@ def page(report: Report, charts: Sequence[Chart]) -> bytes:
     Whatever stands in the table is text: jinja2 escapes it in HTML, and in the charts' JSON no `<`
     is left that could end a script.
     """
-    import vl_convert
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"ln": ln, "shade": shade, "number": number}
+    environment.filters |= {"nats": nats, "shade": shade, "number": number}
     text = environment.get_template("page.html.jinja").render(
         report=report,
         found=report.survey,
@@ -41,9 +37,17 @@ def page(report: Report, charts: Sequence[Chart]) -> bytes:
         neighbours=script_json(_neighbours(report)),
         style=(HERE / "page.css").read_text("utf-8"),
         script=(HERE / "page.js").read_text("utf-8"),
-        bundle=vl_convert.javascript_bundle(None).replace("</script", r"<\/script"),
+        bundle=_bundle(),
     )
     return text.encode("utf-8", "backslashreplace")
+
+
+def _bundle() -> str:
+    """Vega, Vega-Lite and vega-embed as one script."""
+    import vl_convert
+
+    text: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its types want more
+    return text.replace("</script", r"<\/script")
 
 
 def script_json(content: object) -> str:
@@ -58,9 +62,9 @@ def _neighbours(report: Report) -> dict[str, list[list[int]]]:
     return {each.name: [[*point.neighbours] for point in each.points] for each in maps}
 
 
-def ln(probability: float) -> float:
-    """Its natural logarithm, as Moses takes it."""
-    return float(logarithms(np.array([probability]))[0])
+def nats(log_prob: float) -> str:
+    """An ln p with two digits, and no minus before what is rounded to zero."""
+    return f"{round(log_prob, 2) + 0.0:.2f}"
 
 
 def shade(log_prob: float) -> int:
