@@ -54,9 +54,8 @@ def report_command(request: ReportRequest) -> None:
     weights and BLEU of each run. Equal input gives equal bytes.
     """
     require_models(*([request.model] if request.model else []))
-    from moses_integration.report.charts import charts_of
     from moses_integration.report.document import compile_report
-    from moses_integration.report.page import page, write_figures
+    from moses_integration.report.page import charts_of, page, write_figures
 
     # Opened first, so that a place that cannot be written to is told at once.
     with OutputFile(request.output, inputs=[request.table], compressed=False) as out:

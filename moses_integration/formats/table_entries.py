@@ -18,7 +18,7 @@ from phrase_scorer.runtime.numbers import real_number
 from phrase_scorer.text.phrase_pairs import words_of
 
 Numbers = npt.NDArray[np.float64]
-COUNTS = 3  # of the target, of the source, of the pair
+MOSES_COUNTS = 3  # of the target, of the source, of the pair
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Entry:
             as_text(b" ".join(words_of(target))),
             tuple(map(float, scores.split())),
             as_text(b" ".join(alignment)),
-            known if len(known) == COUNTS == len(counts) else (),
+            known if len(known) == MOSES_COUNTS == len(counts) else (),
         )
 
 
@@ -82,9 +82,9 @@ class ScoredEntries:
 
 
 def _counts(texts: Sequence[Sequence[bytes]]) -> Numbers:
-    counts = np.full((len(texts), COUNTS), np.nan)
+    counts = np.full((len(texts), MOSES_COUNTS), np.nan)
     for place, words in enumerate(texts):
-        if len(words) == COUNTS:
+        if len(words) == MOSES_COUNTS:
             numbers = [real_number(word) for word in words]
             if None not in numbers:
                 counts[place] = numbers

@@ -13,16 +13,14 @@ from typing import Any
 import numpy as np
 
 from moses_integration.formats.table_entries import Entry
-from moses_integration.report.document import Report
 from moses_integration.report.findings import Survey
-from moses_integration.report.history import TrainingPoint, Tuning
 from moses_integration.report.insight import VectorMap
 from moses_integration.report.survey import LENGTHS, Compared
 from moses_integration.report.tallies import BIN, COUNT_CLASSES, count_class, logarithms
 from phrase_scorer.runtime.figures import PALETTE
 
 Spec = dict[str, Any]  # Vega-Lite's own form
-WIDTH = 620
+CHART_WIDTH = 620
 HEIGHT = 460
 MARGINAL = 60
 NEW = PALETTE[1]
@@ -39,29 +37,18 @@ class Chart:
     spec: Spec
 
 
-def charts_of(report: Report) -> Iterator[Chart]:
-    """All charts that the report has something for."""
-    yield from score_charts(report.survey, report.compared)
-    if report.insight:
-        for vectors in report.insight.maps:
-            if vectors.points:
-                yield map_chart(vectors)
-                yield from region_charts(vectors)
-    if report.training:
-        yield from training_charts(report.training)
-    if report.tuning and report.tuning.iterations:
-        yield from tuning_charts(report.tuning)
-
-
-def _quantitative(field: str, title: str, **more: Any) -> Spec:
+def quantitative(field: str, title: str, **more: Any) -> Spec:
+    """A channel with numbers on an axis of that title."""
     return {"field": field, "type": "quantitative", "title": title, **more}
 
 
-def _nominal(field: str, title: str | None, **more: Any) -> Spec:
+def nominal(field: str, title: str | None, **more: Any) -> Spec:
+    """A channel with names."""
     return {"field": field, "type": "nominal", "title": title, **more}
 
 
-def _tooltips(**fields: str) -> list[Spec]:
+def tooltips(**fields: str) -> list[Spec]:
+    """What hovering shows: fields, each with what it is called."""
     return [{"field": field, "title": title} for field, title in fields.items()]
 
 
@@ -101,21 +88,28 @@ def _present(found: Survey) -> list[str]:
 
 
 def _scatter(found: Survey, compared: Compared) -> Chart:
-    bins = [
-        {"x": -b.x * BIN, "x2": -(b.x + 1) * BIN, "y": -b.y * BIN, "y2": -(b.y + 1) * BIN,
-         "n": b.entries}
-        for b in found.bins
-    ]  # fmt: skip
+    bins = _squares(found)
     low_x, low_y = (min((b[side] for b in bins), default=-1.0) for side in ("x2", "y2"))
-    x = _quantitative("x", TABLE_AXIS, scale={"domain": [low_x, 0], "nice": False})
-    y = _quantitative("y", NETWORK_AXIS, scale={"domain": [low_y, 0], "nice": False})
-    shade = _quantitative("n", "all entries", scale={"type": "log", "scheme": "greys"}, legend=None)
+    x = quantitative("x", TABLE_AXIS, scale={"domain": [low_x, 0], "nice": False})
+    y = quantitative("y", NETWORK_AXIS, scale={"domain": [low_y, 0], "nice": False})
+    shade = quantitative("n", "", scale={"type": "log", "range": [0.06, 0.6]}, legend=None)
     squares = {
         "data": {"values": bins},
-        "mark": {"type": "rect", "opacity": 0.45, "tooltip": None},
-        "encoding": {"x": x, "x2": {"field": "x2"}, "y": y, "y2": {"field": "y2"}, "color": shade},
+        "mark": {"type": "rect", "color": OLD, "tooltip": None},
+        "encoding": {
+            "x": x,
+            "x2": {"field": "x2"},
+            "y": y,
+            "y2": {"field": "y2"},
+            "opacity": shade,
+        },
     }
-    colour = _nominal("k", "pair seen", scale=_colours(_present(found)), legend={"orient": "top"})
+    colour = nominal(
+        "k",
+        "pair seen",
+        scale=_colours(_present(found)),
+        legend={"orient": "top", "symbolOpacity": 1},
+    )
     picked = {"condition": {"param": "seen", "value": 0.6}, "value": 0.02}
     points = {
         "data": {"values": _points(found.sample, compared)},
@@ -126,7 +120,7 @@ def _scatter(found: Survey, compared: Compared) -> Chart:
         "mark": {"type": "circle", "size": 11},
         "encoding": {
             "x": x, "y": y, "color": colour, "opacity": picked,
-            "tooltip": _tooltips(s="source", t="target", n="pair seen", x=TABLE_AXIS,
+            "tooltip": tooltips(s="source", t="target", n="pair seen", x=TABLE_AXIS,
                                  y=NETWORK_AXIS, l="line"),
         },
     }  # fmt: skip
@@ -136,8 +130,8 @@ def _scatter(found: Survey, compared: Compared) -> Chart:
         "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 1.5},
         "encoding": {"x": x, "y": y, "x2": {"field": "to"}, "y2": {"field": "to"}},
     }
-    plane = {"width": WIDTH, "height": HEIGHT, "layer": [squares, points, diagonal],
-             "resolve": {"scale": {"color": "independent"}}}  # fmt: skip
+    plane = {"width": CHART_WIDTH, "height": HEIGHT, "layer": [squares, points, diagonal],
+             "resolve": {"scale": {"opacity": "independent"}}}  # fmt: skip
     spec = {
         "spacing": 4,
         "vconcat": [
@@ -152,22 +146,30 @@ def _scatter(found: Survey, compared: Compared) -> Chart:
     return Chart("scores", "The score beside the table's own", told, spec)
 
 
+def _squares(found: Survey) -> list[Spec]:
+    return [
+        {"x": -b.x * BIN, "x2": -(b.x + 1) * BIN, "y": -b.y * BIN, "y2": -(b.y + 1) * BIN,
+         "n": b.entries}
+        for b in found.bins
+    ]  # fmt: skip
+
+
 def _marginal(bins: Sequence[Spec], side: str, low: float) -> Spec:
     """A histogram of all entries along one axis of the plane."""
     sums: dict[float, int] = {}
     for each in bins:
         sums[each[side]] = sums.get(each[side], 0) + each["n"]
     values = [{"from": top, "to": top - BIN, "n": count} for top, count in sorted(sums.items())]
-    along = _quantitative("from", "", axis=None, scale={"domain": [low, 0], "nice": False})
-    across = _quantitative("n", "", axis=None)
+    along = quantitative("from", "", axis=None, scale={"domain": [low, 0], "nice": False})
+    across = quantitative("n", "", axis=None)
     other = {"x": "y", "y": "x"}[side]
-    width, height = (WIDTH, MARGINAL) if side == "x" else (MARGINAL, HEIGHT)
+    width, height = (CHART_WIDTH, MARGINAL) if side == "x" else (MARGINAL, HEIGHT)
     return {
         "width": width, "height": height, "data": {"values": values},
         "mark": {"type": "rect", "color": OLD},
         "encoding": {
             side: along, f"{side}2": {"field": "to"}, other: across, f"{other}2": {"datum": 0},
-            "tooltip": _tooltips(**{"from": "up to (nats)", "n": "entries"}),
+            "tooltip": tooltips(**{"from": "up to (nats)", "n": "entries"}),
         },
         "view": {"stroke": None},
     }  # fmt: skip
@@ -181,16 +183,16 @@ def _by_count(found: Survey) -> Chart:
         if count
     ]
     spec = {
-        "width": WIDTH, "height": 220, "data": {"values": values},
+        "width": CHART_WIDTH, "height": 220, "data": {"values": values},
         "mark": {"type": "bar", "binSpacing": 1},
         "encoding": {
-            "x": _quantitative("to", NETWORK_AXIS, bin="binned", axis={"tickCount": 10}),
+            "x": quantitative("to", NETWORK_AXIS, bin="binned", axis={"tickCount": 10}),
             "x2": {"field": "from"},
-            "y": _quantitative("n", "entries", stack="zero", axis={"format": "~s"}),
-            "color": _nominal("k", "pair seen", scale=_colours(_present(found)),
+            "y": quantitative("n", "entries", stack="zero", axis={"format": "~s"}),
+            "color": nominal("k", "pair seen", scale=_colours(_present(found)),
                               legend={"orient": "top"}),
             "order": {"field": "order"},
-            "tooltip": _tooltips(k="pair seen", **{"from": "up to (nats)", "n": "entries"}),
+            "tooltip": tooltips(k="pair seen", **{"from": "up to (nats)", "n": "entries"}),
         },
     }  # fmt: skip
     told = f"Histogram of the network's ln p over all {found.entries:,} entries, in bins of {BIN}."
@@ -208,15 +210,15 @@ def _by_length(found: Survey) -> Chart:
             for place, count in enumerate(row) if count
         ]  # fmt: skip
     spec = {
-        "width": WIDTH, "height": {"step": 20}, "data": {"values": values},
+        "width": CHART_WIDTH, "height": {"step": 20}, "data": {"values": values},
         "mark": "rect",
         "encoding": {
-            "x": _quantitative("to", "ln p a symbol", bin="binned"),
+            "x": quantitative("to", "ln p a symbol", bin="binned"),
             "x2": {"field": "from"},
             "y": {"field": "w", "type": "ordinal", "title": "target words", "sort": None},
-            "color": _quantitative("share", "share of the row", scale={"scheme": "blues"},
+            "color": quantitative("share", "share of the row", scale={"scheme": "blues"},
                                    legend={"orient": "top", "format": "%"}),
-            "tooltip": _tooltips(w="target words", n="entries", share="share of the row"),
+            "tooltip": tooltips(w="target words", n="entries", share="share of the row"),
         },
     }  # fmt: skip
     told = "For each length of the target, how the network's ln p a symbol is spread."
@@ -241,7 +243,7 @@ def map_chart(vectors: VectorMap) -> Chart:
         for number, region in enumerate(vectors.regions, 1)
     ]  # fmt: skip
     shades = [PALETTE[(0, 1, 2, 3)[place % 4]] for place in range(len(names))]
-    colour = _nominal("r", None, legend=None,
+    colour = nominal("r", None, legend=None,
                       scale={"domain": [*names, "elsewhere"], "range": [*shades, OLD]})  # fmt: skip
     where = {"x": {"field": "x", **_axis_free()}, "y": {"field": "y", **_axis_free()}}
     found = "query != '' && indexof(lower(datum.t), lower(query)) >= 0"
@@ -254,7 +256,7 @@ def map_chart(vectors: VectorMap) -> Chart:
             "size": {"condition": {"test": found, "value": 110}, "value": 16},
             "opacity": {"condition": {"test": f"query == '' || ({found})", "value": 0.7},
                         "value": 0.12},
-            "tooltip": _tooltips(t=vectors.name.removesuffix("s")),
+            "tooltip": tooltips(t=vectors.name.removesuffix("s")),
         },
     }  # fmt: skip
     texts = {
@@ -264,7 +266,7 @@ def map_chart(vectors: VectorMap) -> Chart:
     }
     spec = {
         "params": [{"name": "query", "value": ""}],
-        "width": WIDTH, "height": 480, "layer": [points, texts],
+        "width": CHART_WIDTH, "height": 480, "layer": [points, texts],
     }  # fmt: skip
     told = (
         f"Map of {len(values):,} {vectors.name}, by {vectors.method}. Dense regions: "
@@ -280,7 +282,8 @@ def region_charts(vectors: VectorMap) -> Iterator[Chart]:
         values = [{"t": p.text, "x": p.x, "y": p.y} for p in _apart(points)]
         spec = {
             "width": 300, "height": 240, "data": {"values": values},
-            "mark": {"type": "text", "fontSize": 11, "color": PALETTE[(number - 1) % 4]},
+            "mark": {"type": "text", "fontSize": 11},
+            "view": {"stroke": PALETTE[(number - 1) % 4], "strokeWidth": 2},
             "encoding": {
                 axis: {"field": axis, "type": "quantitative", "axis": None,
                        "scale": {"zero": False, "padding": 40}}
@@ -307,92 +310,3 @@ def _apart(points: Sequence[Any]) -> list[Any]:
         if clear:
             drawn.append(point)
     return drawn
-
-
-def training_charts(points: Sequence[TrainingPoint]) -> Iterator[Chart]:
-    """Losses by update and by minute; learning rate and gradient norm."""
-    losses = [
-        {"update": p.update, "minutes": p.minutes, "kind": kind, "loss": value}
-        for p in points
-        for kind, value in (("training", p.train_loss), ("validation", p.validation_loss))
-        if value is not None
-    ]
-    shades = {"domain": ["training", "validation"], "range": [OLD, NEW]}
-    for axis, title in (("update", "update"), ("minutes", "minutes")):
-        spec = {
-            "width": WIDTH, "height": 240, "data": {"values": losses},
-            "mark": {"type": "line", "point": {"size": 18}},
-            "encoding": {
-                "x": _quantitative(axis, title),
-                "y": _quantitative("loss", "nats a symbol", scale={"type": "log", "nice": False}),
-                "color": _nominal("kind", None, scale=shades, legend={"orient": "top"}),
-                "tooltip": _tooltips(kind="loss", update="update", minutes="minutes",
-                                     loss="nats a symbol"),
-            },
-        }  # fmt: skip
-        told = f"Training and validation loss by {title}."
-        yield Chart(f"training-{axis}", f"Loss by {title}", told, spec)
-    rates = [
-        {"update": p.update, "kind": kind, "value": value}
-        for p in points
-        for kind, value in (("learning rate", p.learning_rate), ("gradient norm", p.gradient_norm))
-        if value
-    ]
-    spec = {
-        "data": {"values": rates}, "facet": {"field": "kind", "title": None}, "columns": 2,
-        "resolve": {"scale": {"y": "independent"}},
-        "spec": {
-            "width": 270, "height": 150, "mark": {"type": "line", "color": PALETTE[0]},
-            "encoding": {
-                "x": _quantitative("update", "update", axis={"tickCount": 4}),
-                "y": _quantitative("value", ""),
-            },
-        },
-    }  # fmt: skip
-    yield Chart("training-rates", "Learning rate and gradient norm",
-                "Learning rate, and norm of the gradient, by update.", spec)  # fmt: skip
-
-
-def tuning_charts(tuning: Tuning) -> Iterator[Chart]:
-    """BLEU and weights by iteration."""
-    bleu = [
-        {"run": f"run {i.run}", "iteration": i.iteration, "bleu": round(i.bleu, 4)}
-        for i in tuning.iterations
-    ]
-    steps = _quantitative("iteration", "iteration", axis={"tickMinStep": 1, "format": "d"})
-    spec = {
-        "width": WIDTH, "height": 220, "data": {"values": bleu},
-        "mark": {"type": "line", "point": True},
-        "encoding": {
-            "x": steps,
-            "y": _quantitative("bleu", "BLEU on its n-best lists", scale={"zero": False}),
-            "color": _nominal("run", None, scale={"range": list(PALETTE[:6])},
-                              legend={"orient": "top"}),
-            "strokeDash": _nominal("run", None, legend=None),
-            "tooltip": _tooltips(run="run", iteration="iteration", bleu="BLEU"),
-        },
-    }  # fmt: skip
-    told = "BLEU on the n-best lists of the tuning set, by iteration and run."
-    yield Chart("tuning-bleu", "BLEU by iteration", told, spec)
-    kinds = "other weight", "new column"
-    weights = [
-        {"w": weight.name, "run": i.run, "iteration": i.iteration, "value": weight.value,
-         "line": f"{weight.name}, run {i.run}", "k": kinds[weight.column is not None]}
-        for i in tuning.iterations for weight in i.weights
-    ]  # fmt: skip
-    if not weights:
-        return
-    shades = {"domain": list(kinds), "range": [OLD, NEW]}
-    spec = {
-        "width": WIDTH, "height": 300, "data": {"values": weights},
-        "mark": {"type": "line", "point": {"size": 22}, "opacity": 0.8},
-        "encoding": {
-            "x": steps,
-            "y": _quantitative("value", "weight"),
-            "detail": {"field": "line"},
-            "color": _nominal("k", None, scale=shades, legend={"orient": "top"}),
-            "tooltip": _tooltips(w="weight", run="run", iteration="iteration", value="value"),
-        },
-    }  # fmt: skip
-    told = "Each weight by iteration, a line for each run; those of new columns stand out."
-    yield Chart("tuning-weights", "Weights by iteration", told, spec)

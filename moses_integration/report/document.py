@@ -24,9 +24,9 @@ from moses_integration.report.survey import Compared, SurveyRequest, survey
 from moses_integration.rescoring.request import UNKNOWN_WORDS
 from phrase_scorer.runtime.console import note
 from phrase_scorer.scoring.scorer import PhraseScorer
+from phrase_scorer.text.unknown_words import MANY_UNKNOWN
 from phrase_scorer.version import __version__
 
-MANY_UNKNOWN = 0.2  # of the words of a side
 MANY_FLOORED = 0.01  # of all entries
 SMALL_WEIGHT = 0.05  # of the largest
 
@@ -51,7 +51,7 @@ class ShownColumn:
 
 
 @dataclass(frozen=True)
-class Report:
+class PageContent:
     """All numbers of a report; the page is drawn from it alone."""
 
     version: str
@@ -71,7 +71,7 @@ class Report:
     not_shown: tuple[str, ...]
 
 
-def compile_report(request: ReportRequest) -> Report:
+def compile_report(request: ReportRequest) -> PageContent:
     """Reads all that a report is made of; the errors of its parts pass through.
 
     The small files come first: what is wrong in them is told before the table is read.
@@ -96,7 +96,7 @@ def compile_report(request: ReportRequest) -> Report:
         note("asking the model")
         known = insight(request.model, scorer, found, seed=request.seed, maps=request.maps)
     weights = ini_weights(ini, columns) if ini else ()
-    return Report(
+    return PageContent(
         __version__, request.command, request.table, request.seed, request.compared,
         tuple(_columns(request.columns)), column.name, found, known, training,
         str(ini.path) if ini else None, weights, tuning,

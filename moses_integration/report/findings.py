@@ -55,7 +55,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class UnknownWords:
+class UnknownOfSide:
     """Of one side, the words that the network does not know."""
 
     side: str
@@ -92,4 +92,4 @@ class Survey:
     phrases: tuple[SourcePhrase, ...]
     best: tuple[Entry, ...]  # by ln p a symbol
     worst: tuple[Entry, ...]
-    unknown: tuple[UnknownWords, ...]
+    unknown: tuple[UnknownOfSide, ...]

@@ -23,7 +23,7 @@ from phrase_scorer.text.batches import source_batch
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
 
-BEAM = 5
+TOLD_TARGETS = 5
 DRAWS = 50
 SHOWN_DRAWS = 5
 MAPPED_WORDS = 1500
@@ -174,7 +174,7 @@ def _generate(scorer: PhraseScorer, choices: Sequence[Choice], seed: int) -> Ite
             ]
 
         ids = source.ids.tolist()
-        beam = said(generator.search(ids, BEAM))
+        beam = said(generator.search(ids, TOLD_TARGETS))
         draws = said(generator.sample(ids, DRAWS, seed=seed))
         total = sum(each.count for each in draws) or 1
         yield Generation(

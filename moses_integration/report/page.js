@@ -30,7 +30,7 @@
       copy.spec = scaled(copy.spec, factor, true);
     }
     if (typeof copy.width === "number") copy.width = Math.round(copy.width * factor);
-    if (typeof copy.height === "number" && (inner || copy.height > copy.width)) copy.height = Math.round(copy.height * factor);
+    if (typeof copy.height === "number" && (inner || copy.height > copy.width)) copy.height = Math.round(copy.height * Math.max(factor, 0.6));
     return copy;
   };
   const draw = async (place) => {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from moses_integration.report.charts import Chart
-from moses_integration.report.document import Report
+from moses_integration.report.charts import Chart, map_chart, region_charts, score_charts
+from moses_integration.report.curves import training_charts, tuning_charts
+from moses_integration.report.document import PageContent
 from phrase_scorer.runtime.output import make_new_folder, write_file
 
 PIXELS = 2  # of a PNG, for each of the page
@@ -16,7 +17,21 @@ HERE = Path(__file__).parent
 SHADES = (-0.1, -0.5, -1.0, -2.0, -4.0)
 
 
-def page(report: Report, charts: Sequence[Chart]) -> bytes:
+def charts_of(report: PageContent) -> Iterator[Chart]:
+    """All charts that the report has something for."""
+    yield from score_charts(report.survey, report.compared)
+    if report.insight:
+        for vectors in report.insight.maps:
+            if vectors.points:
+                yield map_chart(vectors)
+                yield from region_charts(vectors)
+    if report.training:
+        yield from training_charts(report.training)
+    if report.tuning and report.tuning.iterations:
+        yield from tuning_charts(report.tuning)
+
+
+def page(report: PageContent, charts: Sequence[Chart]) -> bytes:
     """The page as it is written; equal reports give equal bytes.
 
     Whatever stands in the table is text: jinja2 escapes it in HTML, and in the charts' JSON no `<`
@@ -56,7 +71,7 @@ def script_json(content: object) -> str:
     return text.replace("<", "\\u003c")
 
 
-def _neighbours(report: Report) -> dict[str, list[list[int]]]:
+def _neighbours(report: PageContent) -> dict[str, list[list[int]]]:
     """Of each map, for each point the places of those that are nearest in the full space."""
     maps = report.insight.maps if report.insight else ()
     return {each.name: [[*point.neighbours] for point in each.points] for each in maps}

@@ -15,7 +15,7 @@ LEAST_POINTS = 30  # of which t-SNE makes a map; fewer are only turned
 REGION_POINTS = 12  # that a dense region has at least
 TSNE = "Barnes–Hut t-SNE (van der Maaten 2013; openTSNE)"
 PCA = "two principal components (openTSNE is not installed)"
-FEW = "two principal components (too few points for t-SNE)"
+TOO_FEW = "two principal components (too few points for t-SNE)"
 
 
 def project(vectors: Vectors, seed: int) -> tuple[Points, str]:
@@ -24,7 +24,7 @@ def project(vectors: Vectors, seed: int) -> tuple[Points, str]:
     Lengths do not count, as in the cosine. Each axis of the plane is scaled to [-1, 1].
     """
     points = _unit(vectors)
-    plane, how = _principal(points), FEW
+    plane, how = _principal(points), TOO_FEW
     if len(vectors) >= LEAST_POINTS:
         how = PCA
         if importlib.util.find_spec("openTSNE") is not None:

@@ -45,9 +45,8 @@ class ReportRequest:
 
     def __post_init__(self) -> None:
         if not self.output.endswith(PAGE):
-            raise UsageError(
-                f"--output must end in {PAGE} ({self.output}): report.json is beside it"
-            )
+            told = "its numbers go to a file of that name that ends in .json"
+            raise UsageError(f"--output {self.output} must end in {PAGE}: {told}")
         inputs = {"PHRASE_TABLE": self.table, "--moses-ini": self.moses_ini}
         check_option("--output", self.output, inputs)
         check_option("--output, whose numbers go beside it,", self.json_output, inputs)

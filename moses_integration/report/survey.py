@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from moses_integration.formats.phrase_table import PhraseTable
-from moses_integration.formats.table_entries import Entry, ScoredEntries, as_text
+from moses_integration.formats.table_entries import Entry, Numbers, ScoredEntries, as_text
 from moses_integration.report.findings import (
     FREQUENCIES,
     Bin,
@@ -18,7 +18,7 @@ from moses_integration.report.findings import (
     Disagreement,
     SourcePhrase,
     Survey,
-    UnknownWords,
+    UnknownOfSide,
 )
 from moses_integration.report.selections import Lowest
 from moses_integration.report.tallies import (
@@ -26,12 +26,11 @@ from moses_integration.report.tallies import (
     Histogram,
     Moments,
     Places,
-    Values,
     bins_of,
     count_class,
     logarithms,
-    rank_correlation,
     ranks_within,
+    spearman,
 )
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.console import progress_bar
@@ -114,9 +113,9 @@ class _Part(NamedTuple):
 
     entries: ScoredEntries
     words: Sequence[list[bytes]]  # (entries,) of the target
-    x: Values  # (entries,) ln p of the table
-    y: Values  # of the network
-    symbols: Values  # target words, and the end
+    x: Numbers  # (entries,) ln p of the table
+    y: Numbers  # of the network
+    symbols: Numbers  # target words, and the end
     classes: Places  # by how often the pair was seen
     starts: Places  # (sources + 1,) where a source begins
     groups: Places  # (entries,) the number of its source
@@ -344,7 +343,7 @@ class Surveyor:
             chosen = every if number == 0 else classes == number - 1
             name = ("all entries", *COUNT_CLASSES)[number]
             if moments.entries:
-                ranked = rank_correlation(x[chosen], y[chosen])
+                ranked = spearman(x[chosen], y[chosen])
                 yield Correlation(name, moments.entries, moments.correlation, ranked)
 
     def _disagreements(self) -> Iterator[Disagreement]:
@@ -377,10 +376,10 @@ class Surveyor:
             yield SourcePhrase(as_text(source), None if np.isnan(count) else count)
 
 
-def _unknown(side: str, counts: Counts) -> UnknownWords:
+def _unknown(side: str, counts: Counts) -> UnknownOfSide:
     examples = counts.examples.most_common(50)
     shown = tuple((as_text(word), count) for word, count in examples)
-    return UnknownWords(side, counts.looked_up, counts.unknown, shown)
+    return UnknownOfSide(side, counts.looked_up, counts.unknown, shown)
 
 
 def as_tuples(counts: Places) -> tuple[tuple[int, ...], ...]:

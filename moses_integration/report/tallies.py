@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-Values = npt.NDArray[np.float64]
+from moses_integration.formats.table_entries import Numbers
+from phrase_scorer.scoring.accuracy import mean_ranks
+
 Places = npt.NDArray[np.int64]
 
 LEAST = -100.0  # nats: where Moses floors the logarithm of a score (Util.h)
@@ -17,13 +19,13 @@ COUNT_CLASSES = ("once", "2–3 times", "4–9 times", "10 times and more", "not
 _CLASS_STARTS = (2.0, 4.0, 10.0)
 
 
-def count_class(counts: Values) -> Places:
+def count_class(counts: Numbers) -> Places:
     """(entries,) the place in `COUNT_CLASSES` of each pair's count, which may be nan."""
     places = np.searchsorted(_CLASS_STARTS, counts, "right")
     return np.where(np.isnan(counts), len(COUNT_CLASSES) - 1, places)
 
 
-def logarithms(scores: Values) -> Values:
+def logarithms(scores: Numbers) -> Numbers:
     """Natural logarithms, floored as Moses floors them."""
     return np.log(np.maximum(scores, np.exp(LEAST)))
 
@@ -36,10 +38,10 @@ class Moments:
     """
 
     entries: int = 0
-    means: Values = field(default_factory=lambda: np.zeros(2))
-    products: Values = field(default_factory=lambda: np.zeros((2, 2)))  # of the deviations
+    means: Numbers = field(default_factory=lambda: np.zeros(2))
+    products: Numbers = field(default_factory=lambda: np.zeros((2, 2)))  # of the deviations
 
-    def add(self, x: Values, y: Values) -> None:
+    def add(self, x: Numbers, y: Numbers) -> None:
         """Adds as many of one as of the other."""
         if not len(x):
             return
@@ -60,21 +62,14 @@ class Moments:
         return xy / (xx * yy) ** 0.5 if xx > 0 and yy > 0 else None
 
 
-def rank_correlation(x: Values, y: Values) -> float | None:
-    """Spearman's: Pearson's of the ranks; None where one of the two does not vary."""
+def spearman(x: Numbers, y: Numbers) -> float | None:
+    """The rank correlation, Pearson's of the ranks; None where one of the two does not vary."""
     moments = Moments()
     moments.add(mean_ranks(x), mean_ranks(y))
     return moments.correlation
 
 
-def mean_ranks(values: Values) -> Values:
-    """(values,) from 1, the lowest first; equal values have the mean of their ranks."""
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return (ends - (counts - 1) / 2)[which]
-
-
-def ranks_within(groups: Places, values: Values) -> Places:
+def ranks_within(groups: Places, values: Numbers) -> Places:
     """(values,) the rank of each in its group: 1, and 1 more for each that is greater."""
     if not len(values):
         return np.zeros(0, np.int64)
@@ -103,12 +98,12 @@ class Histogram:
     def __post_init__(self) -> None:
         self.counts = np.zeros((self.classes, bins_of(LEAST) + 1), np.int64)
 
-    def add(self, values: Values, classes: Places) -> None:
+    def add(self, values: Numbers, classes: Places) -> None:
         """Adds values, each to its class."""
         np.add.at(self.counts, (classes, bins_of(values)), 1)
 
 
-def bins_of(values: Values | float) -> Places:
+def bins_of(values: Numbers | float) -> Places:
     """The bin of each value; above 0 (by rounding) it is the first."""
     places = np.floor(np.maximum(-np.asarray(values), 0) / BIN).astype(np.int64)
     last: Places = np.minimum(places, int(-LEAST / BIN))

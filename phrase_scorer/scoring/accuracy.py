@@ -77,7 +77,7 @@ def accuracy_of(found: _Scores, truth: _Scores, sources: Sequence[Sequence[bytes
 
 def rank_correlation(found: _Scores, truth: _Scores) -> float:
     """Spearman's, from -1 to 1; 1 where `truth` is constant and so has no order to be lost."""
-    first, second = _ranks(found), _ranks(truth)
+    first, second = mean_ranks(found), mean_ranks(truth)
     first, second = first - first.mean(), second - second.mean()
     if not second.any():
         return 1.0
@@ -85,7 +85,7 @@ def rank_correlation(found: _Scores, truth: _Scores) -> float:
     return float(first @ second) / norm if norm else 0.0
 
 
-def _ranks(values: _Scores) -> npt.NDArray[np.float64]:
+def mean_ranks(values: _Scores) -> npt.NDArray[np.float64]:
     """Ranks from 0; equal values share the mean of theirs."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(count)

@@ -1,0 +1,79 @@
+"""What the model is asked, against the model itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from toys import save_model
+
+from moses_integration.report.insight import DRAWS, insight, summaries
+from moses_integration.report.survey import Compared, SurveyRequest, survey
+from phrase_scorer.scoring.scorer import PhraseScorer
+
+
+@pytest.fixture(scope="module")
+def found(table):
+    return survey(SurveyRequest(str(table), 5, Compared(2, 4, -50.0), {}, show_progress=False))
+
+
+@pytest.fixture(scope="module")
+def asked(table, found):
+    path = table.parent / "rnn"
+    return insight(path, PhraseScorer.load(path, "cpu"), found, seed=1, maps=True)
+
+
+def test_word_scores_sum_to_the_column(asked):
+    assert {each.kind for each in asked.words} == {"worst", "random", "best"}
+    for each in asked.words:
+        assert len(each.words) == len(each.log_probs) == len(each.entry.target.split()) + 1
+        assert np.exp(sum(each.log_probs)) == pytest.approx(each.entry.scores[4], rel=1e-4)
+        assert [*each.unknown[:-1]] == [
+            word not in ("the", "blue", "house", "black", "cat") for word in each.words[:-1]
+        ]
+
+
+def test_generated_targets_have_the_models_scores(asked, table):
+    scorer = PhraseScorer.load(table.parent / "rnn", "cpu")
+    (made, *_) = [each for each in asked.generated if each.source == "la maison bleue le"]
+    scores = scorer.score([(made.source, said.text) for said in made.beam])
+    assert [said.log_prob for said in made.beam] == pytest.approx(scores.tolist(), abs=1e-4)
+    assert [s.log_prob for s in made.beam] == sorted((s.log_prob for s in made.beam), reverse=True)
+    assert sum(said.count for said in made.drawn) <= DRAWS
+    lines = [line.split(" ||| ") for line in table.read_text().splitlines()]
+    known = {target for source, target, *_ in lines if source == made.source}
+    assert all(said.in_table == (said.text in known) for said in (*made.beam, *made.drawn))
+    assert made.table_length == pytest.approx(np.mean([len(t.split()) for t in known]))
+
+
+def test_summaries_do_not_depend_on_who_is_beside(table):
+    scorer = PhraseScorer.load(table.parent / "rnn", "cpu")
+    phrases = [[b"la"], [b"la", b"maison", b"bleue"], [b"Haus"]]
+    together = summaries(scorer, phrases)
+    assert together.shape == (3, 6)
+    for row, phrase in zip(together, phrases, strict=True):
+        assert row == pytest.approx(summaries(scorer, [phrase])[0], abs=1e-6)
+
+
+def test_maps_have_all_words_and_near_ones(asked):
+    words, phrases = asked.maps
+    assert [point.text for point in words.points] == ["the", "blue", "house", "black", "cat"]
+    assert all(len(point.neighbours) == 4 for point in words.points)
+    assert len(phrases.points) == len({point.text for point in phrases.points})
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"direction": "inverse"}, "what the network says, maps: the model is an inverse one"),
+        (
+            {"architecture": "attention"},
+            "maps: only an encoder_decoder has one vector c for each phrase",
+        ),
+    ],
+)
+def test_what_a_model_does_not_have_is_said(found, tmp_path, settings, why):
+    path = save_model(tmp_path / "other", **settings)
+    told = insight(path, PhraseScorer.load(path, "cpu"), found, seed=1, maps=True)
+    assert told.missing == (why,)
+    assert told.maps == ()
+    assert told.words
