@@ -9,17 +9,15 @@ from pathlib import Path
 from statistics import mean
 
 import numpy as np
-import torch
 
 from moses_integration.formats.phrase_table import surface_words
 from moses_integration.formats.table_entries import Entry
 from moses_integration.report.findings import Choice, Survey
-from moses_integration.report.projection import Vectors, dense_regions, nearest, project
-from phrase_scorer.models import EncoderDecoder
+from moses_integration.report.projection import dense_regions, nearest, project
+from phrase_scorer.models.config import SUMMARIZING
 from phrase_scorer.models.directory import ModelDirectory
 from phrase_scorer.scoring.generation import Generated, Generator
-from phrase_scorer.scoring.scorer import PhraseScorer
-from phrase_scorer.text.batches import source_batch
+from phrase_scorer.scoring.scorer import PhraseScorer, Vectors
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.text.vocabulary import UNKNOWN, Vocabulary
 
@@ -31,7 +29,6 @@ NEIGHBOURS = 10
 REGIONS = 4  # as the paper zooms into
 REGION_LABELS = 30  # points of a region that are drawn with their text
 LABEL_WORDS = 3  # that name a region
-ENCODED_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -131,10 +128,10 @@ def insight(path: Path, scorer: PhraseScorer, found: Survey, *, seed: int, maps:
             missing.append("what the network says: a masked model cannot generate")
         if not maps:
             missing.append("maps: --no-maps")
-        elif not isinstance(scorer.model, EncoderDecoder):
-            missing.append("maps: only an encoder_decoder has one vector c for each phrase")
         else:
             drawn = tuple(_maps(scorer, found, seed))
+            if len(drawn) == 1:
+                missing.append("map of phrases: the model keeps no phrase as one vector")
     return Insight(
         tuple(model_facts(path)), generated, tuple(_words(scorer, found, seed)), drawn,
         tuple(missing),
@@ -219,23 +216,10 @@ def _words(scorer: PhraseScorer, found: Survey, seed: int) -> Iterator[WordScore
 def _maps(scorer: PhraseScorer, found: Survey, seed: int) -> Iterator[VectorMap]:
     words = scorer.target_vocabulary.words[2 : 2 + MAPPED_WORDS]  # the most frequent come first
     texts = [word.decode("utf-8", "backslashreplace") for word in words]
-    embeddings = scorer.model.get_parameter("target_embedding.weight")[2 : 2 + len(words)]
-    yield _map("words", texts, embeddings.cpu().numpy(), seed)
-    phrases = [phrase.text for phrase in found.phrases]
-    yield _map("phrases", phrases, summaries(scorer, _phrases(phrases)), seed)
-
-
-@torch.inference_mode()
-def summaries(scorer: PhraseScorer, phrases: Sequence[list[bytes]]) -> Vectors:
-    """(phrases, hidden) float32: the vector c of each, which the decoder sees."""
-    assert isinstance(scorer.model, EncoderDecoder)
-    ids = scorer.source_vocabulary.ids(phrases, counted=False)
-    found = [np.zeros((0, scorer.model.config.hidden), np.float32)]
-    for start in range(0, len(phrases), ENCODED_AT_ONCE):
-        rows = np.arange(start, min(start + ENCODED_AT_ONCE, len(phrases)))
-        batch = source_batch(ids, rows, scorer.device)
-        found.append(scorer.model.encode(batch).float().cpu().numpy())
-    return np.concatenate(found)
+    yield _map("words", texts, scorer.embeddings("target")[2 : 2 + len(words)], seed)
+    if scorer.model.config.architecture in SUMMARIZING:
+        phrases = [phrase.text for phrase in found.phrases]
+        yield _map("phrases", phrases, scorer.vectors(map(b" ".join, _phrases(phrases))), seed)
 
 
 def _map(name: str, texts: Sequence[str], vectors: Vectors, seed: int) -> VectorMap:

@@ -38,7 +38,7 @@
     const factor = Math.min(1, (place.clientWidth - 75) / widthOf(spec));
     const options = { renderer: name === "scores" || name.startsWith("map-") ? "canvas" : "svg", actions: false, config: config() };
     const found = await vegaEmbed(place, scaled(spec, factor, false), options);
-    views[name] = found.view;
+    views[name] = place.view = found.view;
     if (name === "scores") found.view.addSignalListener("brush", (_, area) => showBrushed(area));
     if (name.startsWith("map-")) found.view.addEventListener("click", (_, item) => {
       if (item && item.datum && item.datum.i !== undefined) showNeighbours(name.slice(4), item.datum.i);

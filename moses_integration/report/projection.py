@@ -7,7 +7,8 @@ import importlib.util
 import numpy as np
 import numpy.typing as npt
 
-Vectors = npt.NDArray[np.float32]
+from phrase_scorer.scoring.scorer import Vectors
+
 Points = npt.NDArray[np.float64]  # (points, 2)
 Neighbours = npt.NDArray[np.int64]
 
