@@ -10,7 +10,7 @@ DEMO_OPTIONS := --max-updates 300 --validate-every 100
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,report]'
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[lm]' || \
 	    echo 'no kenlm (it needs a C++ compiler): its tests skip'
 	touch $@
@@ -23,6 +23,9 @@ demo: $(VENV)/installed
 	@echo; echo "before:"; gzip -dc data/model/phrase-table.gz | sed -n '1000,1009p'
 	@echo; echo "after:"; gzip -dc $(DEMO)/phrase-table.rnn.gz | sed -n '1000,1009p'
 	@echo; grep -e '^PhraseDictionaryMemory' -e '^TranslationModel0' $(DEMO)/moses.rnn.ini
+	$(BIN)/phrase-scorer report $(DEMO)/phrase-table.rnn.gz --model $(DEMO)/rnn \
+	    --moses-ini $(DEMO)/moses.rnn.ini --output $(DEMO)/report.html
+	@echo; echo "What the network learned: open $(DEMO)/report.html in a browser."
 	@echo; echo "Next, where Moses is on the PATH: tune the new weight and translate with it."
 	@echo "  $(BIN)/phrase-scorer tune --moses-ini $(DEMO)/moses.rnn.ini --source data/corpus/tune.en \\"
 	@echo "      --reference data/corpus/tune.fr --working-dir $(DEMO)/tuned --max-iterations 2"

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from moses_integration.formats.table_entries import Entry
-from moses_integration.report.findings import Survey
+from moses_integration.report.findings import Compared, Survey
 from moses_integration.report.insight import VectorMap
-from moses_integration.report.survey import LENGTHS, Compared
+from moses_integration.report.survey import LENGTHS
 from moses_integration.report.tallies import BIN, COUNT_CLASSES, count_class, logarithms
 from phrase_scorer.runtime.figures import PALETTE
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moses_integration.formats.moses_ini import MosesIni
 from moses_integration.formats.signature import SignedColumn
-from moses_integration.report.findings import Survey
+from moses_integration.report.findings import Compared, Survey
 from moses_integration.report.history import (
     Columns,
     TrainingPoint,
@@ -20,7 +20,7 @@ from moses_integration.report.history import (
 )
 from moses_integration.report.insight import Insight, insight
 from moses_integration.report.request import ReportRequest
-from moses_integration.report.survey import Compared, SurveyRequest, survey
+from moses_integration.report.survey import SurveyRequest, survey
 from moses_integration.rescoring.request import UNKNOWN_WORDS
 from phrase_scorer.runtime.console import note
 from phrase_scorer.scoring.scorer import PhraseScorer

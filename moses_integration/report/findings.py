@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from moses_integration.formats.table_entries import Entry
 
 FREQUENCIES = ("often", "seldom", "once")  # of a pair: 10 times and more, 2 to 9 times, once
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two scores of each entry: the table's own, and the network's."""
+
+    table: int  # place among the scores, from 0
+    network: int
+    floor: float = -math.inf  # least natural logarithm that was written as the network's
 
 
 @dataclass(frozen=True)

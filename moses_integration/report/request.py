@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from moses_integration.formats.signature import SignedColumn, require_signature
-from moses_integration.report.survey import Compared
+from moses_integration.report.findings import Compared
 from moses_integration.rescoring.request import PROBABILITIES
 from phrase_scorer.errors import DataError, UsageError
-from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.models.files import ModelFiles
 from phrase_scorer.runtime.output import check_new_folder, check_option
 
 PACKAGES = ("jinja2", "vl_convert")  # without which there is no page
@@ -75,7 +75,7 @@ class ReportRequest:
             if not probabilities:
                 raise DataError(f"no probability among its new columns ({known})", path=self.table)
             return probabilities[0]
-        fingerprint = ModelDirectory(self.model).fingerprint()
+        fingerprint = ModelFiles(self.model).fingerprint()
         for column in probabilities:
             if column.model == fingerprint:
                 return column

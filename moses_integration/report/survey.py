@@ -14,6 +14,7 @@ from moses_integration.report.findings import (
     FREQUENCIES,
     Bin,
     Choice,
+    Compared,
     Correlation,
     Disagreement,
     SourcePhrase,
@@ -58,15 +59,6 @@ class Kept(NamedTuple):
     def entry(self) -> Entry:
         """What stands in it."""
         return Entry.of(*self)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """Two scores of each entry: the table's own, and the network's."""
-
-    table: int  # place among the scores, from 0
-    network: int
-    floor: float = -np.inf  # least natural logarithm that was written as the network's
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def test_help_shows_the_commands_in_the_order_of_work(run):
             *("ini", "binarize", "ems"),
         ],
         "Language model": ["train-lm", "perplexity", "export-arpa"],
-        "Looking inside": ["generate", "align", "vectors"],
+        "Looking inside": ["report", "generate", "align", "vectors"],
         "Studies": ["gradients", "experiment"],
     }
     assert sorted(chain.from_iterable(shown.values())) == COMMANDS
@@ -148,7 +148,7 @@ def test_help_imports_no_command(arguments, folder):
         code = code.replace("main([])", "import sys, atexit; atexit.register(lambda: "
                             "print(*sys.modules, file=sys.stderr)); main([])")  # fmt: skip
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
-        assert done.stdout == "plain,rescore\n"
+        assert done.stdout == "plain,report\nplain,rescore\n"
         modules = set(done.stderr.split())
     else:
         modules = imported_by(*arguments)
@@ -198,6 +198,7 @@ def test_a_command_imports_no_other(folder):
         ["generate", "la", "--model", "none"],
         ["align", "none", "--model", "MODEL"],
         ["vectors", "none", "--model", "MODEL"],
+        ["report", "none"],
         ["perplexity", "none", "--model", "MODEL"],
         ["export-arpa", "--model", "none", "--arpa", "text", "--output", "a"],
         ["nbest", "text", "--source", "text", "--model", "none"],

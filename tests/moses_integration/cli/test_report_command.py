@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from toys import names, save_model, toy_lines
 
+pytest.importorskip("vl_convert")
+
 
 @pytest.fixture
 def table(folder, run):
@@ -108,7 +110,6 @@ def test_missing_packages(table, run, monkeypatch):
 
 
 def test_statistics(table, run):
-    pytest.importorskip("vl_convert")
     ran = run("report", table, "--format", "json", "--sample", 10)
     told = json.loads(ran.out)
     assert told["entries"] == 50

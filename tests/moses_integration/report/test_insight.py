@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from toys import save_model
 
+from moses_integration.report.findings import Compared
 from moses_integration.report.insight import DRAWS, insight
-from moses_integration.report.survey import Compared, SurveyRequest, survey
+from moses_integration.report.survey import SurveyRequest, survey
 from phrase_scorer.scoring.scorer import PhraseScorer
 
 

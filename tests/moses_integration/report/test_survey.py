@@ -10,7 +10,8 @@ import pytest
 from toys import SOURCE_WORDS, TARGET_WORDS
 
 from moses_integration.formats.table_entries import Entry
-from moses_integration.report.survey import Compared, SurveyRequest, survey
+from moses_integration.report.findings import Compared
+from moses_integration.report.survey import SurveyRequest, survey
 from moses_integration.report.tallies import BIN
 from phrase_scorer.errors import DataError
 from phrase_scorer.text.vocabulary import Vocabulary
