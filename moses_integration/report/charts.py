@@ -25,6 +25,7 @@ HEIGHT = 460
 MARGINAL = 60
 NEW = PALETTE[1]
 OLD = PALETTE[7]
+FOUND = PALETTE[4]  # what a search has found
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ def _axis_free(low: float = -1.05, high: float = 1.05) -> Spec:
 
 def map_chart(vectors: VectorMap) -> Chart:
     """All points of a map; the dense regions coloured and labelled."""
-    names = [region.label for region in vectors.regions]
+    names = [f"{number}: {region.label}" for number, region in enumerate(vectors.regions, 1)]
     values = [
         {"i": place, "t": point.text, "x": point.x, "y": point.y,
          "r": "elsewhere" if point.region is None else names[point.region]}
@@ -245,14 +246,14 @@ def map_chart(vectors: VectorMap) -> Chart:
     shades = [PALETTE[(0, 1, 2, 3)[place % 4]] for place in range(len(names))]
     colour = nominal("r", None, legend=None,
                       scale={"domain": [*names, "elsewhere"], "range": [*shades, OLD]})  # fmt: skip
-    where = {"x": {"field": "x", **_axis_free()}, "y": {"field": "y", **_axis_free()}}
+    where: Spec = {"x": {"field": "x", **_axis_free()}, "y": {"field": "y", **_axis_free()}}
     found = "query != '' && indexof(lower(datum.t), lower(query)) >= 0"
     points = {
         "data": {"values": values},
         "params": [{"name": "zoom", "select": "interval", "bind": "scales"}],
         "mark": {"type": "circle", "cursor": "pointer"},
         "encoding": {
-            **where, "color": colour,
+            **where, "color": {**colour, "condition": {"test": found, "value": FOUND}},
             "size": {"condition": {"test": found, "value": 110}, "value": 16},
             "opacity": {"condition": {"test": f"query == '' || ({found})", "value": 0.7},
                         "value": 0.12},

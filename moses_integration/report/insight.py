@@ -14,8 +14,10 @@ from moses_integration.formats.phrase_table import surface_words
 from moses_integration.formats.table_entries import Entry
 from moses_integration.report.findings import Choice, Survey
 from moses_integration.report.projection import dense_regions, nearest, project
+from phrase_scorer.models.attention import AttentionModel
 from phrase_scorer.models.config import SUMMARIZING
 from phrase_scorer.models.directory import ModelDirectory
+from phrase_scorer.scoring.alignment import Aligner
 from phrase_scorer.scoring.generation import Generated, Generator
 from phrase_scorer.scoring.scorer import PhraseScorer, Vectors
 from phrase_scorer.text.phrase_pairs import PairBlock
@@ -71,6 +73,7 @@ class WordScores:
     words: tuple[str, ...]
     log_probs: tuple[float, ...]
     unknown: tuple[bool, ...]
+    attended: tuple[str, ...]  # of attention models: the word that each looks at most; else empty
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def insight(path: Path, scorer: PhraseScorer, found: Survey, *, seed: int, maps:
             if len(drawn) == 1:
                 missing.append("map of phrases: the model keeps no phrase as one vector")
     return Insight(
-        tuple(model_facts(path)), generated, tuple(_words(scorer, found, seed)), drawn,
+        tuple(model_facts(path)), generated, tuple(_words(path, scorer, found, seed)), drawn,
         tuple(missing),
     )  # fmt: skip
 
@@ -193,7 +196,7 @@ def _phrases(texts: Sequence[str]) -> list[list[bytes]]:
     return surface_words([text.encode() for text in texts])
 
 
-def _words(scorer: PhraseScorer, found: Survey, seed: int) -> Iterator[WordScores]:
+def _words(path: Path, scorer: PhraseScorer, found: Survey, seed: int) -> Iterator[WordScores]:
     drawn = np.random.default_rng(seed).permutation(len(found.sample))[: len(found.best)]
     kinds = {
         "worst": found.worst,
@@ -204,13 +207,24 @@ def _words(scorer: PhraseScorer, found: Survey, seed: int) -> Iterator[WordScore
     sources = _phrases([entry.source for _, entry in entries])
     targets = _phrases([entry.target for _, entry in entries])
     predicted = targets if scorer.direction == "forward" else sources
-    vocabulary = scorer.target_vocabulary
-    scores = scorer.word_scores_of_block(PairBlock(sources, targets))
-    for (kind, entry), words, values in zip(entries, predicted, scores, strict=True):
-        texts = [word.decode("utf-8", "backslashreplace") for word in words]
-        unknown = [vocabulary.id(word) == UNKNOWN for word in words]
-        log_probs = tuple(map(float, values))
-        yield WordScores(kind, entry, (*texts, "end"), log_probs, (*unknown, False))
+    vocabulary, block = scorer.target_vocabulary, PairBlock(sources, targets)
+    scores, attended = scorer.word_scores_of_block(block), _attended(path, scorer, block)
+    for place, (kind, entry) in enumerate(entries):
+        texts = [word.decode("utf-8", "backslashreplace") for word in predicted[place]]
+        unknown = [vocabulary.id(word) == UNKNOWN for word in predicted[place]]
+        log_probs = tuple(map(float, scores[place]))
+        told = (*texts, "end"), log_probs, (*unknown, False), attended[place]
+        yield WordScores(kind, entry, *told)
+
+
+def _attended(path: Path, scorer: PhraseScorer, block: PairBlock) -> list[tuple[str, ...]]:
+    """For each pair, for each symbol that an attention model predicts, the word it looks at."""
+    if not isinstance(scorer.model, AttentionModel):
+        return [()] * len(block.sources)
+    return [
+        tuple(found.source[place] for place in found.weights.argmax(1).tolist())
+        for found in Aligner(path, scorer.device).alignments(block)
+    ]
 
 
 def _maps(scorer: PhraseScorer, found: Survey, seed: int) -> Iterator[VectorMap]:

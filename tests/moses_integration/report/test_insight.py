@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from toys import save_model
 
 from moses_integration.report.findings import Compared
 from moses_integration.report.insight import DRAWS, insight
 from moses_integration.report.survey import SurveyRequest, survey
+from phrase_scorer.scoring.alignment import Aligner
 from phrase_scorer.scoring.scorer import PhraseScorer
+from phrase_scorer.text.phrase_pairs import PairBlock
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +72,12 @@ def test_what_a_model_does_not_have_is_said(found, tmp_path, settings, why):
     assert told.missing == (why,)
     assert [each.name for each in told.maps] == ["words"] * (why[:3] == "map")
     assert told.words
+
+
+def test_an_attention_model_tells_what_it_looks_at(found, tmp_path):
+    path = save_model(tmp_path / "attention", architecture="attention")
+    (first, *_) = insight(path, PhraseScorer.load(path, "cpu"), found, seed=1, maps=False).words
+    pair = PairBlock([first.entry.source.encode().split()], [first.entry.target.encode().split()])
+    (aligned,) = Aligner(path, torch.device("cpu")).alignments(pair)
+    assert first.attended == tuple(aligned.source[row.argmax()] for row in aligned.weights)
+    assert len(first.attended) == len(first.words)
