@@ -16,8 +16,6 @@ from phrase_scorer.cli.options import (
     takes,
 )
 from phrase_scorer.runtime.console import say
-from phrase_scorer.runtime.output import OutputFile
-from phrase_scorer.runtime.report import write_json
 
 
 @click.command("report", epilog="""\b
@@ -54,18 +52,9 @@ def report_command(request: ReportRequest) -> None:
     weights and BLEU of each run. Equal input gives equal bytes.
     """
     require_models(*([request.model] if request.model else []))
-    from moses_integration.report.document import compile_report
-    from moses_integration.report.page import charts_of, page, write_figures
+    from moses_integration.report.page import write_report
 
-    # Opened first, so that a place that cannot be written to is told at once.
-    with OutputFile(request.output, inputs=[request.table], compressed=False) as out:
-        report = compile_report(request)
-        charts = list(charts_of(report))
-        content = page(report, charts)
-        if request.figures:
-            write_figures(charts, request.figures)
-        write_json(request.json_output, report, indent=None)
-        out.write(content)
+    report, charts = write_report(request)
     found = report.survey
     say(f"{request.output}: {found.entries:,} entries of {request.table}, {len(charts)} charts")
     answer({"output": request.output, "numbers": request.json_output, "entries": found.entries,

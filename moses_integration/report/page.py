@@ -8,13 +8,33 @@ from pathlib import Path
 
 from moses_integration.report.charts import Chart, map_chart, region_charts, score_charts
 from moses_integration.report.curves import training_charts, tuning_charts
-from moses_integration.report.document import PageContent
-from phrase_scorer.runtime.output import make_new_folder, write_file
+from moses_integration.report.document import PageContent, compile_report
+from moses_integration.report.request import ReportRequest
+from phrase_scorer.runtime.output import OutputFile, make_new_folder, write_file
+from phrase_scorer.runtime.report import write_json
 
 PIXELS = 2  # of a PNG, for each of the page
 HERE = Path(__file__).parent
 # ln p of a word, from the likeliest: where the next colour of a strip begins.
 SHADES = (-0.1, -0.5, -1.0, -2.0, -4.0)
+
+
+def write_report(request: ReportRequest) -> tuple[PageContent, list[Chart]]:
+    """Makes a report and writes it: the page, its numbers, and the figures that are wanted.
+
+    Nothing is written before all of it is made; the page has its name last. What its parts raise
+    passes through: a DataError for what is wrong in a file, or cannot be written.
+    """
+    # Opened first, so that a place that cannot be written to is told at once.
+    with OutputFile(request.output, inputs=[request.table], compressed=False) as out:
+        report = compile_report(request)
+        charts = list(charts_of(report))
+        content = page(report, charts)
+        if request.figures:
+            write_figures(charts, request.figures)
+        write_json(request.json_output, report, indent=None)
+        out.write(content)
+    return report, charts
 
 
 def charts_of(report: PageContent) -> Iterator[Chart]:
