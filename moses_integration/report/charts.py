@@ -118,7 +118,7 @@ def _scatter(found: Survey, compared: Compared) -> Chart:
             {"name": "seen", "select": {"type": "point", "fields": ["k"]}, "bind": "legend"},
             {"name": "brush", "select": "interval"},
         ],
-        "mark": {"type": "circle", "size": 11},
+        "mark": {"type": "circle", "size": 11, "aria": False},  # thousands of them
         "encoding": {
             "x": x, "y": y, "color": colour, "opacity": picked,
             "tooltip": tooltips(s="source", t="target", n="pair seen", x=TABLE_AXIS,
