@@ -115,7 +115,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "validate_every": 1_000,
         },
     ),
-    # As a column, a model that trains longer on pairs that count once is worth less: docs/column.md.
+    # Trained longer it has fewer nats, and is worth less as a column: docs/column.md.
     ("small", "encoder_decoder"): Preset({}, {"max_updates": 2_500, "validate_every": 500}),
     ("base", "any"): Preset(
         {"hidden": 512, "embedding": 128, "maxout": 256, "output_rank": 128},
