@@ -11,7 +11,7 @@ from statistics import mean
 import numpy as np
 
 from moses_integration.formats.phrase_table import surface_words
-from moses_integration.formats.table_entries import Entry
+from moses_integration.formats.table_entries import Entry, as_text
 from moses_integration.report.findings import Choice, Survey
 from moses_integration.report.projection import dense_regions, nearest, project
 from phrase_scorer.models.attention import AttentionModel
@@ -189,7 +189,7 @@ def _generate(scorer: PhraseScorer, choices: Sequence[Choice], seed: int) -> Ite
 
 
 def _text(vocabulary: Vocabulary, ids: Sequence[int]) -> str:
-    return b" ".join(vocabulary.words[i] for i in ids).decode("utf-8", "backslashreplace")
+    return as_text(b" ".join(vocabulary.words[i] for i in ids))
 
 
 def _phrases(texts: Sequence[str]) -> list[list[bytes]]:
@@ -210,7 +210,7 @@ def _words(path: Path, scorer: PhraseScorer, found: Survey, seed: int) -> Iterat
     vocabulary, block = scorer.target_vocabulary, PairBlock(sources, targets)
     scores, attended = scorer.word_scores_of_block(block), _attended(path, scorer, block)
     for place, (kind, entry) in enumerate(entries):
-        texts = [word.decode("utf-8", "backslashreplace") for word in predicted[place]]
+        texts = list(map(as_text, predicted[place]))
         unknown = [vocabulary.id(word) == UNKNOWN for word in predicted[place]]
         log_probs = tuple(map(float, scores[place]))
         told = (*texts, "end"), log_probs, (*unknown, False), attended[place]
@@ -229,7 +229,7 @@ def _attended(path: Path, scorer: PhraseScorer, block: PairBlock) -> list[tuple[
 
 def _maps(scorer: PhraseScorer, found: Survey, seed: int) -> Iterator[VectorMap]:
     words = scorer.target_vocabulary.words[2 : 2 + MAPPED_WORDS]  # the most frequent come first
-    texts = [word.decode("utf-8", "backslashreplace") for word in words]
+    texts = list(map(as_text, words))
     yield _map("words", texts, scorer.embeddings("target")[2 : 2 + len(words)], seed)
     if scorer.model.config.architecture in SUMMARIZING:
         phrases = [phrase.text for phrase in found.phrases]

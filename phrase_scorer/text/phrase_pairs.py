@@ -317,9 +317,8 @@ class PhrasePairs:
         Raises:
             DataError: No source has three words.
         """
-        nothing = self.take(np.zeros(0, np.int64))
         if held_out <= 0 or len(self) < 2:
-            return self, nothing
+            return self._parted(np.zeros(len(self), bool))
         keys = self.trigram_keys(seed)
         most = min(held_out, len(self) // 2)
         limit = np.partition(keys, most - 1)[most - 1]
@@ -327,26 +326,26 @@ class PhrasePairs:
             limit = keys.min()
         if limit == NO_TRIGRAM:
             raise DataError("no source phrase has three words: no trigrams to hold out")
-        chosen = keys <= limit
-        if chosen.all():
-            return self, nothing
-        return self.take(np.flatnonzero(~chosen)), self.take(np.flatnonzero(chosen))
+        return self._parted(keys <= limit)
 
     def split_by_source(self, held_out: int, seed: int) -> tuple[PhrasePairs, PhrasePairs]:
         """(training pairs, about `held_out` validation pairs) without a source phrase in common.
 
         Which sources are held out depends on their words and `seed` alone, not on their order.
         """
-        nothing = self.take(np.zeros(0, np.int64))
         if held_out <= 0 or len(self) < 2:
-            return self, nothing
+            return self._parted(np.zeros(len(self), bool))
         keys = self.source_keys(seed)
         share = min(held_out / len(self), 0.5)
         chosen = keys < np.uint64(int(share * 2**64))
         if not chosen.any() or chosen.all():  # a handful of sources: hold out just one of them
             chosen = keys == keys.min()
-        if chosen.all():
-            return self, nothing
+        return self._parted(chosen)
+
+    def _parted(self, chosen: npt.NDArray[np.bool_]) -> tuple[PhrasePairs, PhrasePairs]:
+        """(the other pairs, the chosen ones); where all are chosen, none is."""
+        if chosen.all() or not chosen.any():
+            return self, self.take(np.zeros(0, np.int64))
         return self.take(np.flatnonzero(~chosen)), self.take(np.flatnonzero(chosen))
 
 
