@@ -30,6 +30,8 @@ Examples:
 @option("--moses-ini", metavar="FILE", help="Show the weights of this moses.ini.  [default: that "
         "of --tuning]")  # fmt: skip
 @option("--tuning", type=FILE, metavar="DIR", help="Show the runs in this folder of `tune`.")
+@option("--log", type=FILE, metavar="FILE", help="Show how fast the table was made: the log of "
+        "`rescore --log`.")  # fmt: skip
 @option("--output", default="report.html", metavar="FILE", help="Where to write the page; its "
         "numbers go beside it, to a name in .json.")  # fmt: skip
 @option("--figures", type=FILE, metavar="DIR", help="Write each chart as SVG and PNG, too, into "
@@ -49,7 +51,8 @@ def report_command(request: ReportRequest) -> None:
     The page is one HTML file that needs neither server nor network: the new score beside the
     table's own, where they disagree, best targets by either; with --model also what the network
     says itself, its ln p word by word, maps of words and phrases, its training; with --tuning the
-    weights and BLEU of each run. Equal input gives equal bytes.
+    weights and BLEU of each run; with --log how fast the table was made. Equal input gives equal
+    bytes.
     """
     require_models(*([request.model] if request.model else []))
     from moses_integration.report.page import write_report

@@ -105,6 +105,8 @@ Examples:
 @option("--allow-duplicate", is_flag=True, help="Add a column that is there already.")
 @option("--estimate", is_flag=True, help="Only say what it would take, from a sample.")
 @option("--resume", is_flag=True, help="Go on with a run that was broken off, if any.")
+@option("--log", metavar="FILE", help="Append to FILE how the run computes, and a line of JSON a "
+        "second: how far it is. `report` shows it.")  # fmt: skip
 @precision_option
 @several_devices_options
 @statistics_option

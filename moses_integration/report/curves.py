@@ -1,4 +1,4 @@
-"""The charts of training and tuning, over time."""
+"""The charts of training, tuning and rescoring, over time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moses_integration.report.charts import (
     quantitative,
     tooltips,
 )
-from moses_integration.report.history import TrainingPoint, Tuning
+from moses_integration.report.history import Speed, TrainingPoint, Tuning
 from phrase_scorer.runtime.figures import PALETTE
 
 
@@ -104,3 +104,20 @@ def tuning_charts(tuning: Tuning) -> Iterator[Chart]:
     }  # fmt: skip
     told = "Each weight by iteration, a line for each run; those of new columns stand out."
     yield Chart("tuning-weights", "Weights by iteration", told, spec)
+
+
+def speed_chart(speeds: Sequence[Speed]) -> Chart:
+    """Entries a second, by minute."""
+    values = [
+        {"minutes": s.minutes, "rate": s.per_second, "entries": f"{s.entries:,}"} for s in speeds
+    ]
+    spec = {
+        "width": CHART_WIDTH, "height": 200, "data": {"values": values},
+        "mark": {"type": "line", "point": {"size": 18}, "color": NEW},
+        "encoding": {
+            "x": quantitative("minutes", "minutes"),
+            "y": quantitative("rate", "entries a second"),
+            "tooltip": tooltips(minutes="minutes", rate="entries a second", entries="written"),
+        },
+    }  # fmt: skip
+    return Chart("rescoring-speed", "Speed by minute", "Entries written a second, by minute.", spec)

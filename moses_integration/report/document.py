@@ -10,11 +10,13 @@ from moses_integration.formats.signature import SignedColumn
 from moses_integration.report.findings import Compared, Survey
 from moses_integration.report.history import (
     Columns,
+    Rescoring,
     TrainingPoint,
     Tuning,
     Weight,
     columns_in,
     ini_weights,
+    read_rescoring,
     read_training,
     read_tuning,
 )
@@ -67,6 +69,7 @@ class PageContent:
     ini: str | None
     weights: tuple[Weight, ...]  # of the moses.ini
     tuning: Tuning | None
+    rescoring: Rescoring | None
     alerts: tuple[Alert, ...]
     not_shown: tuple[str, ...]
 
@@ -83,6 +86,7 @@ def compile_report(request: ReportRequest) -> PageContent:
     places = {each.place: each.name for each in request.columns}
     columns: Columns = columns_in(ini, request.table, request.scores, places) if ini else {}
     tuning = read_tuning(request.tuning, columns) if request.tuning else None
+    rescoring = read_rescoring(request.log, request.table) if request.log else None
     note(f"score {column.place + 1}, {column.name}, beside score {request.compared.table + 1}")
     vocabularies = scorer.vocabularies if scorer else {}
     found = survey(
@@ -99,7 +103,7 @@ def compile_report(request: ReportRequest) -> PageContent:
     return PageContent(
         __version__, request.command, request.table, request.seed, request.compared,
         tuple(_columns(request.columns)), column.name, found, known, training,
-        str(ini.path) if ini else None, weights, tuning,
+        str(ini.path) if ini else None, weights, tuning, rescoring,
         tuple(_alerts(found, weights, tuning)), tuple(_not_shown(request, known, training)),
     )  # fmt: skip
 
@@ -180,4 +184,5 @@ def _not_shown(
         yield "weights: no --moses-ini"
     if not request.tuning:
         yield "tuning: no --tuning"
-    yield "throughput: rescore leaves no log of it"
+    if not request.log:
+        yield "speed of the rescoring: no --log"

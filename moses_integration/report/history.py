@@ -1,17 +1,18 @@
-"""How the model was trained and the weights were tuned, from the files that both leave behind."""
+"""How model, column and weights came about, from the files that train, rescore and tune leave."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import msgspec
 
 from moses_integration.formats.moses_ini import MosesIni, Weights, weights_of
-from phrase_scorer.errors import DataError
+from moses_integration.rescoring.log import LoggedEntries, RescoreRun, read_runs
+from phrase_scorer.errors import DataError, printable
 from phrase_scorer.models.files import ModelFiles
 from phrase_scorer.runtime.numbers import real_number
 from phrase_scorer.runtime.output import reason
@@ -19,6 +20,7 @@ from phrase_scorer.runtime.records import read_json
 from phrase_scorer.training.log import LoggedLine, read_log
 
 MOST_POINTS = 1000  # of a curve
+MOST_SPANS = 200  # of time, for each of which a speed is shown
 # What mert writes at the end of an iteration: the weights, and BLEU on the n-best lists.
 BEST_POINT = re.compile(rb"^Best point: ([-+0-9.e ]+)=> ([-+0-9.e]+)", re.MULTILINE)
 
@@ -103,6 +105,48 @@ def read_training(model: Path) -> tuple[TrainingPoint, ...]:
 def _point(line: LoggedLine) -> TrainingPoint:
     values = line.train_loss, line.validation_loss, line.learning_rate, line.gradient_norm
     return TrainingPoint(line.update, round(line.seconds / 60, 3), *values)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of a rescoring, in a span of time."""
+
+    minutes: float  # since its begin, at the end of the span
+    entries: int  # written by then
+    per_second: float  # in the span
+
+
+@dataclass(frozen=True)
+class Rescoring:
+    """The run that wrote the table: how it computed, and how fast."""
+
+    run: RescoreRun
+    speeds: tuple[Speed, ...]
+
+
+def read_rescoring(log: Path, table: str) -> Rescoring:
+    """The last run in a log of `rescore` that wrote a table of this name.
+
+    A DataError tells of a log that has none.
+    """
+    name = printable(Path(table).name)
+    runs = read_runs(log)
+    written = [Path(run.facts.output).name for run in runs]
+    if name not in written:
+        known = ", ".join(dict.fromkeys(written))
+        raise DataError(f"no run that wrote {name} (but {known})", path=log)
+    run = [run for run, output in zip(runs, written, strict=True) if output == name][-1]
+    return Rescoring(run, tuple(_speeds(run.points)))
+
+
+def _speeds(points: Sequence[LoggedEntries]) -> Iterator[Speed]:
+    step = -(-len(points) // MOST_SPANS) or 1
+    ends = [*points[:-1:step], *points[-1:]]
+    for before, after in pairwise(ends):
+        seconds = after.seconds - before.seconds
+        if seconds > 0:
+            rate = (after.entries - before.entries) / seconds
+            yield Speed(round(after.seconds / 60, 4), after.entries, round(rate, 1))
 
 
 def columns_in(ini: MosesIni, table: str, scores: int, names: dict[int, str]) -> Columns:

@@ -33,6 +33,9 @@ REGION_LABELS = 30  # points of a region that are drawn with their text
 LABEL_WORDS = 3  # that name a region
 
 
+Attention = tuple[tuple[float, ...], ...]  # a row for each word that is predicted
+
+
 @dataclass(frozen=True)
 class ModelFact:
     """One thing that is known of the model."""
@@ -73,7 +76,13 @@ class WordScores:
     words: tuple[str, ...]
     log_probs: tuple[float, ...]
     unknown: tuple[bool, ...]
-    attended: tuple[str, ...]  # of attention models: the word that each looks at most; else empty
+    read: tuple[str, ...] = ()  # of attention models: the words that it reads, the end symbol last
+    weights: Attention = ()  # of each word, on those read
+
+    @property
+    def attended(self) -> tuple[str, ...]:
+        """The word that each looks at most; empty where the model has no attention."""
+        return tuple(self.read[row.index(max(row))] for row in self.weights)
 
 
 @dataclass(frozen=True)
@@ -206,23 +215,24 @@ def _words(path: Path, scorer: PhraseScorer, found: Survey, seed: int) -> Iterat
     entries = [(kind, entry) for kind, some in kinds.items() for entry in some]
     sources = _phrases([entry.source for _, entry in entries])
     targets = _phrases([entry.target for _, entry in entries])
-    predicted = targets if scorer.direction == "forward" else sources
+    read, predicted = (sources, targets)[:: 1 if scorer.direction == "forward" else -1]
     vocabulary, block = scorer.target_vocabulary, PairBlock(sources, targets)
-    scores, attended = scorer.word_scores_of_block(block), _attended(path, scorer, block)
+    scores, aligned = scorer.word_scores_of_block(block), _alignments(path, scorer, block)
     for place, (kind, entry) in enumerate(entries):
         texts = list(map(as_text, predicted[place]))
         unknown = [vocabulary.id(word) == UNKNOWN for word in predicted[place]]
         log_probs = tuple(map(float, scores[place]))
-        told = (*texts, "end"), log_probs, (*unknown, False), attended[place]
-        yield WordScores(kind, entry, *told)
+        told = ((*texts, "end"), log_probs, (*unknown, False))
+        looked = ((*map(as_text, read[place]), "end"), aligned[place]) if aligned else ()
+        yield WordScores(kind, entry, *told, *looked)
 
 
-def _attended(path: Path, scorer: PhraseScorer, block: PairBlock) -> list[tuple[str, ...]]:
-    """For each pair, for each symbol that an attention model predicts, the word it looks at."""
+def _alignments(path: Path, scorer: PhraseScorer, block: PairBlock) -> list[Attention]:
+    """The soft alignment of each pair; [] where the model has no attention."""
     if not isinstance(scorer.model, AttentionModel):
-        return [()] * len(block.sources)
+        return []
     return [
-        tuple(found.source[place] for place in found.weights.argmax(1).tolist())
+        tuple(tuple(round(weight, 4) for weight in row) for row in found.weights.tolist())
         for found in Aligner(path, scorer.device).alignments(block)
     ]
 

@@ -37,6 +37,7 @@
     const name = place.dataset.chart, spec = specs[name];
     const factor = Math.min(1, (place.clientWidth - 75) / widthOf(spec));
     const options = { renderer: name === "scores" || name.startsWith("map-") ? "canvas" : "svg", actions: false, config: config() };
+    place.dataset.drawn = dark.matches ? "dark" : "light";  // the print stylesheet asks
     const found = await vegaEmbed(place, scaled(spec, factor, false), options);
     views[name] = place.view = found.view;
     if (name === "scores") found.view.addSignalListener("brush", (_, area) => showBrushed(area));

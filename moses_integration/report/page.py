@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from moses_integration.report.charts import Chart, map_chart, region_charts, score_charts
-from moses_integration.report.curves import training_charts, tuning_charts
+from moses_integration.report.curves import speed_chart, training_charts, tuning_charts
 from moses_integration.report.document import PageContent, compile_report
 from moses_integration.report.request import ReportRequest
 from phrase_scorer.runtime.output import OutputFile, make_new_folder, write_file
@@ -49,6 +49,8 @@ def charts_of(report: PageContent) -> Iterator[Chart]:
         yield from training_charts(report.training)
     if report.tuning and report.tuning.iterations:
         yield from tuning_charts(report.tuning)
+    if report.rescoring and report.rescoring.speeds:
+        yield speed_chart(report.rescoring.speeds)
 
 
 def page(report: PageContent, charts: Sequence[Chart]) -> bytes:

@@ -36,6 +36,7 @@ class ReportRequest:
     model: Path | None = None
     moses_ini: str | None = None
     tuning: Path | None = None
+    log: Path | None = None  # of the run of `rescore`
     output: str = "report.html"
     figures: Path | None = None
     against: int | None = None  # number of the table's own score, from 1
@@ -47,7 +48,7 @@ class ReportRequest:
         if not self.output.endswith(PAGE):
             told = "its numbers go to a file of that name that ends in .json"
             raise UsageError(f"--output {self.output} must end in {PAGE}: {told}")
-        inputs = {"PHRASE_TABLE": self.table, "--moses-ini": self.moses_ini}
+        inputs = {"PHRASE_TABLE": self.table, "--moses-ini": self.moses_ini, "--log": self.log}
         check_option("--output", self.output, inputs)
         check_option("--output, whose numbers go beside it,", self.json_output, inputs)
         if self.figures:
@@ -106,8 +107,8 @@ class ReportRequest:
         """The command that makes this report again."""
         given: list[tuple[str, object]] = [
             ("--model", self.model), ("--moses-ini", self.moses_ini), ("--tuning", self.tuning),
-            ("--against", self.against), ("--output", self.output), ("--sample", self.sample),
-            ("--seed", self.seed),
+            ("--log", self.log), ("--against", self.against), ("--output", self.output),
+            ("--sample", self.sample), ("--seed", self.seed),
         ]  # fmt: skip
         words = [word for name, value in given if value is not None for word in (name, str(value))]
         words += [] if self.maps else ["--no-maps"]

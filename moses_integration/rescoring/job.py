@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from moses_integration.rescoring.block import RescoreCounts
 from moses_integration.rescoring.columns import Column, load_columns, scorers_of
+from moses_integration.rescoring.log import RescoreLog, RunFacts
 from moses_integration.rescoring.request import DEFAULT_FLOOR, RescoreRequest
 from moses_integration.rescoring.stream import TableReader, rescore_table
 from moses_integration.system.check import IniTarget
+from phrase_scorer.errors import printable
+from phrase_scorer.kernels.library import kernels_in_words
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.output import Place
 from phrase_scorer.scoring.scorer import PhraseScorer
 from phrase_scorer.text.pair_files import OnBadLine
 from phrase_scorer.text.unknown_words import UnknownWordCheck
+from phrase_scorer.version import __version__
 
 SAMPLED_ENTRIES = 20_000  # of the table's beginning; some of them measure the accuracy
 
@@ -24,19 +29,36 @@ def run_rescoring(
     request: RescoreRequest, reader: TableReader, columns: Sequence[Column]
 ) -> RescoreCounts:
     """Writes the table with its columns; the folder for it must be there (`folder_made`)."""
-    assert request.files.output is not None
-    return rescore_table(
-        reader,
-        request.files.output,
-        columns,
-        floor=request.floor,
-        allow_duplicate=request.allow_duplicate,
-        replaced=request.replaced,
-        require_scores=request.require_scores,
-        processes=request.processes,
-        resume=request.resume,
-        show_progress=not request.quiet,
-    )
+    output = request.files.output
+    assert output is not None
+    with ExitStack() as opened:
+        log = RescoreLog(request.log, _facts(request)) if request.log else None
+        if log:
+            opened.enter_context(log)
+        return rescore_table(
+            reader,
+            output,
+            columns,
+            floor=request.floor,
+            allow_duplicate=request.allow_duplicate,
+            replaced=request.replaced,
+            require_scores=request.require_scores,
+            processes=request.processes,
+            resume=request.resume,
+            show_progress=not request.quiet,
+            log=log,
+        )
+
+
+def _facts(request: RescoreRequest) -> RunFacts:
+    """How the run computes, for its log."""
+    arithmetic = request.arithmetic
+    first = arithmetic.torch_device()
+    device = str(first) if arithmetic.device == "auto" else arithmetic.device
+    return RunFacts(
+        __version__, printable(str(request.files.output)), request.processes, device,
+        arithmetic.precision, kernels_in_words(first.type),
+    )  # fmt: skip
 
 
 def check_of(request: RescoreRequest, scorers: Sequence[PhraseScorer]) -> UnknownWordCheck:
@@ -60,6 +82,7 @@ def rescore(
     on_bad_line: OnBadLine = "stop",
     max_unknown: float | None = None,
     resume: bool = False,
+    log: Place | None = None,
     arithmetic: Arithmetic | None = None,
     show_progress: bool = False,
 ) -> RescoreCounts:
@@ -71,8 +94,9 @@ def rescore(
     A column is added for each of `models`, p(target | source), and of `inverse_models`, or one for
     either (`ensemble`), and one of words unknown to the first; `floor` is the least natural
     logarithm written. The command's warnings are not given; of too many unknown words,
-    `max_unknown` makes an error. `arithmetic` says where and how to compute, and in how many
-    processes (`threads`; more than one need the guard `if __name__ == "__main__"`).
+    `max_unknown` makes an error; to `log` a line is appended every second. `arithmetic` says where
+    and how to compute, and in how many processes (`threads`; more than one need the guard
+    `if __name__ == "__main__"`).
 
     Raises:
         UsageError: What cannot be, before the table is read.
@@ -90,13 +114,13 @@ def rescore(
         on_bad_line=on_bad_line,
         max_unknown=max_unknown,
         resume=resume,
+        log=_named(log),
         quiet=not show_progress,
         ini_target=IniTarget(_named(moses_ini), _named(moses_ini_out)),
         arithmetic=arithmetic or Arithmetic(threads=1),
     )
     request.arithmetic.use_threads()
-    columns = load_columns(request)
-    reader = TableReader(request.phrase_table)
+    columns, reader = load_columns(request), TableReader(request.phrase_table)
     if max_unknown is not None:
         check_of(request, scorers_of(columns)).begin(reader.sample(SAMPLED_ENTRIES))
     with request.folder_made():

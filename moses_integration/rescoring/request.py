@@ -24,6 +24,7 @@ from moses_integration.formats.signature import (
     refuse_other_kind,
     signed_place,
 )
+from moses_integration.rescoring.log import check_log
 from moses_integration.system.check import IniTarget
 from phrase_scorer.errors import DataError, UsageError, require_choice, require_one_each
 from phrase_scorer.runtime.device import Arithmetic
@@ -32,6 +33,7 @@ from phrase_scorer.runtime.output import (
     STANDARD,
     OutputFile,
     check_new_folder,
+    check_option,
     make_new_folder,
     real_path,
     reason,
@@ -82,6 +84,7 @@ class RescoreRequest:
     max_unknown: float | None = None  # share of unknown words above which nothing is scored
     estimate: bool = False  # only say what it would take: no output is needed
     resume: bool = False
+    log: str | None = None  # to which a line is appended every second
     quiet: bool = False
     ini_target: IniTarget = field(default_factory=IniTarget)
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
@@ -108,11 +111,27 @@ class RescoreRequest:
         if not self.new_folder:
             written = {f"OUTPUT{suffix}": f"{output}{suffix}" for suffix in WRITTEN_BESIDE}
             target.check_out({"PHRASE_TABLE": table, "OUTPUT": output, **written})
+        if self.log is not None:
+            self._check_log(self.log)
         _ = self.replaced
         if self.feature:
             target.require_named(self.feature, table)
         if self.feature and target.moses_ini_out and output is not None:
             _ = self.edited_ini  # an impossible edit is refused before hours of scoring
+
+    def _check_log(self, log: str) -> None:
+        """Refuses a log that would be written into another file, or never."""
+        if self.estimate:
+            raise UsageError("--log tells of a run, and --estimate makes none")
+        if log == STANDARD:
+            raise UsageError("--log needs a file, not -")
+        table, output, target = self.files
+        named = {"PHRASE_TABLE": table, "OUTPUT": output, "--moses-ini": target.moses_ini}
+        beside = {f"OUTPUT{suffix}": f"{output}{suffix}" for suffix in WRITTEN_BESIDE}
+        models = {f"a file of the model ({path})": path for path in self._model_files()}
+        ours = {"--moses-ini-out": target.moses_ini_out, **beside, **models}
+        check_option("--log", log, named | ours)
+        check_log(log)
 
     @cached_property
     def files(self) -> RescoredFiles:

@@ -29,6 +29,7 @@ from moses_integration.formats.signature import (
 )
 from moses_integration.rescoring.block import RescoreCounts, Rescored, Rescorer, TextBlock
 from moses_integration.rescoring.columns import Column, sign_columns, vocabularies_of
+from moses_integration.rescoring.log import RescoreLog
 from moses_integration.rescoring.request import (
     DEFAULT_FLOOR,
     WORKER_IMPORTS,
@@ -64,6 +65,7 @@ def rescore_table(
     processes: int = 1,
     resume: bool = False,
     show_progress: bool = True,
+    log: RescoreLog | None = None,
 ) -> RescoreCounts:
     """Writes the table with the columns appended, or in the places of others, and its signature.
 
@@ -82,6 +84,7 @@ def rescore_table(
         processes: In how many to score, without influence on the output; 1: in this one alone.
         resume: Go on with an unfinished run, if there is one.
         show_progress: Show a progress bar on standard error.
+        log: Is told how far the run is.
 
     Raises:
         DataError: A bad line (file, line number, text), an empty table, a column that the table
@@ -108,7 +111,7 @@ def rescore_table(
         rescorer = Rescorer(table, columns, floor, place.compressed, replaced)
         with sink, reader.progress_bar(show_progress) as bar:
             show = partial(reader.move, bar)
-            return _run(chain([first], blocks), rescorer, processes, sink, show)
+            return _run(chain([first], blocks), rescorer, processes, sink, show, log)
 
 
 def _first_of(
@@ -152,12 +155,15 @@ def _run(
     processes: int,
     sink: _SignedFile | _Pipe,
     show: Callable[[RescoreCounts], None],
+    log: RescoreLog | None,
 ) -> RescoreCounts:
     """Block by block, in order: what a run before has written; then scored, written, counted."""
     counts = RescoreCounts()
     for finished in sink.finished_counts(blocks):
         counts += finished
         show(counts)
+    if log:
+        log.note(counts.entries)
     if processes > 1:
         pool = ordered_map(rescorer, blocks, processes, imports=WORKER_IMPORTS)
     else:
@@ -167,10 +173,14 @@ def _run(
             sink.add(block, rescored)
             counts += rescored.counts
             show(counts)
+            if log:
+                log.note(counts.entries)
     vocabularies = vocabularies_of(rescorer.columns)
     for vocabulary, counted in zip(vocabularies, counts.vocabularies, strict=True):
         vocabulary.counts += counted  # what was counted anywhere, as if here
     sink.finish(counts)
+    if log:
+        log.note(counts.entries, last=True)
     return counts
 
 

@@ -32,7 +32,8 @@ def rescored(folder: Path) -> Path:
     text = "".join(json.dumps(line) + "\n" for line in log)
     (model / "training_log.jsonl").write_text(text)
     command = ["rescore", folder / "table", folder / "table.rnn", "--model", model, "--quiet"]
-    assert main([*map(str, command), "--threads", "1"]) == 0
+    command += ["--threads", "1", "--log", folder / "rescore.log"]
+    assert main([*map(str, command)]) == 0
     return folder / "table.rnn"
 
 
@@ -61,7 +62,7 @@ def tuned(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The rescored table; rnn/ and tuned/ are beside it."""
+    """The rescored table; rnn/, tuned/ and rescore.log are beside it."""
     folder = tmp_path_factory.mktemp("report")
     tuned(folder)
     return rescored(folder)
@@ -73,7 +74,8 @@ def written(table: Path) -> Path:
     pytest.importorskip("vl_convert")
     page = table.parent / "out" / "report.html"
     page.parent.mkdir()
-    command = ["report", table, "--model", table.parent / "rnn", "--tuning",
-               table.parent / "tuned", "--output", page, "--quiet"]  # fmt: skip
+    beside = table.parent
+    command = ["report", table, "--model", beside / "rnn", "--tuning", beside / "tuned",
+               "--log", beside / "rescore.log", "--output", page, "--quiet"]  # fmt: skip
     assert main([*map(str, command)]) == 0
     return page

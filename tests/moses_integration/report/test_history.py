@@ -9,8 +9,10 @@ import pytest
 from moses_integration.formats.moses_ini import MosesIni
 from moses_integration.report.history import (
     MOST_POINTS,
+    MOST_SPANS,
     Weight,
     columns_in,
+    read_rescoring,
     read_training,
     read_tuning,
 )
@@ -64,3 +66,45 @@ def test_the_new_columns_weights_are_found_by_the_number_of_scores(table):
     assert columns_in(ini, "table", 5, {4: "p(target | source)"}) == COLUMNS
     with pytest.raises(DataError, match="names no phrase table with 6 scores, as table has"):
         columns_in(ini, "table", 6, {})
+
+
+FACTS = {
+    "version": "1", "output": "out/t.gz", "processes": 2, "device": "cpu",
+    "precision": "float32", "kernels": "compiled",
+}  # fmt: skip
+
+
+def rescore_log(path, *runs):
+    """A log of runs: of each, the name of its output and (seconds, entries)."""
+    lines = []
+    for output, points in runs:
+        lines += [FACTS | {"output": output}]
+        lines += [{"seconds": seconds, "entries": entries} for seconds, entries in points]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_the_last_run_that_wrote_the_table(tmp_path):
+    runs = [("t.gz", [(0, 0), (9, 9)]), ("out/t.gz", [(0.5, 100), (2.5, 300), (4.5, 900)])]
+    log = rescore_log(tmp_path / "log", *runs, ("other.gz", []))
+    found = read_rescoring(log, "elsewhere/t.gz")
+    assert found.run.facts.output == "out/t.gz"
+    assert found.run.entries_per_second == 200  # of this run alone
+    assert [(s.entries, s.per_second) for s in found.speeds] == [(300, 100), (900, 300)]
+    assert found.speeds[-1].minutes == 0.075
+    with pytest.raises(DataError) as caught:
+        read_rescoring(log, "new.gz")
+    assert str(caught.value) == f"{log}: no run that wrote new.gz (but t.gz, other.gz)"
+
+
+def test_a_long_run_is_shown_in_spans(tmp_path):
+    points = [(second, second * 7) for second in range(5000)]
+    found = read_rescoring(rescore_log(tmp_path / "log", ("t", points)), "t")
+    assert len(found.speeds) <= MOST_SPANS + 1
+    assert {speed.per_second for speed in found.speeds} == {7}
+    assert found.speeds[-1].entries == 4999 * 7
+
+
+def test_a_run_that_was_killed_before_its_first_line(tmp_path):
+    found = read_rescoring(rescore_log(tmp_path / "log", ("t", [])), "t")
+    assert (found.run.entries_per_second, found.speeds) == (None, ())

@@ -62,6 +62,22 @@ def test_opens_in_peace(browser, written, width, scheme):
     opened.tab.close()
 
 
+def test_dark_charts_are_dark_on_paper(browser, written):
+    opened = Opened(browser, written, scheme="dark")
+    opened.tab.emulate_media(media="print")
+    fills = opened.tab.eval_on_selector_all(
+        ".chart svg text", "all => all.map(each => getComputedStyle(each).fill)"
+    )
+    assert set(fills) == {"rgb(0, 0, 0)"}
+    (turned,) = {
+        *opened.tab.eval_on_selector_all(
+            ".chart canvas", "all => all.map(each => getComputedStyle(each).filter)"
+        )
+    }
+    assert turned == "invert(1) hue-rotate(180deg)"
+    opened.tab.close()
+
+
 def test_search_finds_and_a_choice_filters(page):
     every = page.texts("#differ tbody tr td:nth-child(1)")
     word = page.texts("#differ tbody tr td:nth-child(2)")[3].split()[0]

@@ -79,5 +79,8 @@ def test_an_attention_model_tells_what_it_looks_at(found, tmp_path):
     (first, *_) = insight(path, PhraseScorer.load(path, "cpu"), found, seed=1, maps=False).words
     pair = PairBlock([first.entry.source.encode().split()], [first.entry.target.encode().split()])
     (aligned,) = Aligner(path, torch.device("cpu")).alignments(pair)
-    assert first.attended == tuple(aligned.source[row.argmax()] for row in aligned.weights)
+    looked_at = [row.argmax() for row in aligned.weights]
+    assert first.attended == tuple([*aligned.source[:-1], "end"][place] for place in looked_at)
     assert len(first.attended) == len(first.words)
+    assert first.read == (*first.entry.source.split(), "end")
+    assert np.allclose(first.weights, aligned.weights, atol=1e-4)

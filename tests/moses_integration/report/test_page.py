@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toys import save_model
 
 from moses_integration.cli import main
 from moses_integration.report.page import nats, number, script_json, shade
@@ -65,7 +66,7 @@ def test_links_lead_within_the_page(read):
 
 def test_every_section_is_there(read):
     sections = "summary scores distribution disagreements targets generated words unknown maps"
-    assert {*sections.split(), "training", "tuning", "reading"} <= read.ids
+    assert {*sections.split(), "training", "tuning", "speed", "reading"} <= read.ids
 
 
 def test_what_is_html_in_the_table_is_text(read):
@@ -90,7 +91,8 @@ def test_the_numbers_beside_it(written, table):
     assert found["survey"]["correlations"][0]["pearson"] == pytest.approx(pearson)
     assert [column["is_new"] for column in found["columns"]] == [False] * 4 + [True]
     assert [w["name"] for w in found["weights"] if w["column"]] == ["TM0 5"]
-    assert found["not_shown"] == ["throughput: rescore leaves no log of it"]
+    assert found["not_shown"] == []
+    assert found["rescoring"]["run"]["points"][-1]["entries"] == len(lines)
     assert found["command"].startswith("phrase-scorer report ")
 
 
@@ -110,9 +112,26 @@ def test_without_a_model(table, tmp_path):
     page = tmp_path / "r.html"
     assert main(["report", str(table), "--output", str(page), "--quiet"]) == 0
     read = Reader(page.read_text("utf-8"))
-    assert not {"words", "maps", "training", "tuning", "generated", "unknown"} & read.ids
+    assert not {"words", "maps", "training", "tuning", "speed", "generated", "unknown"} & read.ids
     told = json.loads(page.with_suffix(".json").read_text())["not_shown"]
     assert told[0].endswith("training: no --model")
+
+
+def test_soft_alignment_is_a_grid(table, tmp_path):
+    pytest.importorskip("vl_convert")
+    save_model(tmp_path / "attention", architecture="attention")
+    plain = table.parent / "table"
+    options = ["--model", str(tmp_path / "attention"), "--quiet"]
+    assert main(["rescore", str(plain), str(tmp_path / "t"), *options, "--threads", "1"]) == 0
+    page = tmp_path / "r.html"
+    assert main(["report", str(tmp_path / "t"), *options, "--output", str(page)]) == 0
+    text = page.read_text("utf-8")
+    Reader(text)
+    (first, *_) = json.loads(page.with_suffix(".json").read_text())["insight"]["words"]
+    looked = max(first["weights"][0])
+    read = first["read"][first["weights"][0].index(looked)]
+    assert f'title="{first["words"][0]} ← {read}: {looked:.0%}"'.replace("%", " %") in text
+    assert f"<small>← {read}</small>" in text
 
 
 def test_figures(table, tmp_path):

@@ -1,0 +1,119 @@
+"""How fast a rescoring went: `rescore --log FILE`, a line of JSON a second; `report` reads it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TextIO
+
+from phrase_scorer.errors import DataError
+from phrase_scorer.runtime.output import Place, write_errors
+from phrase_scorer.runtime.records import Origin, parse_json
+from phrase_scorer.runtime.report import as_json
+from phrase_scorer.runtime.streams import numbered_lines
+
+SECONDS = 1.0  # between two lines
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """How a run computes: the first line of its log."""
+
+    version: str
+    output: str
+    processes: int
+    device: str
+    precision: str
+    kernels: str  # in words
+
+
+@dataclass(frozen=True)
+class LoggedEntries:
+    """How far a run was: a further line of its log."""
+
+    seconds: float  # since its begin, by the clock
+    entries: int  # written by then, those of the runs that it went on with among them
+
+
+@dataclass(frozen=True)
+class RescoreRun:
+    """A run, as its log tells of it."""
+
+    facts: RunFacts
+    points: tuple[LoggedEntries, ...]
+
+    @property
+    def entries_per_second(self) -> float | None:
+        """Of this run alone; None where it wrote nothing after its first line."""
+        if len(self.points) < 2 or self.points[0].seconds == self.points[-1].seconds:
+            return None
+        first, last = self.points[0], self.points[-1]
+        return (last.entries - first.entries) / (last.seconds - first.seconds)
+
+
+class RescoreLog:
+    """Appends a run to a log; what is no log is refused, and left as it is.
+
+    Args:
+        path: The log, new or of other runs; a FIFO or a device is written into.
+        facts: The first line.
+        clock: Seconds.
+
+    Raises:
+        DataError: The file is something else, or cannot be written.
+    """
+
+    def __init__(
+        self, path: Place, facts: RunFacts, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        check_log(path)
+        self._path, self._clock, self._begin = path, clock, clock()
+        self._noted = -SECONDS  # when the last line was written
+        with write_errors(path):
+            self._file: TextIO = open(path, "a", encoding="utf-8")  # noqa: SIM115 - see __exit__
+        self._write(facts)
+
+    def __enter__(self) -> RescoreLog:
+        return self
+
+    def note(self, entries: int, *, last: bool = False) -> None:
+        """So many are written by now; the last line is written however soon it comes."""
+        seconds = round(self._clock() - self._begin, 3)
+        if last or seconds >= self._noted + SECONDS:
+            self._write(LoggedEntries(seconds, entries))
+            self._noted = seconds
+
+    def _write(self, line: RunFacts | LoggedEntries) -> None:
+        with write_errors(self._path):
+            self._file.write(as_json(asdict(line), indent=None))
+            self._file.flush()
+
+    def __exit__(self, *_: object) -> None:
+        with write_errors(self._path):
+            self._file.close()
+
+
+def check_log(path: Place) -> None:
+    """Refuses a file that is there and no log, before anything is appended to it."""
+    if Path(path).is_file() and Path(path).stat().st_size:
+        read_runs(path)
+
+
+def read_runs(path: Place) -> tuple[RescoreRun, ...]:
+    """The runs in a log, the oldest first; a DataError tells of a file that is none."""
+    runs: list[RescoreRun] = []
+    for number, line in numbered_lines(os.fspath(path)):
+        origin = Origin(path, number)
+        if b'"processes"' in line:
+            runs.append(RescoreRun(parse_json(line, RunFacts, origin), ()))
+            continue
+        point = parse_json(line, LoggedEntries, origin)
+        if not runs:
+            raise DataError("not a log of `rescore --log`: it begins with no run", path=path)
+        runs[-1] = RescoreRun(runs[-1].facts, (*runs[-1].points, point))
+    if not runs:
+        raise DataError("not a log of `rescore --log`: it is empty", path=path)
+    return tuple(runs)
