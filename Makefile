@@ -19,12 +19,13 @@ demo: $(VENV)/installed
 	mkdir -p $(DEMO)
 	$(BIN)/phrase-scorer train data/model/phrase-table.gz --model $(DEMO)/rnn --overwrite $(DEMO_OPTIONS)
 	$(BIN)/phrase-scorer rescore data/model/phrase-table.gz $(DEMO)/phrase-table.rnn.gz \
-	    --model $(DEMO)/rnn --moses-ini data/moses.ini --moses-ini-out $(DEMO)/moses.rnn.ini
+	    --model $(DEMO)/rnn --moses-ini data/moses.ini --moses-ini-out $(DEMO)/moses.rnn.ini \
+	    --log $(DEMO)/rescore.log
 	@echo; echo "before:"; gzip -dc data/model/phrase-table.gz | sed -n '1000,1009p'
 	@echo; echo "after:"; gzip -dc $(DEMO)/phrase-table.rnn.gz | sed -n '1000,1009p'
 	@echo; grep -e '^PhraseDictionaryMemory' -e '^TranslationModel0' $(DEMO)/moses.rnn.ini
 	$(BIN)/phrase-scorer report $(DEMO)/phrase-table.rnn.gz --model $(DEMO)/rnn \
-	    --moses-ini $(DEMO)/moses.rnn.ini --output $(DEMO)/report.html
+	    --moses-ini $(DEMO)/moses.rnn.ini --log $(DEMO)/rescore.log --output $(DEMO)/report.html
 	@echo; echo "What the network learned: open $(DEMO)/report.html in a browser."
 	@echo; echo "Next, where Moses is on the PATH: tune the new weight and translate with it."
 	@echo "  $(BIN)/phrase-scorer tune --moses-ini $(DEMO)/moses.rnn.ini --source data/corpus/tune.en \\"
