@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 
 from moses_integration.rescoring.block import RescoreCounts
@@ -31,10 +31,7 @@ def run_rescoring(
     """Writes the table with its columns; the folder for it must be there (`folder_made`)."""
     output = request.files.output
     assert output is not None
-    with ExitStack() as opened:
-        log = RescoreLog(request.log, _facts(request)) if request.log else None
-        if log:
-            opened.enter_context(log)
+    with RescoreLog(request.log, _facts(request)) if request.log else nullcontext() as log:
         return rescore_table(
             reader,
             output,

@@ -71,7 +71,8 @@ class RescoreLog:
     ) -> None:
         check_log(path)
         self._path, self._clock, self._begin = path, clock, clock()
-        self._noted = -SECONDS  # when the last line was written
+        self._written = -SECONDS  # when the last line was
+        self._left: LoggedEntries | None = None  # what was noted since
         with write_errors(path):
             self._file: TextIO = open(path, "a", encoding="utf-8")  # noqa: SIM115 - see __exit__
         self._write(facts)
@@ -79,12 +80,13 @@ class RescoreLog:
     def __enter__(self) -> RescoreLog:
         return self
 
-    def note(self, entries: int, *, last: bool = False) -> None:
-        """So many are written by now; the last line is written however soon it comes."""
-        seconds = round(self._clock() - self._begin, 3)
-        if last or seconds >= self._noted + SECONDS:
-            self._write(LoggedEntries(seconds, entries))
-            self._noted = seconds
+    def note(self, entries: int) -> None:
+        """So many are written by now."""
+        now = LoggedEntries(round(self._clock() - self._begin, 3), entries)
+        self._left = now
+        if now.seconds >= self._written + SECONDS:
+            self._write(now)
+            self._written, self._left = now.seconds, None
 
     def _write(self, line: RunFacts | LoggedEntries) -> None:
         with write_errors(self._path):
@@ -92,8 +94,9 @@ class RescoreLog:
             self._file.flush()
 
     def __exit__(self, *_: object) -> None:
-        with write_errors(self._path):
-            self._file.close()
+        with write_errors(self._path), self._file:
+            if self._left:
+                self._write(self._left)
 
 
 def check_log(path: Place) -> None:

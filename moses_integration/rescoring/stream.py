@@ -179,8 +179,6 @@ def _run(
     for vocabulary, counted in zip(vocabularies, counts.vocabularies, strict=True):
         vocabulary.counts += counted  # what was counted anywhere, as if here
     sink.finish(counts)
-    if log:
-        log.note(counts.entries, last=True)
     return counts
 
 

@@ -20,9 +20,8 @@ FACTS = RunFacts("1", "t.gz", 2, "cpu", "float32", "compiled")
 def test_a_line_a_second_and_the_last(tmp_path):
     times = iter([100.0, 100.0, 100.4, 101.1, 101.2])
     with RescoreLog(tmp_path / "log", FACTS, clock=lambda: next(times)) as log:
-        for entries in (0, 5, 10):
+        for entries in (0, 5, 10, 12):
             log.note(entries)
-        log.note(12, last=True)
     (run,) = read_runs(tmp_path / "log")
     assert run.facts == FACTS
     assert run.points == (LoggedEntries(0, 0), LoggedEntries(1.1, 10), LoggedEntries(1.2, 12))
