@@ -20,7 +20,7 @@ from phrase_scorer.runtime.records import read_json
 from phrase_scorer.training.log import LoggedLine, read_log
 
 MOST_POINTS = 1000  # of a curve
-MOST_SPANS = 200  # of time, for each of which a speed is shown
+MOST_SPANS = 100  # of time, for each of which a speed is shown
 # What mert writes at the end of an iteration: the weights, and BLEU on the n-best lists.
 BEST_POINT = re.compile(rb"^Best point: ([-+0-9.e ]+)=> ([-+0-9.e]+)", re.MULTILINE)
 
