@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from moses_integration.formats.table_pairs import read_table_or_pairs
     from moses_integration.report.page import write_report
     from moses_integration.report.request import ReportRequest
-    from moses_integration.rescoring.block import RescoreCounts
+    from moses_integration.rescoring.counts import RescoreCounts
     from moses_integration.rescoring.job import rescore
 
 __all__ = ["ReportRequest", "RescoreCounts", "read_table_or_pairs", "rescore", "write_report"]
 
 _LAZY = {
     "ReportRequest": "moses_integration.report.request",
-    "RescoreCounts": "moses_integration.rescoring.block",
+    "RescoreCounts": "moses_integration.rescoring.counts",
     "read_table_or_pairs": "moses_integration.formats.table_pairs",
     "rescore": "moses_integration.rescoring.job",
     "write_report": "moses_integration.report.page",

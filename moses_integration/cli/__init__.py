@@ -35,6 +35,10 @@ COMMANDS: Commands = {
         "moses_integration.cli.rescore:rescore_command",
         "Write PHRASE_TABLE to OUTPUT with p(target | source) as one more score at the end.",
     ),
+    "join": LazyCommand(
+        "moses_integration.cli.rescore:join_command",
+        "Make OUTPUT of its parts, which `rescore --part` wrote: the same bytes as in one run.",
+    ),
     "strip": LazyCommand(
         "moses_integration.cli.rescore:strip_command",
         "Write PHRASE_TABLE to OUTPUT without the scores that `rescore` has added.",
@@ -98,7 +102,7 @@ COMMANDS: Commands = {
     "experiment": experiment_group(EXPERIMENTS, {"table1": "run"}),
 }
 HELP_SECTIONS = {
-    "The column": ("train", "rescore", "strip", "score", "check", "info"),
+    "The column": ("train", "rescore", "join", "strip", "score", "check", "info"),
     "With Moses": (
         *("prepare", "filter", "prune", "tune", "decode", "nbest", "evaluate"),
         *("ini", "binarize", "ems"),

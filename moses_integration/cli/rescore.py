@@ -15,14 +15,15 @@ from moses_integration.cli.options import (
     unknown_words_of_option,
 )
 from moses_integration.formats.ini_edits import START_WEIGHT
-from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
+from moses_integration.formats.moses_ini import MosesIni, require_scores
 from moses_integration.formats.table_check import Finding, check_table
+from moses_integration.rescoring.joining import JoinRequest, join
+from moses_integration.rescoring.parts import Part
 from moses_integration.rescoring.pruning import PruneRequest, prune
 from moses_integration.rescoring.request import (
     DEFAULT_FLOOR,
     LOWEST_FLOOR,
     WORKER_IMPORTS,
-    RescoredFiles,
     RescoreRequest,
 )
 from moses_integration.rescoring.stripping import StripRequest, strip
@@ -51,8 +52,8 @@ from phrase_scorer.runtime.output import STANDARD
 from phrase_scorer.runtime.workers import start_imports
 
 if TYPE_CHECKING:
-    from moses_integration.rescoring.block import RescoreCounts
     from moses_integration.rescoring.columns import Column
+    from moses_integration.rescoring.counts import RescoreCounts
     from moses_integration.rescoring.stream import TableReader
 
 FLOOR = Bounded(float, LOWEST_FLOOR, 0)
@@ -81,6 +82,7 @@ Examples:
   phrase-scorer rescore phrase-table.gz new.gz --model rnn/ --precision int8 --resume
   phrase-scorer rescore phrase-table.gz new.gz --model rnn/ --precision bfloat16 \\
       --device cuda:0,cuda:1
+  phrase-scorer rescore phrase-table.gz new.gz --model rnn/ --part 3/16 --resume
 """)  # fmt: skip
 @click.argument("table", metavar="PHRASE_TABLE")
 @click.argument("output", metavar="[OUTPUT]", required=False)
@@ -105,6 +107,9 @@ Examples:
 @option("--allow-duplicate", is_flag=True, help="Add a column that is there already.")
 @option("--estimate", is_flag=True, help="Only say what it would take, from a sample.")
 @option("--resume", is_flag=True, help="Go on with a run that was broken off, if any.")
+@option("--part", metavar="I/N", callback=lambda *given: given[-1] and Part.parse(given[-1]),
+        help="Write the I-th of N parts of the table, to OUTPUT.partI-of-N; `join` makes OUTPUT of "
+        "them.")  # fmt: skip
 @option("--log", metavar="FILE", help="Append to FILE how the run computes, and a line of JSON a "
         "second: how far it is. `report` shows it.")  # fmt: skip
 @precision_option
@@ -140,7 +145,7 @@ def rescore_command(request: RescoreRequest) -> None:
     request.arithmetic.use_threads()
     columns = load_columns(request)
     scorers = scorers_of(columns)
-    reader, files = TableReader(request.phrase_table), request.files
+    reader = TableReader(request.phrase_table)
     check = check_of(request, scorers)
     device = request.arithmetic.torch_device()
     sample = reader.sample(SAMPLED_ENTRIES)
@@ -153,12 +158,14 @@ def rescore_command(request: RescoreRequest) -> None:
         return
     with request.folder_made():
         counts = run_rescoring(request, reader, columns)
-        _tell(counts, files, [column.name for column in columns])
+        _tell(counts, request, [column.name for column in columns])
         check.finish()
         for place in counts.constant:
             say(f"warning: the column of {columns[place].name} is constant: it tells nothing")
-        if request.moses_ini and request.feature:
-            _write_ini(request, request.moses_ini, request.feature, counts.constant)
+        if request.feature:
+            scores = request.feature.num_features
+            places = request.replaced or range(scores, scores + len(columns))
+            _write_ini(request, places, [places[number] for number in counts.constant])
 
 
 def _tell_estimate(reader: TableReader, columns: Sequence[Column], processes: int) -> None:
@@ -172,35 +179,83 @@ def _tell_estimate(reader: TableReader, columns: Sequence[Column], processes: in
         click.echo(line)
 
 
-def _tell(counts: RescoreCounts, files: RescoredFiles, names: Sequence[str]) -> None:
+def _tell(counts: RescoreCounts, request: RescoreRequest, names: Sequence[str]) -> None:
+    table, output, _ = request.files
+    if request.part and output:
+        output = request.part.path(output)
+        say(f"{output}: part {request.part}; `join {request.output}` makes the table of all parts")
     floored = f"; {counts.floored:,} below the floor" * bool(counts.floored)
-    bad = f"; {counts.bad_lines:,} bad lines of {files.table} kept as they were"
+    bad = f"; {counts.bad_lines:,} bad lines of {table} kept as they were"
     say(f"{counts.scored:,} entries scored{floored}{bad * bool(counts.bad_lines)}")
     answer({
         "entries": counts.entries, "scored": counts.scored, "bad_lines": counts.bad_lines,
         "floored": counts.floored, "columns": names,
-        "constant_columns": [names[place] for place in counts.constant], "output": files.output,
+        "constant_columns": [names[place] for place in counts.constant], "output": output,
     })  # fmt: skip
 
 
 def _write_ini(
-    request: RescoreRequest, ini: MosesIni, feature: PhraseTableFeature, constant: Sequence[int]
+    request: RescoreRequest | JoinRequest, places: Sequence[int], constant: Sequence[int]
 ) -> None:
-    """Writes the new moses.ini, if one is wanted, and says what it leaves stale or idle."""
-    new_columns = len(request.start_weights)
-    for warning in stale_warnings(ini, feature, new_columns):
+    """Writes the new moses.ini, if one is wanted, and says what it leaves stale or idle.
+
+    `places` are those of the new columns, from 0, and `constant` those of them with one value.
+    """
+    target, ini, feature = request.ini_target, request.moses_ini, request.feature
+    if isinstance(request, RescoreRequest):
+        target = request.files.ini_target
+    if ini is None or feature is None:
+        return
+    added = sum(place >= feature.num_features for place in places)
+    for warning in stale_warnings(ini, feature, added):
         say(f"warning: {warning}")
-    target = request.files.ini_target
     if not target.moses_ini_out:
         say(f"--moses-ini-out not given: {ini.path} was only checked")
         return
+    assert request.edited_ini is not None
     target.write(request.edited_ini)
-    scores = feature.num_features + new_columns
+    scores = feature.num_features + added
     say(f"{target.moses_ini_out}: {feature.name} with {scores} scores; tune it")
-    places = request.replaced or range(feature.num_features, scores)
-    for number in constant:
-        weight = f"weight {places[number] + 1} of {feature.name}"
+    for place in constant:
+        weight = f"weight {place + 1} of {feature.name}"
         say(f"warning: {target.moses_ini_out}: {weight} is of a constant column: nothing to tune")
+
+
+@click.command("join", epilog="""\b
+Examples:
+  phrase-scorer join phrase-table.rnn.gz
+  phrase-scorer join phrase-table.rnn.gz --moses-ini moses.ini --moses-ini-out moses.rnn.ini
+""")  # fmt: skip
+@click.argument("output", metavar="OUTPUT")
+@ini_options("the new columns")
+@option(
+    "--weight", "weights", type=WEIGHT, multiple=True, metavar="W",
+    help=f"Start weight of the new columns, or of each in turn; tune them.  [{START_WEIGHT}]",
+)  # fmt: skip
+@option("--keep-parts", is_flag=True, help="Leave the parts; else they go when OUTPUT is whole.")
+@statistics_option
+@takes(JoinRequest)
+def join_command(request: JoinRequest) -> None:
+    """Make OUTPUT of its parts, which `rescore --part` wrote: the same bytes as in one run.
+
+    All must be there, finished, and of one run: the same table, models, arithmetic and options.
+    """
+    counts, index = join(request), request.indexes[0]
+    floored = f"; {counts.floored:,} below the floor" * bool(counts.floored)
+    bad = f"; {counts.bad_lines:,} bad lines kept as they were" * bool(counts.bad_lines)
+    say(f"{request.output}: {counts.entries:,} entries of {len(request.paths)} parts{floored}{bad}")
+    names = {column.place: column.name for column in index.columns}
+    constant = [index.new[number] for number in counts.constant]
+    for place in constant:
+        say(f"warning: the column of {names[place]} is constant: it tells nothing")
+    answer({
+        "entries": counts.entries, "bad_lines": counts.bad_lines, "floored": counts.floored,
+        "columns": [names[place] for place in index.new],
+        "constant_columns": [names[place] for place in constant], "output": request.output,
+    })  # fmt: skip
+    _write_ini(request, index.new, constant)
+    if not request.keep_parts:
+        request.remove_parts()
 
 
 PROBABILITY = Bounded(float, 0, 1)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from moses_integration.rescoring.block import RescoreCounts
 from moses_integration.rescoring.columns import Column, load_columns, scorers_of
+from moses_integration.rescoring.counts import RescoreCounts
 from moses_integration.rescoring.log import RescoreLog, RunFacts
+from moses_integration.rescoring.parts import Part
 from moses_integration.rescoring.request import DEFAULT_FLOOR, RescoreRequest
 from moses_integration.rescoring.stream import TableReader, rescore_table
 from moses_integration.system.check import IniTarget
@@ -44,6 +45,7 @@ def run_rescoring(
             resume=request.resume,
             show_progress=not request.quiet,
             log=log,
+            part=request.part,
         )
 
 
@@ -80,6 +82,7 @@ def rescore(
     max_unknown: float | None = None,
     resume: bool = False,
     log: Place | None = None,
+    part: str | None = None,
     arithmetic: Arithmetic | None = None,
     show_progress: bool = False,
 ) -> RescoreCounts:
@@ -91,7 +94,8 @@ def rescore(
     A column is added for each of `models`, p(target | source), and of `inverse_models`, or one for
     either (`ensemble`), and one of words unknown to the first; `floor` is the least natural
     logarithm written. The command's warnings are not given; of too many unknown words,
-    `max_unknown` makes an error; to `log` a line is appended every second. `arithmetic` says where
+    `max_unknown` makes an error; to `log` a line is appended every second; `part`, "I/N", writes
+    that share of the table alone, for `join`. `arithmetic` says where
     and how to compute, and in how many processes (`threads`; more than one need the guard
     `if __name__ == "__main__"`).
 
@@ -112,6 +116,7 @@ def rescore(
         max_unknown=max_unknown,
         resume=resume,
         log=_named(log),
+        part=Part.parse(part) if part else None,
         quiet=not show_progress,
         ini_target=IniTarget(_named(moses_ini), _named(moses_ini_out)),
         arithmetic=arithmetic or Arithmetic(threads=1),

@@ -25,6 +25,7 @@ from moses_integration.formats.signature import (
     signed_place,
 )
 from moses_integration.rescoring.log import check_log
+from moses_integration.rescoring.parts import INDEX_SUFFIX, Part
 from moses_integration.system.check import IniTarget
 from phrase_scorer.errors import DataError, UsageError, require_choice, require_one_each
 from phrase_scorer.runtime.device import Arithmetic
@@ -84,6 +85,7 @@ class RescoreRequest:
     max_unknown: float | None = None  # share of unknown words above which nothing is scored
     estimate: bool = False  # only say what it would take: no output is needed
     resume: bool = False
+    part: Part | None = None  # write this share of the table alone
     log: str | None = None  # to which a line is appended every second
     quiet: bool = False
     ini_target: IniTarget = field(default_factory=IniTarget)
@@ -95,6 +97,8 @@ class RescoreRequest:
         require_choice("treatment of bad lines", self.on_bad_line, get_args(OnBadLine))
         if self.output is None and not self.estimate:
             raise UsageError("OUTPUT is missing (or use --estimate)")
+        if self.part:
+            self._check_part()
         table, output, target = self.files
         try:
             if table != STANDARD:
@@ -104,7 +108,8 @@ class RescoreRequest:
         if self.new_folder:
             check_new_folder(self.new_folder, "OUTPUT")
         elif output is not None and not self.estimate:
-            place = rescored_place(output, [table, target.moses_ini, *self._model_files()])
+            read = [table, target.moses_ini, *self._model_files()]
+            place = rescored_place(output, read, self.part)
             if target.moses_ini_out and not place.replaces:
                 raise UsageError(f"--moses-ini-out needs a file as OUTPUT, not {place.path}")
             check_resume(place, resume=self.resume)
@@ -118,6 +123,17 @@ class RescoreRequest:
             target.require_named(self.feature, table)
         if self.feature and target.moses_ini_out and output is not None:
             _ = self.edited_ini  # an impossible edit is refused before hours of scoring
+
+    def _check_part(self) -> None:
+        """Refuses what only the whole table can have."""
+        if self.estimate:
+            raise UsageError("--part is of a run, and --estimate makes none")
+        if Path(self.table).is_dir():
+            raise UsageError("--part: PHRASE_TABLE must be a file, not a folder")
+        if self.ini_target.moses_ini_out:
+            raise UsageError("--part writes no moses.ini: give --moses-ini-out to `join`")
+        if self.output is not None and not OutputFile(self.output).replaces:
+            raise UsageError(f"--part needs a file as OUTPUT, not {self.output}")
 
     def _check_log(self, log: str) -> None:
         """Refuses a log that would be written into another file, or never."""
@@ -182,11 +198,7 @@ class RescoreRequest:
                 raise UsageError("--replace keeps the weights: not with --weight")
             require_one_each("--replace", len(self.replace), columns, "new column")
             return ()
-        weights = self.weights or (START_WEIGHT,)
-        if len(weights) == 1:
-            return weights * columns
-        require_one_each("--weight", len(weights), columns, "new column")
-        return weights
+        return start_weights_of(self.weights, columns)
 
     @cached_property
     def replaced(self) -> tuple[int, ...]:
@@ -275,12 +287,30 @@ class RescoreRequest:
         return with_columns(edited, feature, path=path, start_weights=self.start_weights)
 
 
+def start_weights_of(weights: tuple[float, ...], columns: int) -> tuple[float, ...]:
+    """One for each new column: as given, or one for all; a UsageError tells of another number."""
+    weights = weights or (START_WEIGHT,)
+    if len(weights) == 1:
+        return weights * columns
+    require_one_each("--weight", len(weights), columns, "new column")
+    return weights
+
+
 def check_floor(floor: float) -> None:
     """Checks that a floor is below 0, and not so low that Moses would take the score for 0."""
     if not LOWEST_FLOOR <= floor < 0:
         raise UsageError(f"--floor must be from {LOWEST_FLOOR:g} to below 0, not {floor:g}")
 
 
-def rescored_place(output: str | Path, inputs: Iterable[str | None]) -> OutputFile:
-    """Where a rescored table is written; no input may be one of the files that come with it."""
-    return OutputFile(output, inputs=inputs, beside=WRITTEN_BESIDE)
+def rescored_place(
+    output: str | Path, inputs: Iterable[str | None], part: Part | None = None
+) -> OutputFile:
+    """Where a rescored table, or a part of it, is written; no input may be one of its files.
+
+    A part is compressed where the whole is.
+    """
+    if part is None:
+        return OutputFile(output, inputs=inputs, beside=WRITTEN_BESIDE)
+    compressed = os.fspath(output).endswith(".gz")
+    beside = (*BESIDE, INDEX_SUFFIX)
+    return OutputFile(part.path(output), inputs=inputs, beside=beside, compressed=compressed)

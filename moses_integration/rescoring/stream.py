@@ -27,9 +27,19 @@ from moses_integration.formats.signature import (
     refuse_twice,
     write_signature,
 )
-from moses_integration.rescoring.block import RescoreCounts, Rescored, Rescorer, TextBlock
+from moses_integration.rescoring.block import Rescored, Rescorer, TextBlock
 from moses_integration.rescoring.columns import Column, sign_columns, vocabularies_of
+from moses_integration.rescoring.counts import Range, RescoreCounts
 from moses_integration.rescoring.log import RescoreLog
+from moses_integration.rescoring.parts import (
+    INDEX_FORMAT,
+    InputTable,
+    Part,
+    PartBlock,
+    PartIndex,
+    Share,
+    table_details,
+)
 from moses_integration.rescoring.request import (
     DEFAULT_FLOOR,
     WORKER_IMPORTS,
@@ -38,7 +48,7 @@ from moses_integration.rescoring.request import (
 )
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.console import progress_bar
-from phrase_scorer.runtime.journal import JournaledFile, check_resume
+from phrase_scorer.runtime.journal import FinishedBlock, JournaledFile, check_resume
 from phrase_scorer.runtime.output import OutputFile
 from phrase_scorer.runtime.streams import (
     Lines,
@@ -66,6 +76,7 @@ def rescore_table(
     resume: bool = False,
     show_progress: bool = True,
     log: RescoreLog | None = None,
+    part: Part | None = None,
 ) -> RescoreCounts:
     """Writes the table with the columns appended, or in the places of others, and its signature.
 
@@ -85,6 +96,7 @@ def rescore_table(
         resume: Go on with an unfinished run, if there is one.
         show_progress: Show a progress bar on standard error.
         log: Is told how far the run is.
+        part: Write only this share of the table, to a file of its own with an index; for `join`.
 
     Raises:
         DataError: A bad line (file, line number, text), an empty table, a column that the table
@@ -94,7 +106,7 @@ def rescore_table(
         PhraseScorerError: A worker died.
     """
     table = reader.table
-    place = rescored_place(output, [str(table.path)])
+    place = rescored_place(output, [str(table.path)], part)
     check_floor(floor)
     check_resume(place, resume=resume)
     known = read_signature(table.path)
@@ -107,11 +119,12 @@ def rescore_table(
         new = sign_columns(columns, _places(table, known, columns, replaced), floor)
         sink: _Pipe | _SignedFile = _Pipe(output)
         if place.replaces:
-            sink = _SignedFile(output, reader, left, new, columns, resume=resume)
+            sink = _SignedFile(output, reader, left, new, columns, part=part, resume=resume)
         rescorer = Rescorer(table, columns, floor, place.compressed, replaced)
         with sink, reader.progress_bar(show_progress) as bar:
             show = partial(reader.move, bar)
-            return _run(chain([first], blocks), rescorer, processes, sink, show, log)
+            share = Share(part or Part(1))
+            return _run(share, chain([first], blocks), rescorer, processes, sink, show, log)
 
 
 def _first_of(
@@ -150,7 +163,8 @@ def _places(
 
 
 def _run(
-    blocks: Iterator[TextBlock],
+    share: Share,
+    table_blocks: Iterator[TextBlock],
     rescorer: Rescorer,
     processes: int,
     sink: _SignedFile | _Pipe,
@@ -158,7 +172,7 @@ def _run(
     log: RescoreLog | None,
 ) -> RescoreCounts:
     """Block by block, in order: what a run before has written; then scored, written, counted."""
-    counts = RescoreCounts()
+    counts, blocks = RescoreCounts(), share.of(table_blocks)
     for finished in sink.finished_counts(blocks):
         counts += finished
         show(counts)
@@ -175,10 +189,10 @@ def _run(
             show(counts)
             if log:
                 log.note(counts.entries)
-    vocabularies = vocabularies_of(rescorer.columns)
+    vocabularies = vocabularies_of(rescorer.columns) if counts.entries else []
     for vocabulary, counted in zip(vocabularies, counts.vocabularies, strict=True):
         vocabulary.counts += counted  # what was counted anywhere, as if here
-    sink.finish(counts)
+    sink.finish(counts, share.blocks)
     return counts
 
 
@@ -272,7 +286,7 @@ class _Pipe(OutputFile):
     def add(self, _: TextBlock, rescored: Rescored) -> None:
         self.write(rescored.output)
 
-    def finish(self, _: RescoreCounts) -> None:
+    def finish(self, _: RescoreCounts, __: int) -> None:
         pass
 
 
@@ -287,10 +301,11 @@ class _SignedFile(JournaledFile):
         new: Sequence[SignedColumn],
         columns: Sequence[Column],
         *,
+        part: Part | None,
         resume: bool,
     ) -> None:
         assert reader.table.scores is not None
-        self._reader, self._columns, self._new = reader, columns, new
+        self._reader, self._columns, self._new, self._part = reader, columns, new, part
         self._signed = sorted([*left, *new], key=lambda column: column.place)
         replaced = [column.place for column in new if column.place < reader.table.scores]
         arithmetic = chain.from_iterable(column.arithmetic.items() for column in new)
@@ -302,32 +317,54 @@ class _SignedFile(JournaledFile):
             "block size": reader.table.block_entries,
             "treatment of bad lines": reader.table.on_bad_line,
         }
-        super().__init__(output, decisive, resume=resume)
+        self._decisive = decisive
+        place = part.path(output) if part else output
+        super().__init__(
+            place, {**decisive, **({"part": str(part)} if part else {})}, resume=resume
+        )
 
     def finished_counts(self, blocks: Iterator[TextBlock]) -> Iterator[RescoreCounts]:
         """Goes past the blocks that stand in the file already, and gives what they counted."""
-        path = self._reader.table.path
-        for finished, origin in self.gone_past(blocks, lambda block: zlib.crc32(block.text), path):
-            yield RescoreCounts.from_json(finished.counted, self._columns, origin)
+        path, columns = self._reader.table.path, self._columns
+        sizes = len(columns), len(vocabularies_of(columns))
+        for finished, origin in self.gone_past(blocks, _checksum, path, _first_line):
+            yield RescoreCounts.from_json(finished.counted, *sizes, origin)
 
     def add(self, block: TextBlock, rescored: Rescored) -> None:
         counted = rescored.counts.to_json()
-        self.write(rescored.output, zlib.crc32(block.text), block.line_count, counted)
+        self.write(rescored.output, _checksum(block), block.line_count, counted)
 
-    def finish(self, counts: RescoreCounts) -> None:
-        """Writes the signature; leaving the context then names the file."""
+    def finish(self, counts: RescoreCounts, table_blocks: int) -> None:
+        """Writes the signature, or the index of a part; leaving the context names the file."""
         table = self._reader.table
         assert table.scores is not None
-        details = {
-            "input": {
-                "name": Path(table.path).name,
-                "sha256": self._reader.digest.hexdigest(),
-                "entries": counts.entries,
-                "scores": table.scores,
-            },
-            "bad_lines": counts.bad_lines,
-            "floored": counts.floored,
-            "constant_columns": [self._new[number].place for number in counts.constant],
-        }
-        write_signature(self.path, self._signed, details)
+        digest = self._reader.digest.hexdigest()
+        read = InputTable(Path(table.path).name, digest, table.scores)
+        places = tuple(column.place for column in self._new)
+        if self._part:
+            index = PartIndex(
+                INDEX_FORMAT, self._part.number, self._part.of, self._decisive,
+                tuple(self._signed), places, places[0] < table.scores, read, table_blocks,
+                tuple(map(_part_block, self.finished)),
+            )  # fmt: skip
+            index.write(self.path)
+        else:
+            write_signature(self.path, self._signed, table_details(read, counts, places))
         self.complete()
+
+
+def _part_block(block: FinishedBlock) -> PartBlock:
+    counted = block.counted
+    ranges = tuple(Range(*values) for values in counted["ranges"])
+    return PartBlock(
+        block.end, block.written, counted["entries"], counted["bad_lines"], counted["floored"],
+        ranges,
+    )  # fmt: skip
+
+
+def _checksum(block: TextBlock) -> int:
+    return zlib.crc32(block.text)
+
+
+def _first_line(block: TextBlock) -> int:
+    return block.first

@@ -107,15 +107,22 @@ class JournaledFile:
         return self
 
     def gone_past(
-        self, blocks: Iterator[_Block], checksum: Callable[[_Block], int], path: Place
+        self,
+        blocks: Iterator[_Block],
+        checksum: Callable[[_Block], int],
+        path: Place,
+        first_line: Callable[[_Block], int] | None = None,
     ) -> Iterator[tuple[FinishedBlock, Origin]]:
         """Takes the blocks of `path` that stand in the file already off the iterator.
 
         Of each what the journal says, and where; a DataError where a block is another one.
+        `first_line` tells where a block begins; without it each begins where the last ended.
         """
         first = 1
         for number, finished in enumerate(self.finished, 2):
             block = next(blocks, None)
+            if first_line and block is not None:
+                first = first_line(block)
             last = first + finished.lines - 1
             if block is None or checksum(block) != finished.read:
                 message = f"lines {first} to {last} are not those that the unfinished run has read"
