@@ -18,7 +18,7 @@ from moses_integration.formats.ini_edits import START_WEIGHT
 from moses_integration.formats.moses_ini import MosesIni, require_scores
 from moses_integration.formats.table_check import Finding, check_table
 from moses_integration.rescoring.joining import JoinRequest, join
-from moses_integration.rescoring.parts import Part
+from moses_integration.rescoring.parts import TablePart
 from moses_integration.rescoring.pruning import PruneRequest, prune
 from moses_integration.rescoring.request import (
     DEFAULT_FLOOR,
@@ -107,7 +107,7 @@ Examples:
 @option("--allow-duplicate", is_flag=True, help="Add a column that is there already.")
 @option("--estimate", is_flag=True, help="Only say what it would take, from a sample.")
 @option("--resume", is_flag=True, help="Go on with a run that was broken off, if any.")
-@option("--part", metavar="I/N", callback=lambda *given: given[-1] and Part.parse(given[-1]),
+@option("--part", metavar="I/N", callback=lambda *given: given[-1] and TablePart.parse(given[-1]),
         help="Write the I-th of N parts of the table, to OUTPUT.partI-of-N; `join` makes OUTPUT of "
         "them.")  # fmt: skip
 @option("--log", metavar="FILE", help="Append to FILE how the run computes, and a line of JSON a "

@@ -10,7 +10,7 @@ from pathlib import Path
 from moses_integration.rescoring.columns import Column, load_columns, scorers_of
 from moses_integration.rescoring.counts import RescoreCounts
 from moses_integration.rescoring.log import RescoreLog, RunFacts
-from moses_integration.rescoring.parts import Part
+from moses_integration.rescoring.parts import TablePart
 from moses_integration.rescoring.request import DEFAULT_FLOOR, RescoreRequest
 from moses_integration.rescoring.stream import TableReader, rescore_table
 from moses_integration.system.check import IniTarget
@@ -94,10 +94,9 @@ def rescore(
     A column is added for each of `models`, p(target | source), and of `inverse_models`, or one for
     either (`ensemble`), and one of words unknown to the first; `floor` is the least natural
     logarithm written. The command's warnings are not given; of too many unknown words,
-    `max_unknown` makes an error; to `log` a line is appended every second; `part`, "I/N", writes
-    that share of the table alone, for `join`. `arithmetic` says where
-    and how to compute, and in how many processes (`threads`; more than one need the guard
-    `if __name__ == "__main__"`).
+    `max_unknown` makes an error. To `log` a line is appended every second; `part`, "I/N", writes
+    that share alone, for `join`. `arithmetic` says where and how to compute, and in how many
+    processes (more than one need the guard `if __name__ == "__main__"`).
 
     Raises:
         UsageError: What cannot be, before the table is read.
@@ -105,22 +104,19 @@ def rescore(
         ModelError: The directory of a model is broken.
     """
     request = RescoreRequest(
-        table=os.fspath(table),
-        output=os.fspath(output),
-        models=_paths(models),
-        inverse_models=_paths(inverse_models),
+        os.fspath(table), os.fspath(output), _paths(models), _paths(inverse_models),
         ensemble=ensemble,
         unknown_words=unknown_words,
         floor=float(floor),
         on_bad_line=on_bad_line,
         max_unknown=max_unknown,
         resume=resume,
+        part=TablePart.parse(part) if part else None,
         log=_named(log),
-        part=Part.parse(part) if part else None,
         quiet=not show_progress,
         ini_target=IniTarget(_named(moses_ini), _named(moses_ini_out)),
         arithmetic=arithmetic or Arithmetic(threads=1),
-    )
+    )  # fmt: skip
     request.arithmetic.use_threads()
     columns, reader = load_columns(request), TableReader(request.phrase_table)
     if max_unknown is not None:

@@ -19,9 +19,9 @@ from moses_integration.rescoring.counts import RescoreCounts
 from moses_integration.rescoring.parts import (
     INDEX_FORMAT,
     INDEX_SUFFIX,
-    Part,
     PartBlock,
     PartIndex,
+    TablePart,
     table_details,
 )
 from moses_integration.rescoring.request import start_weights_of
@@ -79,7 +79,7 @@ class JoinRequest:
             told = " and ".join(f"of {count}" for count in counts)
             raise DataError(f"there are parts {told}: move away those that are not meant",
                             path=self.output)  # fmt: skip
-        parts = [Part(number, counts[0]) for number in range(1, counts[0] + 1)]
+        parts = [TablePart(number, counts[0]) for number in range(1, counts[0] + 1)]
         begun = {int(match[1]) for match in found if match[3]}
         whole = {int(match[1]) for match in found if not match[3]}
         self._require(parts, whole | begun, "missing: `rescore --part {0}` makes part {0}")
@@ -88,7 +88,7 @@ class JoinRequest:
         )
         return tuple(part.path(self.output) for part in parts)
 
-    def _require(self, parts: list[Part], there: set[int], told: str) -> None:
+    def _require(self, parts: list[TablePart], there: set[int], told: str) -> None:
         lacking = [part for part in parts if part.number not in there]
         if lacking:
             numbers = ", ".join(str(part.number) for part in lacking[:MOST_NAMED])
@@ -117,12 +117,11 @@ class JoinRequest:
 
     def _require_one_run(self, first: PartIndex, other: PartIndex, origin: str) -> None:
         differing = [
-            (key, first.run.get(key), other.run.get(key)) for key in {**first.run, **other.run}
-        ]
-        differing += [
             ("table", first.input.sha256, other.input.sha256),
             ("number of blocks", first.table_blocks, other.table_blocks),
         ]
+        keys = {**first.run, **other.run}
+        differing += [(key, first.run.get(key), other.run.get(key)) for key in keys]
         for what, one, another in differing:
             if one != another:
                 told = f"is of a run with another {what} ({another}; part 1 has {one})"

@@ -30,7 +30,7 @@ MOST_PARTS = 100_000
 
 
 @dataclass(frozen=True)
-class Part:
+class TablePart:
     """The share of one of several tasks: each block whose number, from 1, is I, I + N, I + 2N, …"""
 
     number: int  # I, from 1
@@ -40,7 +40,7 @@ class Part:
         return f"{self.number}/{self.of}"
 
     @classmethod
-    def parse(cls, text: str) -> Part:
+    def parse(cls, text: str) -> TablePart:
         """Reads "I/N"; a UsageError tells of anything else."""
         found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
         number, of = map(int, found.groups()) if found else (0, 0)
@@ -59,10 +59,10 @@ class Part:
 
 
 class Share:
-    """The blocks of a part; `blocks` counts those of the table that have come by."""
+    """The blocks of a part, or all; `blocks` counts those of the table that have come by."""
 
-    def __init__(self, part: Part) -> None:
-        self._part = part
+    def __init__(self, part: TablePart | None) -> None:
+        self._part = part or TablePart(1)
         self.blocks = 0
 
     def of(self, blocks: Iterable[_Block]) -> Iterator[_Block]:

@@ -25,7 +25,7 @@ from moses_integration.formats.signature import (
     signed_place,
 )
 from moses_integration.rescoring.log import check_log
-from moses_integration.rescoring.parts import INDEX_SUFFIX, Part
+from moses_integration.rescoring.parts import INDEX_SUFFIX, TablePart
 from moses_integration.system.check import IniTarget
 from phrase_scorer.errors import DataError, UsageError, require_choice, require_one_each
 from phrase_scorer.runtime.device import Arithmetic
@@ -85,7 +85,7 @@ class RescoreRequest:
     max_unknown: float | None = None  # share of unknown words above which nothing is scored
     estimate: bool = False  # only say what it would take: no output is needed
     resume: bool = False
-    part: Part | None = None  # write this share of the table alone
+    part: TablePart | None = None  # write this share of the table alone
     log: str | None = None  # to which a line is appended every second
     quiet: bool = False
     ini_target: IniTarget = field(default_factory=IniTarget)
@@ -303,7 +303,7 @@ def check_floor(floor: float) -> None:
 
 
 def rescored_place(
-    output: str | Path, inputs: Iterable[str | None], part: Part | None = None
+    output: str | Path, inputs: Iterable[str | None], part: TablePart | None = None
 ) -> OutputFile:
     """Where a rescored table, or a part of it, is written; no input may be one of its files.
 

@@ -34,10 +34,10 @@ from moses_integration.rescoring.log import RescoreLog
 from moses_integration.rescoring.parts import (
     INDEX_FORMAT,
     InputTable,
-    Part,
     PartBlock,
     PartIndex,
     Share,
+    TablePart,
     table_details,
 )
 from moses_integration.rescoring.request import (
@@ -62,6 +62,8 @@ from phrase_scorer.scoring.scorer import single_threaded_torch
 from phrase_scorer.text.phrase_pairs import PairBlock
 from phrase_scorer.version import __version__
 
+PROBE = "digest of its first scores"  # `Rescorer.probe`
+
 
 def rescore_table(
     reader: TableReader,
@@ -76,12 +78,11 @@ def rescore_table(
     resume: bool = False,
     show_progress: bool = True,
     log: RescoreLog | None = None,
-    part: Part | None = None,
+    part: TablePart | None = None,
 ) -> RescoreCounts:
     """Writes the table with the columns appended, or in the places of others, and its signature.
 
     The output has its name only when it is whole; everything else in a line stays byte for byte.
-    A run that is broken off leaves its finished blocks, if there are any, for `resume`.
 
     Args:
         reader: Of the table, which is read once.
@@ -93,15 +94,14 @@ def rescore_table(
         replaced: Places, from 0, of known columns, one for each of `columns`: those take them.
         require_scores: Is given the number of scores of the table before anything is written.
         processes: In how many to score, without influence on the output; 1: in this one alone.
-        resume: Go on with an unfinished run, if there is one.
+        resume: Go on with the finished blocks of a run that was broken off, if there are any.
         show_progress: Show a progress bar on standard error.
         log: Is told how far the run is.
         part: Write only this share of the table, to a file of its own with an index; for `join`.
 
     Raises:
-        DataError: A bad line (file, line number, text), an empty table, a column that the table
-            has already, output equal to input, an unfinished run that is not this one or not to
-            be gone on with; a file that cannot be read or written.
+        DataError: A bad line, an empty table, a column that the table has already, output equal to
+            input, an unfinished run that is not this one; a file that cannot be read or written.
         UsageError: An impossible floor, or resuming what is not a file.
         PhraseScorerError: A worker died.
     """
@@ -111,20 +111,20 @@ def rescore_table(
     check_resume(place, resume=resume)
     known = read_signature(table.path)
     left = [column for column in known if column.place not in replaced]
-    for column in [] if allow_duplicate else columns:
+    for column in () if allow_duplicate else columns:
         refuse_twice(table.path, left, column.name, column.model)
     blocks = reader.text_blocks()
     with single_threaded_torch(), paused_garbage_collection(), closing(blocks):
         first = _first_of(blocks, table, require_scores)
         new = sign_columns(columns, _places(table, known, columns, replaced), floor)
+        rescorer = Rescorer(table, columns, floor, place.compressed, replaced)
+        probe = rescorer.probe(first)
         sink: _Pipe | _SignedFile = _Pipe(output)
         if place.replaces:
-            sink = _SignedFile(output, reader, left, new, columns, part=part, resume=resume)
-        rescorer = Rescorer(table, columns, floor, place.compressed, replaced)
+            sink = _SignedFile(output, reader, left, new, columns, probe, part, resume=resume)
         with sink, reader.progress_bar(show_progress) as bar:
-            show = partial(reader.move, bar)
-            share = Share(part or Part(1))
-            return _run(share, chain([first], blocks), rescorer, processes, sink, show, log)
+            show, every = partial(reader.move, bar), chain([first], blocks)
+            return _run(Share(part), every, rescorer, processes, sink, show, log)
 
 
 def _first_of(
@@ -300,8 +300,9 @@ class _SignedFile(JournaledFile):
         left: Sequence[SignedColumn],
         new: Sequence[SignedColumn],
         columns: Sequence[Column],
+        probe: str,
+        part: TablePart | None,
         *,
-        part: Part | None,
         resume: bool,
     ) -> None:
         assert reader.table.scores is not None
@@ -316,12 +317,12 @@ class _SignedFile(JournaledFile):
             **({"replaced columns": replaced} if replaced else {}),
             "block size": reader.table.block_entries,
             "treatment of bad lines": reader.table.on_bad_line,
+            PROBE: probe,
         }
         self._decisive = decisive
         place = part.path(output) if part else output
-        super().__init__(
-            place, {**decisive, **({"part": str(part)} if part else {})}, resume=resume
-        )
+        run = decisive | ({"part": str(part)} if part else {})
+        super().__init__(place, run, resume=resume, told_last=[PROBE])
 
     def finished_counts(self, blocks: Iterator[TextBlock]) -> Iterator[RescoreCounts]:
         """Goes past the blocks that stand in the file already, and gives what they counted."""

@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -66,6 +66,8 @@ class JournaledFile:
         path: Its name; of a symbolic link the file that it leads to is written, not the link.
         run: All that decides the content, as JSON: what must be equal to go on.
         resume: Go on with what is there; else it is refused.
+        told_last: Those of `run` that follow from the input, too: what differs in them is told only
+            where the input is the same (`gone_past`).
 
     Raises:
         DataError: An unfinished run is there and `resume` is not wanted, or it is of another kind;
@@ -73,13 +75,21 @@ class JournaledFile:
             from us.
     """
 
-    def __init__(self, path: str | Path, run: Mapping[str, Any], *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        run: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        told_last: Collection[str] = (),
+    ) -> None:
         self.path = os.fspath(path)
         self._place = os.path.realpath(self.path) if os.path.islink(self.path) else self.path
         self.partial, self.journal = (f"{self._place}{suffix}" for suffix in BESIDE)
         self.finished: list[FinishedBlock] = []  # by this process and those before it
         self._run = json.loads(json.dumps(run))
         self._resume = resume
+        self._told_last = told_last
         self._named = False  # whether the file has its name already
         self._known: dict[str, Any] | None = None  # what the unfinished run is that is here
         self._whole = False
@@ -91,13 +101,15 @@ class JournaledFile:
             try:
                 self._refuse_others(is_ours=self._known is not None)
                 if self.finished:
-                    self._require_same_run()
+                    self._refuse_unasked()
+                    known = {**(self._known or {}), **self._run}
+                    self._require_same(key for key in known if key not in self._told_last)
                 end = self.finished[-1].end if self.finished else 0
                 self._file.truncate(end)
                 self._file.seek(end)
                 # Replaced whole, so that whatever stands in the file has a journal that says so.
                 blocks = map(asdict, self.finished)
-                write_file(self.journal, b"".join(map(_line, [{"run": self._run}, *blocks])))
+                write_file(self.journal, b"".join(map(_line, [{"run": self._kept()}, *blocks])))
                 self._lines = open(self.journal, "ab")
             except BaseException:
                 if os.fstat(self._file.fileno()).st_size == 0:
@@ -129,6 +141,8 @@ class JournaledFile:
                 raise DataError(message, path=path)
             yield finished, Origin(self.journal, number)
             first = last + 1
+        if self.finished:
+            self._require_same(self._told_last)
 
     def write(self, block: bytes, read: int, lines: int, counted: dict[str, Any]) -> None:
         """Appends a finished block, or raises DataError (disk full, say)."""
@@ -220,8 +234,14 @@ class JournaledFile:
                     message = f"{name} is there, and not from an unfinished run: move it away"
                     raise DataError(message, path=self.path)
 
-    def _require_same_run(self) -> None:
-        """Refuses to go on unasked, or with a run of another kind."""
+    def _kept(self) -> dict[str, Any]:
+        """The run for the journal: of what is told last, what it was at the first blocks."""
+        run: dict[str, Any] = self._run | {}
+        for key in self._told_last if self.finished and self._known else ():
+            run[key] = (self._known or {}).get(key)
+        return run
+
+    def _refuse_unasked(self) -> None:
         if not self._resume:
             lines = sum(block.lines for block in self.finished)
             raise DataError(
@@ -229,8 +249,11 @@ class JournaledFile:
                 f"delete {self.partial} to begin again",
                 path=self.path,
             )
+
+    def _require_same(self, keys: Iterable[str]) -> None:
+        """Refuses to go on with a run of another kind."""
         there = self._known or {}
-        for key in {**there, **self._run}:
+        for key in keys:
             if there.get(key) != self._run.get(key):
                 delete = self.journal if self._named else self.partial
                 raise DataError(

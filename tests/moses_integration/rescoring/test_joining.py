@@ -16,9 +16,9 @@ from moses_integration.cli import main
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.rescoring.columns import Column
 from moses_integration.rescoring.joining import JoinRequest
-from moses_integration.rescoring.parts import Part, Share
+from moses_integration.rescoring.parts import Share, TablePart
 from moses_integration.rescoring.request import RescoreRequest
-from moses_integration.rescoring.stream import TableReader, rescore_table
+from moses_integration.rescoring.stream import PROBE, TableReader, rescore_table
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.text.phrase_pairs import PairBlock
 
@@ -46,7 +46,7 @@ def table(folder) -> Path:
 
 def run(output: str, *columns: Column, part: str | None = None, **options):
     known = PhraseTable("t", block_entries=BLOCK_ENTRIES, on_bad_line="keep")
-    share = Part.parse(part) if part else None
+    share = TablePart.parse(part) if part else None
     columns = columns or (LENGTH,)
     return rescore_table(
         TableReader(known), output, columns, show_progress=False, part=share, **options
@@ -59,7 +59,7 @@ def parts_of(output: str, count: int, *columns: Column, **options) -> None:
 
 
 def test_shares_hold_each_block_once():
-    shares = [Share(Part(number, 3)) for number in (1, 2, 3)]
+    shares = [Share(TablePart(number, 3)) for number in (1, 2, 3)]
     parts = [list(share.of(range(10))) for share in shares]
     assert parts == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
     assert [share.blocks for share in shares] == [10, 10, 10]
@@ -161,6 +161,20 @@ def test_a_part_that_was_broken_off_goes_on(table):
     run("new.gz", Column("length", "m", mortal), part="2/2", resume=True)
     assert main(["join", "new.gz", "--quiet"]) == 0
     assert Path("new.gz").read_bytes() == Path("whole.gz").read_bytes()
+
+
+def test_parts_of_machines_that_compute_otherwise(table):
+    def otherwise(block: PairBlock) -> np.ndarray:
+        return lengths(block) * np.float32(1 + 1e-6)
+
+    run("new", part="1/2")
+    run("new", Column("length", "m", otherwise), part="2/2")
+    digests = [json.loads(Path(f"{name}.index.json").read_text())["run"][PROBE] for name in (A, B)]
+    with pytest.raises(DataError) as caught:
+        JoinRequest("new")
+    told = f"is of a run with another {PROBE} ({digests[1]}; part 1 has {digests[0]})"
+    assert str(caught.value) == f"{B}.index.json: {told}"
+    assert digests[0] != digests[1]
 
 
 def test_a_table_that_changed_under_a_part_is_told_with_its_lines(table):
@@ -316,7 +330,7 @@ def run_lines(capsys):
 )
 def test_what_a_part_cannot_be(table, options, message):
     os.mkdir("folder")
-    given = {"table": "t", "output": "new", "models": (Path("m"),), "part": Part(1, 2)}
+    given = {"table": "t", "output": "new", "models": (Path("m"),), "part": TablePart(1, 2)}
     with pytest.raises((UsageError, DataError)) as caught:
         RescoreRequest(**(given | options))
     assert str(caught.value) == message

@@ -154,6 +154,18 @@ def killed_before_the_end(table: Path, output: Path, **details: object) -> bool:
     return Path(f"{output}.journal").exists()
 
 
+def test_a_processor_that_computes_otherwise_is_told(table, tmp_path):
+    assert killed_before_the_end(table, tmp_path / "out.gz")
+
+    def otherwise(block: PairBlock) -> np.ndarray:
+        return slow_values(block) * np.float32(1.01)
+
+    with pytest.raises(DataError) as caught:
+        run(table, tmp_path / "out.gz", replace(SLOW, values=otherwise), resume=True, floor=-0.1)
+    told = f"{tmp_path / 'out.gz'}: the unfinished run here had another digest of its first scores"
+    assert str(caught.value).startswith(f"{told} (")
+
+
 def test_another_input_is_not_gone_on_with(table, tmp_path):
     assert killed_before_the_end(table, tmp_path / "out.gz")
     lines = gzip.decompress(table.read_bytes()).split(b"\n")
