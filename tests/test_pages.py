@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from toys import DATA, ROOT, save_model
 
+from moses_integration.cli import main
+
 README, GUIDE, CLUSTERS = (
     ROOT / name for name in ("README.md", "docs/guide.md", "docs/clusters.md")
 )
@@ -91,7 +93,7 @@ def test_a_page_ends_in_a_translation(page, translation, compared, place):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_page_of_clusters(place):
-    """Parts that were scored by themselves, joined, are the table scored in one piece."""
+    """Parts that were scored by themselves, joined, are the table scored in one run."""
     words = {
         side: sorted({word.encode() for word in (DATA / "corpus" / side).read_text().split()})
         for side in ("train.en", "train.fr")
@@ -99,6 +101,10 @@ def test_the_page_of_clusters(place):
     save_model(place / "rnn", words["train.en"], words["train.fr"])
     said = run_page(CLUSTERS, place, with_moses=False)
     assert "60,507 entries with 5 scores; 0 errors" in said
+    table, whole = DATA / "model" / "phrase-table.gz", place / "whole.gz"
+    assert main(["rescore", str(table), str(whole), "--model", str(place / "rnn"), "--quiet"]) == 0
+    assert (place / "phrase-table.rnn.gz").read_bytes() == whole.read_bytes()
+    assert not list(place.glob("*.part*"))
 
 
 def test_every_page_is_in_the_contents():

@@ -60,7 +60,7 @@ def test_help_shows_the_commands_in_the_order_of_work(run):
         for heading, text in zip(sections[::2], sections[1::2], strict=True)
     }
     assert shown == {
-        "The column": ["train", "rescore", "strip", "score", "check", "info"],
+        "The column": ["train", "rescore", "join", "strip", "score", "check", "info"],
         "With Moses": [
             *("prepare", "filter", "prune", "tune", "decode", "nbest", "evaluate"),
             *("ini", "binarize", "ems"),
