@@ -44,7 +44,7 @@ COMMANDS: Commands = {
         "Write PHRASE_TABLE to OUTPUT without the scores that `rescore` has added.",
     ),
     "check": LazyCommand(
-        "moses_integration.cli.rescore:check",
+        "moses_integration.cli.check:check",
         "Check every line of PHRASE_TABLE; the exit code is 1 if any is wrong.",
     ),
     "report": LazyCommand(

@@ -97,7 +97,7 @@ Examples:
 @option("--source", metavar="FILE", help="What was translated: the report then shows the sentences "
         "that gain and lose most.")  # fmt: skip
 @option("--samples", type=COUNT, default=1000, metavar="N",
-        help="Bounded of resampled test sets, and of shuffles.")  # fmt: skip
+        help="Number of resampled test sets, and of shuffles.")  # fmt: skip
 @option("--seed", type=SEED, default=12345, help="Random seed of both.")
 @option("--no-significance", "significance", is_flag=True, callback=lambda *given: not given[-1],
         help="Compute no intervals and no p-values.")  # fmt: skip

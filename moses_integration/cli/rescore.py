@@ -1,4 +1,4 @@
-"""The commands over phrase tables: rescore, prune, strip, check."""
+"""The commands that write phrase tables: rescore, join, prune, strip."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from moses_integration.cli.options import (
     FILE,
     ini_options,
     models_option,
-    table_name_option,
     unknown_words_of_option,
 )
 from moses_integration.formats.ini_edits import START_WEIGHT
-from moses_integration.formats.moses_ini import MosesIni, require_scores
-from moses_integration.formats.table_check import Finding, check_table
+from moses_integration.formats.moses_ini import MosesIni
 from moses_integration.rescoring.joining import JoinRequest, join
 from moses_integration.rescoring.parts import TablePart
 from moses_integration.rescoring.pruning import PruneRequest, prune
@@ -57,7 +55,6 @@ if TYPE_CHECKING:
     from moses_integration.rescoring.stream import TableReader
 
 FLOOR = Bounded(float, LOWEST_FLOOR, 0)
-SHOWN_FINDINGS = 20
 
 
 HEADINGS = {
@@ -107,7 +104,7 @@ Examples:
 @option("--allow-duplicate", is_flag=True, help="Add a column that is there already.")
 @option("--estimate", is_flag=True, help="Only say what it would take, from a sample.")
 @option("--resume", is_flag=True, help="Go on with a run that was broken off, if any.")
-@option("--part", metavar="I/N", callback=lambda *given: given[-1] and TablePart.parse(given[-1]),
+@option("--part", metavar="I/N", callback=lambda *given: _part(given[-1]),
         help="Write the I-th of N parts of the table, to OUTPUT.partI-of-N; `join` makes OUTPUT of "
         "them.")  # fmt: skip
 @option("--log", metavar="FILE", help="Append to FILE how the run computes, and a line of JSON a "
@@ -166,6 +163,10 @@ def rescore_command(request: RescoreRequest) -> None:
             scores = request.feature.num_features
             places = request.replaced or range(scores, scores + len(columns))
             _write_ini(request, places, [places[number] for number in counts.constant])
+
+
+def _part(text: str | None) -> TablePart | None:
+    return None if text is None else TablePart.parse(text)
 
 
 def _tell_estimate(reader: TableReader, columns: Sequence[Column], processes: int) -> None:
@@ -341,57 +342,3 @@ def strip_command(request: StripRequest) -> None:
     columns = len(request.places)
     say(f"{columns} score{'s' * (columns > 1)} taken off {counts.entries:,} entries{bad}")
     _tell_ini(request.ini_target, request.edited_ini)
-
-
-@click.command(epilog="""\b
-Examples:
-  phrase-scorer check phrase-table.gz
-  phrase-scorer check phrase-table.gz --moses-ini moses.ini
-""")  # fmt: skip
-@click.argument("table", metavar="PHRASE_TABLE")
-@option("--moses-ini", metavar="FILE",
-        help="Check the num-features and weights of this moses.ini, too.")  # fmt: skip
-@table_name_option
-@any_table_option
-@option("--all", "show_all", is_flag=True,
-        help=f"Show all findings, not {SHOWN_FINDINGS} per kind.")  # fmt: skip
-@statistics_option
-def check(
-    table: str, moses_ini: str | None, table_name: str | None, any_table: bool, show_all: bool
-) -> int:
-    """Check every line of PHRASE_TABLE; the exit code is 1 if any is wrong.
-
-    Errors: missing fields; scores, alignments and properties that Moses cannot read. Warnings:
-    encoding, control characters, order, blanks that some of its tools stumble over.
-    """
-    target = IniTarget(moses_ini, table_name=table_name)
-    ini = target.read()
-    feature = target.feature(ini) if ini else None
-    shown: dict[str, int] = {}
-    findings: list[Finding] = []
-
-    def show(finding: Finding) -> None:
-        shown[finding.message] = shown.get(finding.message, 0) + 1
-        if show_all or shown[finding.message] <= SHOWN_FINDINGS:
-            findings.append(finding)
-            if not wants_json():
-                click.echo(f"{table}:{finding}")
-
-    report = check_table(
-        table,
-        any_table=any_table,
-        require_scores=(lambda scores: require_scores(feature, scores)) if feature else None,
-        factors=feature.factor_counts if feature else (1, 1),
-        on_finding=show,
-    )
-    if wants_json():
-        answer(report.statistics(findings))
-        return 1 if report.count("error") else 0
-    for (level, message), count in report.counts.items():
-        if count > SHOWN_FINDINGS and not show_all:
-            click.echo(f"{table}: {level}: {message}: {count - SHOWN_FINDINGS:,} more")
-    click.echo(
-        f"{table}: {report.entries:,} entries with {report.scores} scores; "
-        f"{report.count('error'):,} errors, {report.count('warning'):,} warnings"
-    )
-    return 1 if report.count("error") else 0

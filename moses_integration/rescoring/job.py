@@ -53,10 +53,12 @@ def _facts(request: RescoreRequest) -> RunFacts:
     """How the run computes, for its log."""
     arithmetic = request.arithmetic
     first = arithmetic.torch_device()
+    output = str(request.files.output)
     device = str(first) if arithmetic.device == "auto" else arithmetic.device
+    written = request.part.path(output) if request.part else output
     return RunFacts(
-        __version__, printable(str(request.files.output)), request.processes, device,
-        arithmetic.precision, kernels_in_words(first.type),
+        __version__, printable(written), request.processes, device, arithmetic.precision,
+        kernels_in_words(first.type),
     )  # fmt: skip
 
 
@@ -111,7 +113,7 @@ def rescore(
         on_bad_line=on_bad_line,
         max_unknown=max_unknown,
         resume=resume,
-        part=TablePart.parse(part) if part else None,
+        part=None if part is None else TablePart.parse(part),
         log=_named(log),
         quiet=not show_progress,
         ini_target=IniTarget(_named(moses_ini), _named(moses_ini_out)),

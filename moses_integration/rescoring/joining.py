@@ -6,7 +6,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -66,7 +66,8 @@ class JoinRequest:
     def paths(self) -> tuple[str, ...]:
         """The files of the parts, in their order; refuses any but a whole number of them."""
         folder, name = os.path.split(self.output)
-        form = re.compile(re.escape(name) + r"\.part(\d+)-of-(\d+)(" + "|".join(BESIDE) + ")?")
+        number, more = "([1-9][0-9]{0,5})", "|".join(map(re.escape, BESIDE))
+        form = re.compile(f"{re.escape(name)}\\.part{number}-of-{number}({more})?")
         try:
             found = [match for each in os.listdir(folder or ".") if (match := form.fullmatch(each))]
         except OSError as error:
@@ -74,6 +75,7 @@ class JoinRequest:
         counts = sorted({int(match[2]) for match in found})
         if not counts:
             told = f"there are no parts of it ({name}.part1-of-N, by `rescore --part 1/N`)"
+            told += ", but it is there: joined already?" * os.path.exists(self.output)
             raise DataError(told, path=self.output)
         if len(counts) > 1:
             told = " and ".join(f"of {count}" for count in counts)
@@ -95,6 +97,8 @@ class JoinRequest:
             more = f" and {len(lacking) - MOST_NAMED} more" * (len(lacking) > MOST_NAMED)
             what, verb = ("parts", "are") if len(lacking) > 1 else ("part", "is")
             what = f"{what} {numbers}{more} of {parts[0].of} {verb}"
+            if os.path.exists(self.output):
+                told += "; the table is there: if it was joined already, delete the other parts"
             raise DataError(f"{what} {told.format(lacking[0])}", path=self.output)
 
     @cached_property
@@ -109,6 +113,9 @@ class JoinRequest:
             if (index.number, index.of) != (number, len(found)):
                 raise DataError(f"is of part {index.number} of {index.of}", path=origin)
             self._require_one_run(found[0], index, origin)
+            sizes = {len(block.ranges) for block in index.blocks} - {0, len(index.new)}
+            if sizes or not {*index.new} <= {column.place for column in index.columns}:
+                raise DataError("the columns in it do not fit together", path=origin)
             expected = len(range(number - 1, index.table_blocks, len(found)))
             if len(index.blocks) != expected:
                 told = f"{len(index.blocks)} blocks, where the part has {expected}"
@@ -128,11 +135,12 @@ class JoinRequest:
                 raise DataError(told, path=origin)
 
     def remove_parts(self) -> None:
-        """Deletes the parts, when nothing is left to do with them."""
-        for path in self.paths:
-            with write_errors(path):
-                os.unlink(path)
-                os.unlink(f"{path}{INDEX_SUFFIX}")
+        """Deletes the parts that were joined; what has been made anew meanwhile stays."""
+        for path, index in zip(self.paths, self.indexes, strict=True):
+            with suppress(FileNotFoundError, DataError), write_errors(path):
+                if PartIndex.read(path) == index:
+                    Path(path).unlink(missing_ok=True)
+                    Path(f"{path}{INDEX_SUFFIX}").unlink(missing_ok=True)
 
     @cached_property
     def moses_ini(self) -> MosesIni | None:
@@ -155,9 +163,10 @@ class JoinRequest:
         if ini is None or feature is None:
             return None
         require_scores(feature, index.input.scores)
-        named, known = Path(feature.path).name, index.input.name
-        if known not in (named, f"{named}.gz"):
-            message = f"names {feature.path}, but the parts are of {known}"
+        named, known = Path(feature.path).name, index.input
+        target.require_named(feature, known.path)  # if it is a file that can be seen from here
+        if known.path != STANDARD and known.name not in (named, f"{named}.gz"):
+            message = f"names {feature.path}, but the parts are of {known.name}"
             raise DataError(message, path=feature.item.ini_path, line=feature.line)
         path = target.new_path(feature, str(feature.file()), self.output)
         edited = target.seen_from_out(ini)

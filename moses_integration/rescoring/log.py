@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from phrase_scorer.errors import DataError
-from phrase_scorer.runtime.output import Place, write_errors
+from phrase_scorer.runtime.output import Place, take_lock, write_errors
 from phrase_scorer.runtime.records import Origin, parse_json
 from phrase_scorer.runtime.report import as_json
 from phrase_scorer.runtime.streams import numbered_lines
@@ -63,7 +63,7 @@ class RescoreLog:
         clock: Seconds.
 
     Raises:
-        DataError: The file is something else, or cannot be written.
+        DataError: The file is something else, another run is writing it, or it cannot be written.
     """
 
     def __init__(
@@ -74,7 +74,10 @@ class RescoreLog:
         self._written = -SECONDS  # when the last line was
         self._left: LoggedEntries | None = None  # what was noted since
         with write_errors(path):
-            self._file: TextIO = open(path, "a", encoding="utf-8")  # noqa: SIM115 - see __exit__
+            self._file: BinaryIO = open(path, "ab")  # noqa: SIM115 - see __exit__
+        if os.path.isfile(path) and not take_lock(self._file):
+            self._file.close()
+            raise DataError("another run is writing this log", path=path)
         self._write(facts)
 
     def __enter__(self) -> RescoreLog:
@@ -90,7 +93,7 @@ class RescoreLog:
 
     def _write(self, line: RunFacts | LoggedEntries) -> None:
         with write_errors(self._path):
-            self._file.write(as_json(asdict(line), indent=None))
+            self._file.write(as_json(asdict(line), indent=None).encode("utf-8", "backslashreplace"))
             self._file.flush()
 
     def __exit__(self, *_: object) -> None:
@@ -102,21 +105,31 @@ class RescoreLog:
 def check_log(path: Place) -> None:
     """Refuses a file that is there and no log, before anything is appended to it."""
     if Path(path).is_file() and Path(path).stat().st_size:
-        read_runs(path)
+        next(_lines(path))
 
 
 def read_runs(path: Place) -> tuple[RescoreRun, ...]:
     """The runs in a log, the oldest first; a DataError tells of a file that is none."""
-    runs: list[RescoreRun] = []
-    for number, line in numbered_lines(os.fspath(path)):
-        origin = Origin(path, number)
-        if b'"processes"' in line:
-            runs.append(RescoreRun(parse_json(line, RunFacts, origin), ()))
+    runs: list[tuple[RunFacts, list[LoggedEntries]]] = []
+    for number, line in _lines(path):
+        if isinstance(line, RunFacts):
+            runs.append((line, []))
             continue
-        point = parse_json(line, LoggedEntries, origin)
-        if not runs:
-            raise DataError("not a log of `rescore --log`: it begins with no run", path=path)
-        runs[-1] = RescoreRun(runs[-1].facts, (*runs[-1].points, point))
+        points = runs[-1][1]
+        if points and (line.seconds < points[-1].seconds or line.entries < points[-1].entries):
+            raise DataError("goes back: two runs wrote this log at once", path=path, line=number)
+        points.append(line)
     if not runs:
         raise DataError("not a log of `rescore --log`: it is empty", path=path)
-    return tuple(runs)
+    return tuple(RescoreRun(facts, tuple(points)) for facts, points in runs)
+
+
+def _lines(path: Place) -> Iterator[tuple[int, RunFacts | LoggedEntries]]:
+    for number, line in numbered_lines(os.fspath(path)):
+        if b'"processes"' in line:
+            yield number, parse_json(line, RunFacts, Origin(path, number))
+            continue
+        point = parse_json(line, LoggedEntries, Origin(path, number))
+        if number == 1:
+            raise DataError("not a log of `rescore --log`: it begins with no run", path=path)
+        yield number, point

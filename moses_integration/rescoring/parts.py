@@ -78,6 +78,7 @@ class InputTable:
     """The table that was rescored."""
 
     name: str
+    path: str  # as it was seen from where it was read; "-": standard input
     sha256: str  # of its text
     scores: int
 

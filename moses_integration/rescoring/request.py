@@ -35,6 +35,7 @@ from phrase_scorer.runtime.output import (
     OutputFile,
     check_new_folder,
     check_option,
+    is_standard_output,
     make_new_folder,
     real_path,
     reason,
@@ -130,8 +131,10 @@ class RescoreRequest:
             raise UsageError("--part is of a run, and --estimate makes none")
         if Path(self.table).is_dir():
             raise UsageError("--part: PHRASE_TABLE must be a file, not a folder")
-        if self.ini_target.moses_ini_out:
-            raise UsageError("--part writes no moses.ini: give --moses-ini-out to `join`")
+        of_the_whole = {"--moses-ini": self.ini_target.moses_ini, "--weight": self.weights}
+        for option, given in of_the_whole.items():
+            if given:
+                raise UsageError(f"--part writes no moses.ini: give {option} to `join`")
         if self.output is not None and not OutputFile(self.output).replaces:
             raise UsageError(f"--part needs a file as OUTPUT, not {self.output}")
 
@@ -144,9 +147,15 @@ class RescoreRequest:
         table, output, target = self.files
         named = {"PHRASE_TABLE": table, "OUTPUT": output, "--moses-ini": target.moses_ini}
         beside = {f"OUTPUT{suffix}": f"{output}{suffix}" for suffix in WRITTEN_BESIDE}
+        if self.part and output is not None:
+            part = self.part.path(output)
+            names = [f"{part}{suffix}" for suffix in ("", *BESIDE, INDEX_SUFFIX)]
+            beside |= dict(zip(names, names, strict=True))
         models = {f"a file of the model ({path})": path for path in self._model_files()}
         ours = {"--moses-ini-out": target.moses_ini_out, **beside, **models}
         check_option("--log", log, named | ours)
+        if output == STANDARD and is_standard_output(log):
+            raise UsageError(f"--log {log} is where the table goes (OUTPUT is -)")
         check_log(log)
 
     @cached_property
@@ -311,6 +320,8 @@ def rescored_place(
     """
     if part is None:
         return OutputFile(output, inputs=inputs, beside=WRITTEN_BESIDE)
+    inputs = list(inputs)
+    OutputFile(output, inputs=inputs, beside=[SIGNATURE_SUFFIX])  # which `join` writes
     compressed = os.fspath(output).endswith(".gz")
     beside = (*BESIDE, INDEX_SUFFIX)
     return OutputFile(part.path(output), inputs=inputs, beside=beside, compressed=compressed)

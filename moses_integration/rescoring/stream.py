@@ -8,6 +8,7 @@ killed and gone on with. Memory does not grow with the table.
 from __future__ import annotations
 
 import hashlib
+import os
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -49,7 +50,7 @@ from moses_integration.rescoring.request import (
 from phrase_scorer.errors import DataError
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.journal import FinishedBlock, JournaledFile, check_resume
-from phrase_scorer.runtime.output import OutputFile
+from phrase_scorer.runtime.output import STANDARD, OutputFile
 from phrase_scorer.runtime.streams import (
     Lines,
     file_size,
@@ -340,7 +341,9 @@ class _SignedFile(JournaledFile):
         table = self._reader.table
         assert table.scores is not None
         digest = self._reader.digest.hexdigest()
-        read = InputTable(Path(table.path).name, digest, table.scores)
+        seen = os.fspath(table.path)
+        place = seen if seen == STANDARD else str(Path(seen).absolute())
+        read = InputTable(Path(seen).name, place, digest, table.scores)
         places = tuple(column.place for column in self._new)
         if self._part:
             index = PartIndex(

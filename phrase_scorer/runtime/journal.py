@@ -237,8 +237,10 @@ class JournaledFile:
     def _kept(self) -> dict[str, Any]:
         """The run for the journal: of what is told last, what it was at the first blocks."""
         run: dict[str, Any] = self._run | {}
-        for key in self._told_last if self.finished and self._known else ():
-            run[key] = (self._known or {}).get(key)
+        if self.finished and self._known:
+            for key in self._told_last:
+                run.pop(key, None)
+                run |= {key: self._known[key]} if key in self._known else {}
         return run
 
     def _refuse_unasked(self) -> None:
@@ -256,11 +258,11 @@ class JournaledFile:
         for key in keys:
             if there.get(key) != self._run.get(key):
                 delete = self.journal if self._named else self.partial
-                raise DataError(
-                    f"the unfinished run here had another {key} ({there.get(key)}, now "
-                    f"{self._run.get(key)}); delete {delete} to begin again",
-                    path=self.path,
-                )
+                had = f"had another {key} ({there.get(key)}, now {self._run.get(key)})"
+                if key in self._told_last and key not in there:
+                    had = f"is of an older version, which noted no {key}"
+                message = f"the unfinished run here {had}; delete {delete} to begin again"
+                raise DataError(message, path=self.path)
 
     def _verified(self, blocks: list[FinishedBlock]) -> Iterator[FinishedBlock]:
         start = 0

@@ -349,6 +349,13 @@ def real_path(path: Place) -> Path:
     return Path(os.path.realpath(path))
 
 
+def is_standard_output(path: Place) -> bool:
+    """Whether a path leads to what standard output is: a file, or also a pipe."""
+    with suppress(OSError, ValueError):
+        return os.path.samestat(os.stat(path), os.fstat(sys.stdout.fileno()))
+    return False
+
+
 def is_same_file(one: Place, other: Place) -> bool:
     """Whether both names lead to one existing file; `-` is a file that is standard input."""
     if os.fspath(one) == os.fspath(other) == STANDARD:

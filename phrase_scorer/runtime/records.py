@@ -57,10 +57,17 @@ def read_json(
         origin.refuse(f"cannot read: {reason(why)}", why)
     if len(content) > most_bytes:
         origin.refuse(f"larger than {most_bytes:,} bytes")
-    return parse_json(content, kind, origin, finite=finite)
+    return parse_json(content, kind, origin, finite=finite, most_bytes=most_bytes)
 
 
-def parse_json(content: bytes, kind: type[Kind], origin: Origin, *, finite: bool = True) -> Kind:
+def parse_json(
+    content: bytes,
+    kind: type[Kind],
+    origin: Origin,
+    *,
+    finite: bool = True,
+    most_bytes: int = MOST_BYTES,
+) -> Kind:
     """The same of JSON that was read already: a line of a file, say."""
 
     def number(text: str) -> float:
@@ -69,8 +76,8 @@ def parse_json(content: bytes, kind: type[Kind], origin: Origin, *, finite: bool
             origin.refuse(f"not a number that can be used: {text}")
         return value
 
-    if len(content) > MOST_BYTES:
-        origin.refuse(f"larger than {MOST_BYTES:,} bytes")
+    if len(content) > most_bytes:
+        origin.refuse(f"larger than {most_bytes:,} bytes")
     try:
         plain = json.loads(content.decode(), parse_float=number, parse_constant=number)
     except UnicodeDecodeError as error:

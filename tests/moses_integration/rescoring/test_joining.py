@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import TOY_INI, save_model, toy_lines
+from toys import TOY_INI, program, save_model, toy_lines
 
 from moses_integration.cli import main
 from moses_integration.formats.phrase_table import PhraseTable
@@ -215,7 +215,7 @@ def spoil(name: str, **changes: object) -> None:
         place = content
         *way, last = key.split("__")
         for step in way:
-            place = place[step]
+            place = place[int(step) if step.isdigit() else step]
         place[last] = value(place[last]) if callable(value) else value
     path.write_text(json.dumps(content))
 
@@ -264,6 +264,14 @@ SPOILED = {
     "another table": (
         lambda: spoil(B, input__sha256="0"),
         None,
+    ),
+    "columns that are not there": (
+        lambda: spoil(B, new=[7]),
+        f"{B}.index.json: the columns in it do not fit together",
+    ),
+    "ranges of other columns": (
+        lambda: spoil(B, blocks__0__ranges=[[0, 0], [0, 0]]),
+        f"{B}.index.json: the columns in it do not fit together",
     ),
     "blocks lost": (
         lambda: spoil(B, blocks=lambda blocks: blocks[:-1]),
@@ -336,15 +344,24 @@ def test_what_a_part_cannot_be(table, options, message):
     assert str(caught.value) == message
 
 
-def test_a_part_writes_no_ini(table, run_lines):
+@pytest.mark.parametrize("option", ["--moses-ini ini --moses-ini-out new.ini", "--weight 0.2"])
+def test_a_part_writes_no_ini(table, run_lines, option):
     (table / "ini").write_text(TOY_INI.format("t").replace("features=2", "features=4"))
     save_model(table / "rnn")
-    command = "rescore t new --model rnn --part 1/2 --moses-ini ini --moses-ini-out new.ini"
-    told = "error: --part writes no moses.ini: give --moses-ini-out to `join`"
-    assert run_lines(*command.split()) == (2, [told])
+    name = option.partition(" ")[0]
+    told = f"error: --part writes no moses.ini: give {name} to `join`"
+    assert run_lines(*f"rescore t new --model rnn --part 1/2 {option}".split()) == (2, [told])
 
 
-@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "1/2/3", "-1/2", "²/3"])
+@pytest.mark.parametrize("output", ["t", "./rnn/model.safetensors"])
+def test_the_whole_overwrites_no_input(table, run_lines, output):
+    save_model(table / "rnn")
+    told = f"error: {output}: the output would overwrite the input"
+    command = f"rescore t {output} --model rnn --part 1/2"
+    assert run_lines(*command.split()) == (1, [told])
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "1/2/3", "-1/2", "²/3", ""])
 def test_parts_that_cannot_be(table, run_lines, text):
     save_model(table / "rnn")
     code, lines = run_lines("rescore", "t", "new", "--model", "rnn", f"--part={text}")
@@ -354,14 +371,71 @@ def test_parts_that_cannot_be(table, run_lines, text):
     assert text in lines[0] or shown in lines[0]
 
 
-def test_an_ini_of_another_table(table, run_lines):
+@pytest.mark.parametrize("there", [True, False])
+def test_an_ini_of_another_table(table, run_lines, there):
+    """Of the same name; where the parts' own table cannot be seen, names are compared."""
+    os.mkdir("x")
+    shutil.move("t", "x/t")
+    os.chdir("x")
     parts_of("new", 2)
-    text = TOY_INI.format("other").replace("features=2", "features=4")
+    os.chdir("..")
+    text = TOY_INI.format("y/t" if there else "other").replace("features=2", "features=4")
     (table / "ini").write_text(text.replace("0.2 0.3", "0.2 0.3 0.1 0.1"))
-    code, (line,) = run_lines("join", "new", "--moses-ini", "ini")
+    os.mkdir("y")
+    shutil.copy("x/t", "y/t")
+    if not there:
+        os.unlink("x/t")
+    code, (line,) = run_lines("join", "x/new", "--moses-ini", "ini")
     assert code == 1
     assert line.startswith("error: ini:")
-    assert line.endswith(": names other, but the parts are of t")
+    here = Path("x/t").absolute()
+    told = f": names y/t, not {here}" if there else ": names other, but the parts are of t"
+    assert line.endswith(told)
+
+
+def test_parts_of_standard_input(table, run_lines):
+    lines = [line for line in (table / "t").read_bytes().splitlines(True) if b"no sc" not in line]
+    (table / "t").write_bytes(b"".join(lines))
+    save_model(table / "rnn")
+    for number in (1, 2):
+        command = f"rescore - new --model rnn --threads 1 --part {number}/2"
+        with open("t", "rb") as stdin:
+            done = program(*command.split(), stdin=stdin)
+        assert done.returncode == 0, done.stderr
+    text = TOY_INI.format("t").replace("features=2", "features=4")
+    (table / "ini").write_text(text.replace("0.2 0.3", "0.2 0.3 0.1 0.1"))
+    code, lines = run_lines(*["join", "new", "--moses-ini", "ini", "--moses-ini-out", "out.ini"])
+    assert (code, lines[-1]) == (0, "out.ini: TM0 with 5 scores; tune it")
+    assert b"path=new" in (table / "out.ini").read_bytes()
+
+
+def test_what_lies_beside_parts(table, run_lines):
+    parts_of("new", 2)
+    for name in ("new.part1-of-0", "new.part0-of-2", "new.part1-of-2x", "new.part1-of-9999999"):
+        Path(name).write_text("")
+    assert main(["join", "new", "--keep-parts", "--quiet"]) == 0
+    os.unlink(A)
+    told = (
+        "error: new: part 1 of 2 is missing: `rescore --part 1/2` makes part 1/2; the table is "
+        "there: if it was joined already, delete the other parts"
+    )
+    assert run_lines("join", "new") == (1, [told])
+    os.unlink(B)
+    (line,) = run_lines("join", "new")[1]
+    assert line.endswith(
+        "(new.part1-of-N, by `rescore --part 1/N`), but it is there: joined already?"
+    )
+
+
+def test_a_part_that_was_made_anew_stays(table):
+    parts_of("new", 2)
+    request = JoinRequest("new")
+    _ = request.indexes
+    run("new", ONE, part="2/2")
+    request.remove_parts()
+    assert not Path(A).exists()
+    assert Path(B).exists()
+    assert Path(f"{B}.index.json").exists()
 
 
 def test_standard_output_has_no_parts(table, run_lines):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
-from toys import save_model, toy_lines
+from toys import PROGRAM, program, save_model, toy_lines
 
 from moses_integration import rescore
 from moses_integration.cli import main
 from moses_integration.rescoring.log import LoggedEntries, RescoreLog, RunFacts, read_runs
+from moses_integration.rescoring.parts import TablePart
 from moses_integration.rescoring.request import RescoreRequest
 from phrase_scorer.errors import DataError, UsageError
 
@@ -43,6 +45,28 @@ def test_what_is_no_log_is_left_as_it_is(tmp_path, content, message):
         RescoreLog(path, FACTS)
     assert str(caught.value) == f"{path}{message}"
     assert path.read_text() == content
+
+
+def test_two_runs_at_once(tmp_path):
+    path = tmp_path / "log"
+    with RescoreLog(path, FACTS), pytest.raises(DataError) as caught:
+        RescoreLog(path, FACTS)
+    assert str(caught.value) == f"{path}: another run is writing this log"
+    lines = ['{"seconds": 1, "entries": 9}', '{"seconds": 0, "entries": 1}']
+    with open(path, "a") as file:
+        file.write("\n".join(lines))
+    with pytest.raises(DataError) as caught:
+        read_runs(path)
+    assert str(caught.value) == f"{path}:3: goes back: two runs wrote this log at once"
+
+
+def test_a_long_log_is_read_in_time_that_grows_with_it(tmp_path):
+    path = tmp_path / "log"
+    RescoreLog(path, FACTS).__exit__()
+    with open(path, "a") as file:
+        file.writelines('{"seconds": %d, "entries": %d}\n' % (n, n) for n in range(100_000))
+    (run,) = read_runs(path)
+    assert len(run.points) == 100_000
 
 
 def test_an_empty_log(tmp_path):
@@ -83,6 +107,14 @@ REFUSED = {
         {"log": "out.journal"},
         "--log would overwrite OUTPUT.journal: out.journal",
     ),
+    "over a part": (
+        {"log": "out.part1-of-2", "part": TablePart(1, 2)},
+        "--log would overwrite out.part1-of-2: out.part1-of-2",
+    ),
+    "over an index": (
+        {"log": "out.part1-of-2.index.json", "part": TablePart(1, 2)},
+        "--log would overwrite out.part1-of-2.index.json: out.part1-of-2.index.json",
+    ),
     "over the model": (
         {"log": "rnn/model.safetensors"},
         "--log would overwrite a file of the model (rnn/model.safetensors): rnn/model.safetensors",
@@ -100,3 +132,37 @@ def test_refused_before_anything_is_read(table, case):
     with pytest.raises((UsageError, DataError)) as caught:
         RescoreRequest(**(options | changes))
     assert str(caught.value) == message
+
+
+def test_into_the_table_itself(table):
+    command = [*PROGRAM, *["rescore", "t", "-", "--model", "rnn", "--log", "out"]]
+    with open("out", "wb") as out:
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == b"error: --log out is where the table goes (OUTPUT is -)\n"
+    done = program(*["rescore", "t", "-", "--model", "rnn", "--log", "/dev/stdout"])
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_a_part_is_called_by_its_own_name(table):
+    assert (
+        main(
+            [
+                "rescore",
+                "t",
+                "out",
+                "--model",
+                "rnn",
+                "--threads",
+                "1",
+                "--quiet",
+                "--log",
+                "log",
+                "--part",
+                "2/2",
+            ]
+        )
+        == 0
+    )
+    (run,) = read_runs("log")
+    assert run.facts.output == "out.part2-of-2"
