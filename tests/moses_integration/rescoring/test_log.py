@@ -64,7 +64,7 @@ def test_a_long_log_is_read_in_time_that_grows_with_it(tmp_path):
     path = tmp_path / "log"
     RescoreLog(path, FACTS).__exit__()
     with open(path, "a") as file:
-        file.writelines('{"seconds": %d, "entries": %d}\n' % (n, n) for n in range(100_000))
+        file.writelines(f'{{"seconds": {n}, "entries": {n}}}\n' for n in range(100_000))
     (run,) = read_runs(path)
     assert len(run.points) == 100_000
 
