@@ -145,24 +145,7 @@ def test_into_the_table_itself(table):
 
 
 def test_a_part_is_called_by_its_own_name(table):
-    assert (
-        main(
-            [
-                "rescore",
-                "t",
-                "out",
-                "--model",
-                "rnn",
-                "--threads",
-                "1",
-                "--quiet",
-                "--log",
-                "log",
-                "--part",
-                "2/2",
-            ]
-        )
-        == 0
-    )
+    options = ["--threads", "1", "--quiet", "--log", "log", "--part", "2/2"]
+    assert main(["rescore", "t", "out", "--model", "rnn", *options]) == 0
     (run,) = read_runs("log")
     assert run.facts.output == "out.part2-of-2"
