@@ -9,13 +9,20 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 from toys import ROOT
 
 from phrase_scorer.errors import DataError, PhraseScorerError
-from phrase_scorer.runtime.workers import available_cores, memory_of, ordered_map, worker_number
+from phrase_scorer.runtime.workers import (
+    WINDOW,
+    available_cores,
+    memory_of,
+    ordered_map,
+    worker_number,
+)
 
 
 def squared(number: int) -> tuple[int, int]:
@@ -128,8 +135,24 @@ def test_few_items_wait():
 
     results = ordered_map(refusing, items(), 2)
     next(results)
-    assert len(taken) <= 6
+    assert len(taken) <= 2 * WINDOW
     results.close()
+
+
+def waiting_for_the_other(told: Path, number: int) -> int:
+    """The first item's worker waits until the other has done four items more than its share."""
+    if number == 0:
+        while not told.exists():
+            time.sleep(0.01)
+    elif number == 6:
+        told.touch()
+    return number
+
+
+def test_a_slow_worker_holds_up_no_fast_one(tmp_path):
+    """Items go to whoever is free: 0 and 2 to the slow one, 1, 3, 4, 5, 6 and 7 to the other."""
+    function = partial(waiting_for_the_other, tmp_path / "told")
+    assert list(ordered_map(function, range(20), 2)) == [(n, n) for n in range(20)]
 
 
 @pytest.mark.parametrize(
