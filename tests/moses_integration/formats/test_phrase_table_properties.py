@@ -10,8 +10,11 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from moses_integration.formats import phrase_table
 from moses_integration.formats.phrase_table import (
+    SEPARATOR,
     PhraseTable,
+    cut_at_sources,
     diagnose,
     signs_of_reordering,
 )
@@ -147,3 +150,43 @@ def test_scores_that_happen_to_be_are_no_reordering_table(rows):
     """However they are drawn, 10 different sums of 1 and no other are no accident."""
     lines = [b"a ||| b ||| " + b" ".join(row) for row in rows]
     assert signs_of_reordering(lines) is None
+
+
+def slow_cuts(lines: list[bytes], entries: int, longest: int) -> list[list[bytes]]:
+    """Blocks by lists of lines: at least `entries`, to the next change of the source, or longest."""
+    blocks, start = [], 0
+    while start < len(lines):
+        stop = start + entries
+        while stop < len(lines) and stop < start + longest:
+            if lines[stop].partition(SEPARATOR)[0] != lines[stop - 1].partition(SEPARATOR)[0]:
+                break
+            stop += 1
+        blocks.append(lines[start:stop])
+        start = stop
+    return blocks
+
+
+SOME_LINES = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [b"", b"a", b"a ||| b", b"a ||| c", b"b ||| ", b" ||| a", b"a |||", b"a |||b"]
+        ),
+        st.binary(max_size=6).map(lambda line: line.replace(b"\n", b"")),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(SOME_LINES, st.integers(1, 9), st.integers(1, 12), st.booleans())
+def test_cuts_are_those_of_lists_of_lines(lines, entries, read_at_once, ended):
+    longest = 12
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phrase_table, "LONGEST_BLOCK", longest)
+        starts = range(0, len(lines), read_at_once)
+        read = [Lines(start + 1, lines[start : start + read_at_once], ended) for start in starts]
+        blocks = list(cut_at_sources(read, entries))
+    assert [block.lines for block in blocks] == slow_cuts(lines, entries, longest)
+    firsts = [1, *(block.first + len(block.lines) for block in blocks[:-1])]
+    assert [block.first for block in blocks] == firsts
+    assert [block.ended for block in blocks] == [True] * (len(blocks) - 1) + [ended]
