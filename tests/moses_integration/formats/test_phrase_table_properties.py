@@ -153,7 +153,7 @@ def test_scores_that_happen_to_be_are_no_reordering_table(rows):
 
 
 def slow_cuts(lines: list[bytes], entries: int, longest: int) -> list[list[bytes]]:
-    """Blocks by lists of lines: at least `entries`, to the next change of the source, or longest."""
+    """At least `entries` lines, to the next change of the source, or as many as are allowed."""
     blocks, start = [], 0
     while start < len(lines):
         stop = start + entries
