@@ -85,7 +85,7 @@ def test_what_is_wrong_is_seen(world, monkeypatch):
         assert any("becomes" in loss for loss in world.losses(KINDS["table"], content))
     with monkeypatch.context() as patch:
         patch.setattr("moses_integration.cli.rescore.RescoreRequest", None)
-        patch.setattr("moses_integration.cli.rescore.check_table", lambda *_, **__: 1 / 0)
+        patch.setattr("moses_integration.cli.check.check_table", lambda *_, **__: 1 / 0)
         found = world.losses(KINDS["table"], content)
         assert found[0].startswith("traceback of check")
     assert run([*RESCORE, "--resume"]).trace == ""
