@@ -140,6 +140,13 @@ SCENARIOS = {
             _resumed_rescore,
         ),
         Scenario(
+            "rescore, a part",
+            _rescore("--part", "1/1"),
+            ("t.gz.part1-of-1", "t.gz.part1-of-1.index.json"),
+            lambda _: _rescore("--part", "1/1", "--resume"),
+            old=False,
+        ),
+        Scenario(
             "train",
             [*TRAIN, "--overwrite"],
             (*(f"rnn/{name}" for name in MODEL_FILES), STATE),
