@@ -194,12 +194,9 @@ Examples:
         "[default: paper]")  # fmt: skip
 @option("--shared-words", is_flag=True, help="One shortlist, one embedding for both languages.")
 @any_table_option
-@option(
-    "--weight-by-count",
-    "with_counts",
-    is_flag=True,
-    help="Weigh pairs by their counts.  [paper: no]",
-)
+@option("--weight-by-count/--every-pair-once", "with_counts", default=None, help="Weigh pairs by "
+        "their counts in a phrase table, or each distinct pair alike.  [default: by counts, where "
+        "there are any; with --also, and of preset paper: once]")  # fmt: skip
 @preset_option("--batch-pairs", "Pairs per update.")
 @preset_option("--schedule", "Course of the learning rate; timed: it falls to 0 at --max-minutes.",
                click.Choice(["constant", "linear", "inverse-sqrt", "timed"]), None)  # fmt: skip
@@ -218,9 +215,10 @@ def train_command(read: PairReader, request: TrainRequest) -> int:
     A line of PAIRS is "source<TAB>target" or "source ||| target"; line n of SOURCES belongs to line
     n of TARGETS. All may be compressed (gz, bz2, xz, zst); - is standard input.
 
-    Every distinct pair counts once, whatever its frequency, and whichever files it is in; with
-    --mix, once in each of them. Pairs of some source phrases are held out for validation. The unit
-    of all losses is nats per target symbol, end symbols included.
+    Pairs of a phrase table weigh by their counts; all others, and those of several files, count
+    once each, whatever their frequency, and whichever files they are in; with --mix, once in each
+    of them. Pairs of some source phrases are held out for validation. The unit of all losses is
+    nats per target symbol, end symbols included.
     """
     from phrase_scorer.kernels.library import kernels_in_words
 
@@ -229,8 +227,9 @@ def train_command(read: PairReader, request: TrainRequest) -> int:
     device = request.arithmetic.torch_device()
     data = request.read_with(read, plan)
     source, target = map(len, data.vocabularies)
+    weighed = "" if data.pairs.weights is None else ", weighed by their counts"
     note(
-        f"{len(data.pairs):,} pairs; {source:,} source and {target:,} target words in the "
+        f"{len(data.pairs):,} pairs{weighed}; {source:,} source and {target:,} target words in the "
         f"shortlists; device {device}; kernels: {kernels_in_words(device.type)}"
     )
     if data.mix:

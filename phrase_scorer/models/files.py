@@ -50,6 +50,9 @@ class Progress:
     seconds: _Amount = 0.0  # spent so far, over all runs
 
 
+EACH_ONCE = "none"  # the weighting of a training to which all pairs are alike
+
+
 @dataclass(frozen=True)
 class TrainingState:
     """What the state of a training says besides its tensors."""
@@ -58,7 +61,7 @@ class TrainingState:
     config: dict[str, Any]  # fields of ModelConfig
     settings: dict[str, Any]  # fields of TrainingSettings
     data: str  # digests: of the pairs,
-    weighting: str | None = None  # of their weights,
+    weighting: str | None = None  # of their weights (or EACH_ONCE),
     validation: str | None = None  # and of other pairs to validate on; None: an older state
     mix: str = "none"  # shares of the files
 

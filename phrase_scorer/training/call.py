@@ -32,7 +32,7 @@ def train(
     preset: str | None = None,
     shortlist: int | None = None,
     choices: Choices | None = None,
-    weight_by_count: bool = False,
+    weight_by_count: bool | None = None,
     max_minutes: float | None = None,
     device: str = "auto",
     resume: bool = False,
@@ -52,8 +52,9 @@ def train(
     iterable of (source, target), each phrase a string with blanks, or a list of words. `model` is
     the directory. `also` are more files of pairs, each with its share of `mix`, if there is one;
     `start` is a model whose weights and words it begins from, the command's --from. `choices` say
-    what is to be other than in the preset; `weight_by_count` needs a phrase table; what `read`
-    reads the files with may know more kinds of them, as that of moses_integration does. The rest is
+    what is to be other than in the preset; `weight_by_count` needs a phrase table (None: pairs
+    weigh by their counts where one has them); what `read` reads the files with may know more kinds
+    of them, as that of moses_integration does. The rest is
     as the command's options of these names. In the main thread SIGINT and SIGTERM end the training,
     not the program: `stopped` names them.
 
@@ -69,7 +70,7 @@ def train(
     if of_program is not None and also:
         raise UsageError("pairs of a program go with no file: give all pairs, or files alone")
     request = TrainRequest(
-        pairs=PairFiles(paths, with_counts=weight_by_count),
+        pairs=PairFiles(paths), with_counts=weight_by_count,
         also=tuple(os.fspath(path) for path in also), mix=tuple(mix),
         model_path=Path(model), start=None if start is None else Path(start),
         architecture=architecture, direction=direction, preset=preset, shortlist=shortlist,

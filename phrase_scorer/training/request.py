@@ -258,6 +258,7 @@ class TrainRequest(TrainingRequest):
     pairs: PairFiles
     also: tuple[str, ...] = ()  # more files of pairs
     mix: tuple[float, ...] = ()  # shares of all of them; none: each distinct pair once
+    with_counts: bool | None = None  # whether pairs weigh by their counts; None: `_with_counts`
     architecture: str | None = None  # None: as in a model that is gone on from, or the default
     direction: str | None = None
     variant: str | None = None
@@ -291,7 +292,23 @@ class TrainRequest(TrainingRequest):
 
     def files(self) -> list[PairFiles]:
         """All files of pairs; those side by side are one."""
-        return [self.pairs, *(replace(self.pairs, paths=(path,)) for path in self.also)]
+        pairs = replace(self.pairs, with_counts=self._with_counts())
+        return [pairs, *(replace(pairs, paths=(path,)) for path in self.also)]
+
+    def _with_counts(self) -> bool | None:
+        """Whether pairs weigh by their counts; None: where the file has them (docs/column.md).
+
+        Where nothing is said a training that goes on keeps its way; several files, or the paper's
+        preset, count each distinct pair once.
+        """
+        if self.with_counts is not None:
+            return self.with_counts
+        if self.resume:
+            from phrase_scorer.models.files import EACH_ONCE, ModelFiles
+
+            began = ModelFiles(self.model_path).known_state().weighting
+            return began is not None and began != EACH_ONCE
+        return False if self.also or self.preset == "paper" else None
 
     def plan(self) -> TrainingPlan:
         """As `planned`."""

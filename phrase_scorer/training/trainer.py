@@ -26,7 +26,7 @@ from tqdm import tqdm
 from phrase_scorer.errors import DataError, ModelError, PhraseScorerError
 from phrase_scorer.models import ModelConfig, PhraseModel, build
 from phrase_scorer.models.directory import ModelDirectory, first_difference, shapes_of
-from phrase_scorer.models.files import Progress, TrainingState
+from phrase_scorer.models.files import EACH_ONCE, Progress, TrainingState
 from phrase_scorer.runtime.console import collected_signals, note, progress_bar, say
 from phrase_scorer.runtime.output import locked_folder
 from phrase_scorer.runtime.streams import prefetch
@@ -97,7 +97,7 @@ class Trainer:
         given = job.data.validation
         weights = job.data.pairs.weights
         # What decides the result besides pairs and settings, in words.
-        self._weighting = "none" if weights is None else f"by counts ({_digest(weights)})"
+        self._weighting = EACH_ONCE if weights is None else f"by counts ({_digest(weights)})"
         self._validation = "on held-out pairs" if given is None else f"on {_digest(given.hashes())}"
         self.pairs, self.validation = job.data.split(
             settings.validation_pairs, settings.seed, settings.hold_out

@@ -84,10 +84,35 @@ def test_nothing_to_resume(run, folder):
 
 def test_weight_by_count(run, folder):
     (folder / "t").write_bytes(TOY_TABLE)
-    assert run("train", "t", "--model", "plain", *TINY).code == 0
-    assert run("train", "t", "--model", "weighed", "--weight-by-count", *TINY).code == 0
-    plain, weighed = (folder / name / "model.safetensors" for name in ("plain", "weighed"))
-    assert plain.read_bytes() != weighed.read_bytes()
+    (folder / "t.tsv").write_bytes(b"".join(map(tab_separated, TOY_TABLE.splitlines())))
+
+    def weights(*options: str) -> bytes:
+        assert run("train", *options, "--model", "m", "--overwrite", *TINY).code == 0
+        return (folder / "m" / "model.safetensors").read_bytes()
+
+    weighed, once = weights("t", "--weight-by-count"), weights("t", "--every-pair-once")
+    assert weighed != once
+    assert weights("t") == weighed
+    assert weights("t.tsv") == once
+    paper = ["t", "--preset", "paper", "--hidden", "3", "--embedding", "3"]
+    assert weights(*paper) == weights(*paper, "--every-pair-once")
+    also = ["t", "--also", "t.tsv"]
+    assert weights(*also) == weights(*also, "--every-pair-once")
+
+
+def tab_separated(line: bytes) -> bytes:
+    return b"\t".join(line.split(b" ||| ")[:2]) + b"\n"
+
+
+@pytest.mark.parametrize("how", ["--weight-by-count", "--every-pair-once"])
+def test_a_training_that_goes_on_keeps_its_weighting(run, folder, how):
+    (folder / "t").write_bytes(TOY_TABLE)
+    assert run("train", "t", "--model", "m", how, *TINY).code == 0
+    assert run("train", "t", "--model", "m", "--resume", "--max-updates", "9").code == 0
+    other = {"--weight-by-count": "--every-pair-once"}.get(how, "--weight-by-count")
+    done = run("train", "t", "--model", "m", "--resume", "--max-updates", "12", other)
+    assert done.code != 0
+    assert "weighting" in done.last_error
 
 
 @pytest.mark.slow
