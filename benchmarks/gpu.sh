@@ -14,7 +14,7 @@ for preset in small paper; do
     python3 benchmarks/scoring.py "$table" --preset "$preset" --entries 100000 --device cuda \
         --precisions float32 bfloat16 --plain-batch 8192
 done
-python3 -m moses_integration train "$table" --model "$work/rnn" --max-minutes "$minutes" \
+python3 -m moses_integration train "$table" --every-pair-once --model "$work/rnn" --max-minutes "$minutes" \
     --precision bfloat16 --device cuda
 for precision in float32 bfloat16; do
     for processes in 1 4; do

@@ -58,7 +58,8 @@ def main() -> None:
     model = arguments.work / "model"
     rest = split(arguments.table, arguments.work)
     began = time.monotonic()
-    command = [sys.executable, "-m", "moses_integration", "train", rest, "--model", model]
+    command = [sys.executable, "-m", "moses_integration", "train", rest, "--every-pair-once"]
+    command += ["--model", model]
     subprocess.run([*command, "--quiet", "--overwrite", *arguments.train_options], check=True)
     minutes = (time.monotonic() - began) / 60
     log = [json.loads(line) for line in (model / "training_log.jsonl").read_text().splitlines()]
