@@ -86,9 +86,7 @@ def _value(text: str) -> object:
 
 def collected(table: str) -> TrainingData:
     """The pairs of a table, of which 2,500 are validated on."""
-    request = TrainRequest(
-        pairs=PairFiles((table,)), with_counts=False, model_path=Path(tempfile.mkdtemp()) / "none"
-    )
+    request = TrainRequest(pairs=PairFiles((table,)), model_path=Path(tempfile.mkdtemp()) / "none")
     data = request.collect([PairsOfFile(table, read_table_or_pairs(request.pairs))], request.plan())
     train, held_out = data.split(2_500, 1)
     return replace(data, pairs=train, validation=held_out)
