@@ -30,8 +30,8 @@ def test_train_then_all_commands(run, folder):
         r"float32 here \(--precision\)",
         chosen,
     )
-    expected = "4 pairs; 7 source and 6 target words in the shortlists; device cpu; kernels: "
-    assert first == expected + kernels_in_words()
+    expected = "4 pairs, weighed by their counts; 7 source and 6 target words in the shortlists; "
+    assert first == f"{expected}device cpu; kernels: {kernels_in_words()}"
     assert re.fullmatch(
         r"stopped by updates after 6 updates, 0\.\d minutes; best validation \d\.\d{4} nats a "
         r"target symbol \(update [36]\)",
@@ -57,7 +57,8 @@ def test_train_inverse_scores_the_source(run, folder):
     (folder / "t").write_bytes(TOY_TABLE)
     done = run("train", "t", "--model", "rnn", "--direction", "inverse", *TINY)
     assert done.code == 0
-    assert done.err.startswith("4 pairs; 6 source and 7 target words in the shortlists; ")
+    told = "4 pairs, weighed by their counts; 6 source and 7 target words in the shortlists; "
+    assert done.err.startswith(told)
     assert b"house" in (folder / "rnn" / "source.vocab").read_bytes()
     assert json.loads(run("info", "rnn", "--json").out)["direction"] == "inverse"
 
