@@ -202,9 +202,7 @@ def _write_ini(
 
     `places` are those of the new columns, from 0, and `constant` those of them with one value.
     """
-    target, ini, feature = request.ini_target, request.moses_ini, request.feature
-    if isinstance(request, RescoreRequest):
-        target = request.files.ini_target
+    target, ini, feature = request.target, request.moses_ini, request.feature
     if ini is None or feature is None:
         return
     added = sum(place >= feature.num_features for place in places)

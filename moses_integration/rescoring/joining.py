@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from moses_integration.formats.ini_edits import with_columns, with_files
-from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
+from moses_integration.formats.moses_ini import MosesIni, require_scores
 from moses_integration.formats.signature import SIGNATURE_SUFFIX, write_signature
 from moses_integration.rescoring.counts import RescoreCounts
 from moses_integration.rescoring.parts import (
@@ -25,7 +25,7 @@ from moses_integration.rescoring.parts import (
     table_details,
 )
 from moses_integration.rescoring.request import start_weights_of
-from moses_integration.system.check import IniTarget
+from moses_integration.system.check import IniTarget, NamedInIni
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.console import progress_bar
 from phrase_scorer.runtime.journal import BESIDE
@@ -35,7 +35,7 @@ MOST_NAMED = 20  # of the parts that are missing
 
 
 @dataclass(frozen=True)
-class JoinRequest:
+class JoinRequest(NamedInIni):
     """A table of which parts are there, and the moses.ini that names it.
 
     Raises:
@@ -141,16 +141,6 @@ class JoinRequest:
                 if PartIndex.read(path) == index:
                     Path(path).unlink(missing_ok=True)
                     Path(f"{path}{INDEX_SUFFIX}").unlink(missing_ok=True)
-
-    @cached_property
-    def moses_ini(self) -> MosesIni | None:
-        """The moses.ini that names the table, as it is; None where none is given."""
-        return self.ini_target.read()
-
-    @cached_property
-    def feature(self) -> PhraseTableFeature | None:
-        """The table's line in moses.ini."""
-        return self.ini_target.feature(self.moses_ini) if self.moses_ini else None
 
     @cached_property
     def edited_ini(self) -> MosesIni | None:

@@ -15,8 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from typing_extensions import override
+
 from moses_integration.formats.ini_edits import START_WEIGHT, with_columns, with_files
-from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
+from moses_integration.formats.moses_ini import MosesIni, require_scores
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.formats.signature import (
     SIGNATURE_SUFFIX,
@@ -26,7 +28,7 @@ from moses_integration.formats.signature import (
 )
 from moses_integration.rescoring.log import check_log
 from moses_integration.rescoring.parts import INDEX_SUFFIX, TablePart
-from moses_integration.system.check import IniTarget
+from moses_integration.system.check import IniTarget, NamedInIni
 from phrase_scorer.errors import DataError, UsageError, require_choice, require_one_each
 from phrase_scorer.runtime.device import Arithmetic
 from phrase_scorer.runtime.journal import BESIDE, check_resume
@@ -61,7 +63,7 @@ class RescoredFiles(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RescoreRequest:
+class RescoreRequest(NamedInIni):
     """A table, the columns that it gets, where it is written, and the moses.ini that names it.
 
     Raises:
@@ -266,15 +268,10 @@ class RescoreRequest:
             return 1
         return self.arithmetic.threads or available_cores()
 
-    @cached_property
-    def moses_ini(self) -> MosesIni | None:
-        """The moses.ini that names the table, as it is; None where none is given."""
-        return self.files.ini_target.read()
-
-    @cached_property
-    def feature(self) -> PhraseTableFeature | None:
-        """The table's line in moses.ini."""
-        return self.files.ini_target.feature(self.moses_ini) if self.moses_ini else None
+    @property
+    @override
+    def target(self) -> IniTarget:
+        return self.files.ini_target
 
     def require_scores(self, scores: int) -> None:
         """Checks that the table turns out to have as many scores as moses.ini says."""

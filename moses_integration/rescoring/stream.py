@@ -119,10 +119,9 @@ def rescore_table(
         first = _first_of(blocks, table, require_scores)
         new = sign_columns(columns, _places(table, known, columns, replaced), floor)
         rescorer = Rescorer(table, columns, floor, place.compressed, replaced)
-        probe = rescorer.probe(first)
         sink: _Pipe | _SignedFile = _Pipe(output)
         if place.replaces:
-            sink = _SignedFile(output, reader, left, new, columns, probe, part, resume=resume)
+            sink = _SignedFile(output, reader, left, new, rescorer, first, part, resume=resume)
         with sink, reader.progress_bar(show_progress) as bar:
             show, every = partial(reader.move, bar), chain([first], blocks)
             return _run(Share(part), every, rescorer, processes, sink, show, log)
@@ -300,14 +299,14 @@ class _SignedFile(JournaledFile):
         reader: TableReader,
         left: Sequence[SignedColumn],
         new: Sequence[SignedColumn],
-        columns: Sequence[Column],
-        probe: str,
+        rescorer: Rescorer,
+        first: TextBlock,
         part: TablePart | None,
         *,
         resume: bool,
     ) -> None:
         assert reader.table.scores is not None
-        self._reader, self._columns, self._new, self._part = reader, columns, new, part
+        self._reader, self._columns, self._new, self._part = reader, rescorer.columns, new, part
         self._signed = sorted([*left, *new], key=lambda column: column.place)
         replaced = [column.place for column in new if column.place < reader.table.scores]
         arithmetic = chain.from_iterable(column.arithmetic.items() for column in new)
@@ -318,7 +317,7 @@ class _SignedFile(JournaledFile):
             **({"replaced columns": replaced} if replaced else {}),
             "block size": reader.table.block_entries,
             "treatment of bad lines": reader.table.on_bad_line,
-            PROBE: probe,
+            PROBE: rescorer.probe(first),
         }
         self._decisive = decisive
         place = part.path(output) if part else output

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from moses_integration.formats.ini_edits import without_columns
-from moses_integration.formats.moses_ini import MosesIni, PhraseTableFeature, require_scores
+from moses_integration.formats.moses_ini import MosesIni, require_scores
 from moses_integration.formats.phrase_table import PhraseTable
 from moses_integration.formats.signature import require_signature, write_signature
-from moses_integration.system.check import IniTarget
+from moses_integration.system.check import IniTarget, NamedInIni
 from phrase_scorer.errors import DataError, UsageError
 from phrase_scorer.runtime.output import STANDARD, OutputFile
 from phrase_scorer.runtime.streams import shown_blocks
 
 
 @dataclass(frozen=True)
-class StripRequest:
+class StripRequest(NamedInIni):
     """A rescored table, and where it is written without the columns of its signature.
 
     Raises:
@@ -41,16 +41,6 @@ class StripRequest:
     def places(self) -> frozenset[int]:
         """Which scores are ours, from 0."""
         return frozenset(column.place for column in require_signature(self.table))
-
-    @cached_property
-    def moses_ini(self) -> MosesIni | None:
-        """The moses.ini that names the table, as it is; None where none is given."""
-        return self.ini_target.read()
-
-    @cached_property
-    def feature(self) -> PhraseTableFeature | None:
-        """The table's line in moses.ini."""
-        return self.ini_target.feature(self.moses_ini) if self.moses_ini else None
 
     @cached_property
     def edited_ini(self) -> MosesIni | None:

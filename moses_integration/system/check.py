@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from moses_integration.formats.ini_edits import seen_from
@@ -203,3 +204,24 @@ class IniTarget:
         if self.moses_ini_out:
             write_file(self.moses_ini_out, ini.to_bytes())
         return bool(self.moses_ini_out)
+
+
+class NamedInIni:
+    """What a request with an `ini_target` knows of its table in moses.ini."""
+
+    ini_target: IniTarget
+
+    @property
+    def target(self) -> IniTarget:
+        """The moses.ini that is meant."""
+        return self.ini_target
+
+    @cached_property
+    def moses_ini(self) -> MosesIni | None:
+        """The moses.ini that names the table, as it is; None where none is given."""
+        return self.target.read()
+
+    @cached_property
+    def feature(self) -> PhraseTableFeature | None:
+        """The table's line in moses.ini."""
+        return self.target.feature(self.moses_ini) if self.moses_ini else None
